@@ -1,0 +1,62 @@
+"""Pixels of a batch read from elsewhere, another place for every sample."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import grid_sample
+
+
+def take_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Each pixel (y, x) of a sample becomes that sample's pixel (rows[y, x], columns[y, x]): (K, C, H, W).
+
+    Args:
+        images: (K, C, h, w).
+        rows: int64, broadcastable to (K, H, W).
+        columns: int64, broadcastable to (K, H, W).
+    """
+    source = rows * images.shape[3] + columns
+    source = source.expand(len(images), *source.shape[1:])
+    flat = images.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, images.shape[1], -1))
+    return flat.view(*images.shape[:2], *source.shape[1:])
+
+
+def roll(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
+    """Each image (K, C, H, W) moved by its own whole pixels (int64 (K,)), around the borders."""
+    height, width = images.shape[2:]
+    rows = (torch.arange(height, device=images.device) - down[:, None]) % height
+    columns = (torch.arange(width, device=images.device) - right[:, None]) % width
+    return take_pixels(images, rows[:, :, None], columns[:, None, :])
+
+
+def turn(images: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
+    """Each image (K, C, H, W) turned by its `angle` (radians) about its pixel (`x`, `y`), all (K,).
+
+    Bilinear; what lies beyond the border is the mirror image.
+    """
+    height, width = images.shape[2:]
+    cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
+    x, y = x[:, None, None], y[:, None, None]
+    across = torch.arange(width, device=images.device) - x  # (K, 1, W)
+    down = torch.arange(height, device=images.device)[:, None] - y  # (K, H, 1)
+    source_x = cos * across - sin * down + x
+    source_y = sin * across + cos * down + y
+    # grid_sample wants -1 and 1 at the borders of the outermost pixels.
+    grid = torch.stack([(2 * source_x + 1) / width - 1, (2 * source_y + 1) / height - 1], dim=3)
+    return grid_sample(images, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def blur(images: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur of images (K, C, H, W), each with its own standard deviation in pixels (K,).
+
+    Each axis is one matrix product with normalised Gaussian rows: exact for any sigma, no kernel to cut off,
+    and the rows' normalisation takes care of the borders.
+    """
+
+    def weights(size: int) -> Tensor:
+        position = torch.arange(size, device=images.device)
+        scaled = (position[:, None] - position) / sigma[:, None, None]
+        rows = torch.exp(-0.5 * scaled.square())
+        return (rows / rows.sum(2, keepdim=True))[:, None]  # (K, 1, size, size)
+
+    return weights(images.shape[2]) @ images @ weights(images.shape[3]).transpose(2, 3)

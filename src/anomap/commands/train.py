@@ -1,0 +1,56 @@
+"""anomap-train: learn what normal looks like, calibrate on held-out normals, test, report."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomap.commands.outcome import conclude, print_outcome
+from anomap.config import build
+from anomap.data.build import build_datamodule
+from anomap.data.checks import check_image_size
+from anomap.detection.checkpoint import image_size
+from anomap.detection.detector import Detector
+from anomap.objectives.base import AdversarialObjective
+from anomap.results import RunFolder
+from anomap.training.fit import Fit, fit
+from anomap.training.stages import clean_batches, prepare_stage1
+
+log = logging.getLogger(__name__)
+
+
+def command(config: dict[str, Any], folder: Path) -> None:
+    """Train and print the table."""
+    print_outcome(train(config, folder), RunFolder(folder))
+
+
+def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Train, calibrate, test and report.
+
+    Args:
+        config: the whole configuration, plain containers only (`conf/train.yaml`, resolved).
+        folder: the run's folder.
+
+    Returns:
+        What `metrics.json` holds.
+
+    Raises:
+        UserError: the data or the configuration is wrong; nothing has been trained then.
+    """
+    run, model = RunFolder(folder), config["model"]
+    pl.seed_everything(config["seed"], verbose=False)
+    objective = build(model["objective"])
+    check_image_size(image_size(config), objective.stride)
+    data = build_datamodule(config["data"], build(config["augmentation"]), config["seed"], objective.stride)
+    data.setup()
+
+    stages: list[Fit] = []
+    if "stage1" in model:
+        stages += prepare_stage1(objective, data, config, run)
+    objective.fit(clean_batches(data))
+    if isinstance(objective, AdversarialObjective):
+        stages.append(fit(objective, data, model, config["trainer"], config["logger"], run))
+        objective = stages[-1].objective
+    detector = Detector(objective, image_size(config))
+    return conclude(detector, data, config, run, stages)

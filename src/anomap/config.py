@@ -1,0 +1,67 @@
+"""Where the configuration lies, how it becomes plain data, and how plain data becomes objects."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import hydra.utils
+from omegaconf import DictConfig, OmegaConf
+
+from anomap.errors import UserError
+
+# A configuration may come out of a checkpoint that somebody sent: it may name these, and nothing else.
+ALLOWED_TARGETS = ("anomap.", "torch.nn.", "torchvision.", "torchmetrics.", "pytorch_lightning.", "timm.")
+
+
+def config_dir() -> Path:
+    """The folder of YAML files: inside the package when installed from a wheel, at the top of a checkout otherwise."""
+    packaged = Path(__file__).with_name("conf")
+    return packaged if packaged.is_dir() else Path(__file__).parents[2] / "conf"
+
+
+def plain(config: DictConfig) -> dict[str, Any]:
+    """The configuration with all interpolations resolved, as dicts, lists, strings and numbers only."""
+    return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
+
+
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in a plain configuration."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from targets(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from targets(value)
+
+
+def build(node: Mapping[str, Any], **arguments: Any) -> Any:
+    """Make the object that a plain configuration with a `_target_` describes.
+
+    Raises:
+        UserError: a target outside `ALLOWED_TARGETS`, or arguments that its constructor does not take.
+    """
+    for target in targets(node):
+        if not target.startswith(ALLOWED_TARGETS):
+            raise UserError(f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}")
+    try:
+        return hydra.utils.instantiate(dict(node), **arguments, _convert_="all")
+    except hydra.errors.InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from None
+        if isinstance(cause, TypeError | ValueError):
+            raise UserError(f"{node['_target_']}: {str(cause).splitlines()[0]}") from error
+        raise
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots, as they are written on the command line."""
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            result |= flat(value, f"{prefix}{key}.")
+        else:
+            result[prefix + key] = value
+    return result

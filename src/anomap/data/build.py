@@ -1,0 +1,61 @@
+"""A datamodule from the plain `data` group of a config."""
+
+import difflib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anomap.data.datamodule import AnomalyDataModule, Augmentation
+from anomap.data.layouts import Layout
+from anomap.data.layouts.elpv import ElpvLayout
+from anomap.data.layouts.fashion_mnist import FashionMnistLayout
+from anomap.data.layouts.folder import FolderLayout
+from anomap.data.layouts.mvtec import MVTecLayout
+from anomap.errors import UserError
+
+LAYOUTS: dict[str, Callable[..., Layout]] = {
+    "folder": FolderLayout,
+    "elpv": ElpvLayout,
+    "mvtec": MVTecLayout,
+    "fashion_mnist": FashionMnistLayout,
+}
+_NOT_IN_CONFIG = {"layout", "augmentation", "seed", "stride"}
+
+
+def build_datamodule(
+    config: Mapping[str, Any], augmentation: Augmentation | None = None, seed: int = 0, stride: int = 1
+) -> AnomalyDataModule:
+    """Build the datamodule of a config.
+
+    Args:
+        config: `name` chooses the layout (`folder`, `elpv`, `mvtec`, `fashion_mnist`); the other keys are the
+            options of that layout and of `AnomalyDataModule`.
+        augmentation: for training batches, or None.
+        seed: of the training order.
+        stride: of the model, in pixels.
+
+    Raises:
+        UserError: an unknown or missing key (the nearest known one is named), or a wrong value.
+    """
+    options = dict(config)
+    name = options.pop("name", None)
+    if name not in LAYOUTS:
+        raise UserError(f"data.name={name}: use one of {', '.join(LAYOUTS)}{_hint(str(name), list(LAYOUTS))}")
+    layout_keys = set(inspect.signature(LAYOUTS[name]).parameters)
+    parameters = inspect.signature(AnomalyDataModule).parameters
+    module_keys = set(parameters) - _NOT_IN_CONFIG
+    for key in options:
+        if key not in layout_keys | module_keys:
+            known = sorted(layout_keys | module_keys)
+            raise UserError(f"data={name} has no key {key}{_hint(key, known)}; its keys: {', '.join(known)}")
+    for key in sorted(module_keys - options.keys()):
+        if parameters[key].default is inspect.Parameter.empty:
+            raise UserError(f"data.{key} is not set: give data.{key}=...")
+    layout = LAYOUTS[name](**{key: value for key, value in options.items() if key in layout_keys})
+    module_options = {key: value for key, value in options.items() if key in module_keys}
+    return AnomalyDataModule(layout, augmentation=augmentation, seed=seed, stride=stride, **module_options)
+
+
+def _hint(wrong: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(wrong, known, 1, cutoff=0.5)
+    return f" (did you mean {close[0]}?)" if close else ""

@@ -1,0 +1,137 @@
+"""One image file -> uint8 (C, H, W), the same way in training, evaluation and prediction.
+
+>>> load_image("cell.png", channels=1, size=(64, 64))  # doctest: +SKIP
+
+Intensities are scaled by a FIXED range (the file type's own, or `intensity_range`), never by an image's own
+minimum and maximum: a dark image stays dark, and a score does not depend on the brightest pixel.
+"""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from anomap.data.reading import UnreadableImageError, read_pixels, read_size
+from anomap.errors import UserError
+
+MAX_PIXELS = 64_000_000
+_LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's own grey
+
+
+def load_image(
+    path: str | os.PathLike[str],
+    channels: int,
+    size: tuple[int, int],
+    intensity_range: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read one image.
+
+    Grey is repeated into three channels, colour is weighted into one (BT.601); an alpha channel is dropped, a
+    palette looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where
+    the file holds more than 8 bits.
+
+    Args:
+        path: PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float.
+        channels: 1 or 3.
+        size: (H, W) of the result, in pixels.
+        intensity_range: (low, high) in the file's units, mapped to 0 and 255 with clipping. None: the whole
+            range of the file's type (0..255, 0..65535); 32-bit and float files have none and need it given.
+        max_pixels: refuse a larger image, by its header, before decoding it.
+
+    Returns:
+        uint8 (C, H, W).
+
+    Raises:
+        UnreadableImageError: missing, broken, truncated, not finite, or too large; the file is named.
+        UserError: the file is sound but these options cannot read it faithfully.
+    """
+    pixels = read_pixels(Path(path), max_pixels)
+    if intensity_range is None and pixels.white is None:
+        raise UserError(
+            f"{path} holds {pixels.values.dtype} values, which have no natural range: "
+            "set data.intensity_range=[low,high] in the units of the file"
+        )
+    if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
+        raise UnreadableImageError(
+            f"{path} holds values that are not finite (NaN or infinity): mend or remove it"
+        )
+    low, high = intensity_range or (0.0, pixels.white or 0.0)
+    return convert(pixels.values, channels, size, (float(low), float(high)))
+
+
+def load_mask(
+    path: str | os.PathLike[str],
+    image_path: str | os.PathLike[str],
+    size: tuple[int, int],
+    max_pixels: int = MAX_PIXELS,
+) -> NDArray[np.uint8]:
+    """Read one ground-truth mask: any value other than 0 is abnormal; resized by the nearest neighbour.
+
+    Args:
+        path: the mask file.
+        image_path: the image it belongs to, whose size it must have.
+        size: (H, W) of the result, in pixels.
+        max_pixels: as in `load_image`.
+
+    Returns:
+        uint8 (1, H, W), 1 = abnormal.
+
+    Raises:
+        UserError: the mask's size is not the image's.
+        UnreadableImageError: as in `load_image`.
+    """
+    values = read_pixels(Path(path), max_pixels).values
+    abnormal = np.atleast_3d(values != 0).any(axis=2)
+    expected = read_size(Path(image_path), max_pixels)
+    if abnormal.shape != expected:
+        raise UserError(
+            f"mask {path} has (height, width) = {abnormal.shape} but its image {image_path} has {expected}: "
+            "save the mask at the size of the image"
+        )
+    resized = Image.fromarray(abnormal.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
+    return np.asarray(resized)[None]
+
+
+def convert(
+    values: NDArray[np.generic],
+    channels: int,
+    size: tuple[int, int],
+    intensity_range: tuple[float, float] = (0.0, 255.0),
+) -> NDArray[np.uint8]:
+    """Values as a file holds them -> uint8 (C, H, W).
+
+    Args:
+        values: (H, W) or (H, W, 3), finite.
+        channels: 1 or 3.
+        size: (H, W) of the result, in pixels.
+        intensity_range: (low, high), mapped to 0 and 255 with clipping.
+    """
+    if values.dtype == np.uint8 and intensity_range == (0.0, 255.0):
+        image = Image.fromarray(values)
+        planes = np.asarray(_resize(image.convert("L") if channels == 1 else image, size))
+    else:
+        scaled = _scale(values, *intensity_range)
+        if scaled.ndim == 3 and channels == 1:
+            scaled = scaled @ _LUMA
+        layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
+        resized = [
+            np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers
+        ]
+        planes = np.rint(np.stack(resized, axis=2)).astype(np.uint8)
+    planes = planes.reshape(*size, -1).transpose(2, 0, 1)  # (1 or 3, H, W)
+    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *size)))
+
+
+def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """Bilinear; Pillow widens the kernel when it shrinks, which is the antialiasing."""
+    width_height = (size[1], size[0])
+    return image if image.size == width_height else image.resize(width_height, Image.Resampling.BILINEAR)
+
+
+def _scale(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.float32]:
+    """Map low..high to 0..255 with clipping; 32-bit integers need the float64 in between."""
+    wide = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    return (np.clip((wide - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.float32)

@@ -1,0 +1,127 @@
+"""A decoded set of images that is indexed by whole batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from anomap.data.decode import FileStore, MemoryStore, decode_all
+from anomap.data.samples import Sample
+
+Decoded = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
+
+
+class ImageSet(Dataset[dict[str, Tensor]]):
+    """Images, masks and samples in one order; `image_set[indices]` is a whole batch.
+
+    Attributes:
+        images: uint8 (N, C, H, W), an array in memory or mapped from a file.
+        masks: uint8 (N, 1, H, W), 1 = abnormal, or None for a set without ground truth.
+        samples: N samples.
+        labels: int64 (N,), 0 normal, 1 abnormal.
+    """
+
+    def __init__(
+        self, images: NDArray[np.uint8], samples: Sequence[Sample], masks: NDArray[np.uint8] | None = None
+    ) -> None:
+        self.images = images
+        self.samples = list(samples)
+        self.masks = masks
+        self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
+        """A batch.
+
+        Args:
+            index: int64 (B,).
+
+        Returns:
+            `image` uint8 (B, C, H, W), `label` int64 (B,), `index` int64 (B,) and, for a set with ground
+            truth, `mask` uint8 (B, 1, H, W).
+        """
+        batch = {
+            "image": torch.from_numpy(self.images[index]),
+            "label": torch.from_numpy(self.labels[index]),
+            "index": torch.from_numpy(np.array(index)),
+        }
+        if self.masks is not None:
+            batch["mask"] = torch.from_numpy(self.masks[index])
+        return batch
+
+
+class Donors:
+    """The images of a set as floats, for augmentations that paste from another image."""
+
+    def __init__(self, image_set: ImageSet) -> None:
+        self._images = image_set.images
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __call__(self, index: Tensor) -> Tensor:
+        """Images by index, int64 (K,) -> float32 (K, C, H, W) in [0, 1], on the index's device."""
+        return to_float(torch.from_numpy(self._images[index.cpu().numpy()]).to(index.device))
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Stored images, uint8 of any shape -> float32 in [0, 1]."""
+    return images.float().div_(255.0)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Where decoded images are kept.
+
+    Attributes:
+        mapped: in a temporary file mapped into memory, instead of in memory.
+        folder: the folder of that file; None = the system's temporary folder.
+    """
+
+    mapped: bool = False
+    folder: str | None = None
+
+    def open(self, capacity: int, shape: tuple[int, ...]) -> MemoryStore | FileStore:
+        """A store for at most `capacity` uint8 arrays of one shape."""
+        return FileStore(shape, self.folder) if self.mapped else MemoryStore(capacity, shape)
+
+
+def decode_image_set(
+    samples: Sequence[Sample],
+    decode: Callable[[Sample], Decoded],
+    shape: tuple[int, int, int],
+    label: str,
+    skip_unreadable: bool = False,
+    storage: Storage | None = None,
+) -> ImageSet:
+    """Decode samples into an ImageSet.
+
+    Args:
+        samples: what to decode; when any has a mask, the set has masks, zero for those without.
+        decode: sample -> (image uint8 (C, H, W), mask uint8 (1, H, W) or None); thread-safe.
+        shape: (C, H, W).
+        label: what to call these samples in messages.
+        skip_unreadable: leave unreadable files out, with a warning, instead of raising.
+        storage: memory or mapped file; None = memory.
+
+    Raises:
+        UserError: a file cannot be used, or there is no room for the mapped file.
+    """
+    storage = storage or Storage()
+    _, height, width = shape
+    images = storage.open(len(samples), shape)
+    masks = storage.open(len(samples), (1, height, width)) if any(sample.mask for sample in samples) else None
+    nothing_abnormal = np.zeros((1, height, width), dtype=np.uint8)
+    kept: list[Sample] = []
+    for sample, (image, mask) in decode_all(samples, decode, label, skip_unreadable):
+        images.append(image)
+        if masks is not None:
+            masks.append(nothing_abnormal if mask is None else mask)
+        kept.append(sample)
+    return ImageSet(images.finish(), kept, None if masks is None else masks.finish())

@@ -1,0 +1,84 @@
+"""ELPV: 2,624 electroluminescence images of solar cells, 300 x 300 pixels, 8-bit grey.
+
+Deitsch et al., "Automatic classification of defective photovoltaic module cells in electroluminescence
+images", Solar Energy 185, 2019. Installed by the PyPI package `elpv-dataset` (CC BY-NC-SA 4.0); each cell has
+a probability of being defective, 0, 1/3, 2/3 or 1, and a type, mono- or polycrystalline.
+"""
+
+import importlib.util
+import os
+from pathlib import Path
+
+from anomap.data.layouts.paths import existing_folder
+from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan, hash_fraction
+from anomap.errors import UserError
+
+CELLS = ("all", "mono", "poly")
+TEST_FRACTION = 0.2  # of the normal cells; the data set has no split of its own
+_DEFECTS = {
+    0: "normal",
+    1: "probably_normal",
+    2: "probably_defective",
+    3: "defective",
+}  # by thirds of probability
+
+
+class ElpvLayout:
+    """Normal cells split 80/20 into train and test by a hash of the file name; all abnormal cells in test.
+
+    Args:
+        root: a folder with `labels.csv` and `images/`; None = where the package `elpv-dataset` has them.
+        cells: `all`, `mono` or `poly`.
+        uncertain: keep the cells of probability 1/3 (as normal) and 2/3 (as abnormal), otherwise left out.
+    """
+
+    def __init__(
+        self, root: str | os.PathLike[str] | None = None, cells: str = "all", uncertain: bool = False
+    ) -> None:
+        if cells not in CELLS:
+            raise UserError(f"data.cells={cells}: use one of {', '.join(CELLS)}")
+        if not isinstance(uncertain, bool):
+            raise UserError(f"data.uncertain={uncertain}: use true or false")
+        self.root = root
+        self.cells = cells
+        self.uncertain = uncertain
+
+    def scan(self) -> Scan:
+        """Find and label the samples; UserError when the package or its files are missing."""
+        root = _installed() if self.root is None else existing_folder("root", self.root)
+        train: list[Sample] = []
+        test: list[Sample] = []
+        for name, thirds, cell in _read_labels(root / "labels.csv"):
+            if (self.cells not in ("all", cell)) or (thirds in (1, 2) and not self.uncertain):
+                continue
+            sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root / name)
+            learn = sample.label == NORMAL and hash_fraction(Path(name).name, "test") >= TEST_FRACTION
+            (train if learn else test).append(sample)
+        return Scan(train, test)
+
+
+def _installed() -> Path:
+    """The data folder of the package, found without importing it."""
+    spec = importlib.util.find_spec("elpv_dataset")
+    if spec is None or spec.origin is None:
+        raise UserError(
+            'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a '
+            "folder with "
+            "its labels.csv and images"
+        )
+    return Path(spec.origin).with_name("data")
+
+
+def _read_labels(path: Path) -> list[tuple[str, int, str]]:
+    """Rows (file name, probability in thirds, cell type), separated by blanks in the file."""
+    try:
+        rows = [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
+        return [(name, round(float(probability) * 3), cell) for name, probability, cell in rows]
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}: {error.strerror}; reinstall elpv-dataset or correct data.root"
+        ) from error
+    except ValueError as error:
+        raise UserError(
+            f"{path} is not the ELPV label file (name probability type): reinstall elpv-dataset"
+        ) from error

@@ -1,0 +1,53 @@
+"""Byte-identical files across the splits: a test image that was trained on makes every result look better."""
+
+import logging
+from dataclasses import dataclass
+
+from anomap.data.files import same_content, shorten
+from anomap.data.samples import Sample, Scan
+from anomap.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Untainted:
+    """Normal samples none of which is a test image.
+
+    Attributes:
+        samples: what is left of a scan's training samples.
+        same_content: name -> the first name with the same content, for `split_calibration`.
+    """
+
+    samples: list[Sample]
+    same_content: dict[str, str]
+
+
+def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
+    """Compare all files by content. Samples without a file are not compared: their split is official.
+
+    Args:
+        scan: what a layout found.
+        leave_out: leave copies of test images out of the training samples with a warning, do not raise.
+
+    Raises:
+        UserError: a training file equals a test file, or a normal test file equals an abnormal one.
+    """
+    test_names = {sample.name for sample in scan.test}
+    copies: dict[str, str] = {}  # training name -> the test name it equals
+    same: dict[str, str] = {}
+    for group in same_content([*scan.train, *scan.test]):
+        tested = [sample for sample in group if sample.name in test_names]
+        trained = [sample.name for sample in group if sample.name not in test_names]
+        if len({sample.label for sample in tested}) > 1:
+            names = " = ".join(sample.name for sample in tested)
+            raise UserError(f"one test image is both normal and abnormal: {names}; remove the wrong copy")
+        copies |= {name: tested[0].name for name in trained if tested}
+        same |= {name: min(trained) for name in trained}
+    if copies:
+        pairs = shorten([f"{name} = {test}" for name, test in copies.items()])
+        problem = f"{len(copies)} training image(s) are also in the test set, byte for byte: {pairs}"
+        if not leave_out:
+            raise UserError(f"{problem}; remove one copy, or leave them untrained with data.on_error=skip")
+        log.warning("%s; left out of training", problem)
+    return Untainted([sample for sample in scan.train if sample.name not in copies], same)

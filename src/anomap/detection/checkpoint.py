@@ -1,0 +1,88 @@
+"""A detector in a file: plain containers and tensors only, so that it loads with `weights_only=True`.
+
+The section `anomap` of a checkpoint holds `format`, `version`, `config` (the run's whole configuration) and `state` (the
+detector's tensors). The rest of the file, if any, is the training's, and needed only to resume it.
+"""
+
+import os
+import pickle
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from anomap import __version__
+from anomap.config import build
+from anomap.detection.detector import Detector
+from anomap.errors import UserError
+from anomap.results import write_atomically
+
+FORMAT = 1
+SECTION = "anomap"
+
+
+def section(detector: Detector, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `load_detector` needs to make this detector again."""
+    return {"format": FORMAT, "version": __version__, "config": dict(config), "state": detector.state_dict()}
+
+
+def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
+    """Write a checkpoint whole or not at all.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written to.
+    """
+    buffer = BytesIO()
+    torch.save(dict(checkpoint), buffer)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        write_atomically(path, buffer.getvalue())
+    except OSError as error:
+        raise UserError(f"{path}: the checkpoint could not be written ({error.strerror}); the previous one is kept") from error
+
+
+def read(path: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read any checkpoint of anomap, without running code from it.
+
+    Raises:
+        UserError: no such file, not a checkpoint, truncated, or with code inside.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such checkpoint; give the path of a run's checkpoints/last.ckpt")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(f"{path}: refused, since it holds more than tensors and plain values (it could run code)") from error
+    except (RuntimeError, EOFError, ValueError, OSError) as error:
+        raise UserError(f"{path}: not a readable checkpoint (truncated, or another kind of file)") from error
+    if not isinstance(checkpoint, dict):
+        raise UserError(f"{path}: not a checkpoint of anomap")
+    return checkpoint
+
+
+def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any]]:
+    """The detector of a checkpoint, ready to score, and the configuration of the run that made it.
+
+    Raises:
+        UserError: not a finished checkpoint of anomap, or one of a newer format.
+    """
+    found = read(path).get(SECTION)
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: holds no finished detector; finish its training first (anomap-train resume=RUN_DIR)")
+    if found.get("format") != FORMAT:
+        raise UserError(f"{path}: checkpoint format {found.get('format')}, this anomap {__version__} reads {FORMAT}")
+    config = found["config"]
+    detector = Detector(build(config["model"]["objective"]), image_size(config))
+    try:
+        detector.load_state_dict(found["state"])
+    except RuntimeError as error:
+        raise UserError(f"{path}: its tensors do not fit its own configuration; the file is damaged") from error
+    return detector, config
+
+
+def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
+    """(H, W) of `data.image_size`, which is one number or two."""
+    size = config["data"]["image_size"]
+    return (size, size) if isinstance(size, int) else (size[0], size[1])

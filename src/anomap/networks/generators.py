@@ -1,0 +1,205 @@
+"""Generators: GANomaly's encoder-decoder-encoder and the U-Net from which every other method is composed.
+
+Sources: GANomaly (arXiv 1805.06725) and its authors' networks.py; Skip-GANomaly (arXiv 1901.08954), whose U-Net is
+that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
+
+Skips = Literal["none", "plain", "cbam"]
+WIDTH_CAP = 8  # no layer is wider than 8 x the first, as in DCGAN and pix2pix
+SELF_ATTENTION_MAX_SIDE = 32  # N x N/4 attention above 32 x 32 costs more than all convolutions together
+
+
+def down(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
+    """Half the size: 4x4 convolution with stride 2, BatchNorm (which replaces the bias), LeakyReLU(0.2)."""
+    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not norm)]
+    if norm:
+        layers.append(nn.BatchNorm2d(outputs))
+    return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
+
+
+def up(inputs: int, outputs: int) -> nn.Sequential:
+    """Twice the size: 4x4 transposed convolution with stride 2, BatchNorm, ReLU."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+    )
+
+
+def widths(width: int, depth: int) -> list[int]:
+    """Channels after each of `depth` halvings: width, 2 width, 4 width, 8 width, 8 width, ..."""
+    return [width * min(2**level, WIDTH_CAP) for level in range(depth)]
+
+
+def halved(image_size: int | Sequence[int], times: int) -> tuple[int, int]:
+    """(H, W) after so many halvings of an image of one side or (H, W)."""
+    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
+    return height >> times, width >> times
+
+
+class Encoder(nn.Module):
+    """DCGAN encoder: halve down to at most 4 pixels a side, then one convolution to the latent.
+
+    Args:
+        channels: image channels.
+        image_size: one side or (H, W), multiples of `2 ** depth`.
+        latent: channels of the latent vector.
+        width: channels of the first layer.
+        depth: number of halvings.
+    """
+
+    def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = [channels, *widths(width, depth)]
+        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))))
+        side = halved(image_size, depth)
+        self.latent = nn.Conv2d(sizes[-1], latent, side, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, latent, 1, 1)."""
+        return self.latent(self.body(x))
+
+
+class Decoder(nn.Module):
+    """The mirror of `Encoder`: a latent (B, latent, 1, 1) -> an image in [-1, 1] through tanh."""
+
+    def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
+        super().__init__()
+        sizes = widths(width, depth)[::-1]
+        side = halved(image_size, depth)
+        self.body = nn.Sequential(
+            nn.ConvTranspose2d(latent, sizes[0], side, bias=False),
+            nn.BatchNorm2d(sizes[0]),
+            nn.ReLU(inplace=True),
+            *(up(a, b) for a, b in zip(sizes, sizes[1:], strict=False)),
+            nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
+            nn.Tanh(),
+        )
+
+    def forward(self, latent: Tensor) -> Tensor:
+        """(B, latent, 1, 1) -> (B, C, H, W)."""
+        return self.body(latent)
+
+
+class EncoderDecoderEncoder(nn.Module):
+    """GANomaly's generator (1805.06725, fig. 2): z = E1(x), x̂ = D(z), ẑ = E2(x̂).
+
+    Args:
+        channels: image channels.
+        image_size: one side or (H, W), multiples of `2 ** depth`.
+        latent: size of z.
+        width: channels of the first layer.
+        depth: number of halvings.
+    """
+
+    def __init__(
+        self, channels: int, image_size: int | Sequence[int], latent: int = 100, width: int = 64, depth: int = 4
+    ) -> None:
+        super().__init__()
+        sizes = (channels, image_size, latent, width, depth)
+        self.stride = 2**depth
+        self.encoder1 = Encoder(*sizes)
+        self.decoder = Decoder(*sizes)
+        self.encoder2 = Encoder(*sizes)
+        self.apply(dcgan_init)  # `apply` visits every layer; calling it on the container alone would do nothing
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H, W) -> x̂ (B, C, H, W), z and ẑ (B, latent, 1, 1)."""
+        z = self.encoder1(x)
+        reconstruction = self.decoder(z)
+        return reconstruction, z, self.encoder2(reconstruction)
+
+
+@dataclass
+class Generated:
+    """What a U-Net generator makes: an image in [-1, 1] and, with two heads, the logits of an attention map."""
+
+    image: Tensor  # (B, C, H, W)
+    map_logits: Tensor | None = None  # (B, 1, H, W)
+
+    def detach(self) -> "Generated":
+        """The same, cut from the graph: what the discriminator learns from."""
+        return Generated(self.image.detach(), None if self.map_logits is None else self.map_logits.detach())
+
+
+class UNet(nn.Module):
+    """U-Net generator with choosable skips, self-attention and heads; every variant is a setting of this one.
+
+    Args:
+        channels: image channels.
+        image_size: one side or (H, W), multiples of `2 ** depth`.
+        width: channels after the first halving.
+        depth: number of halvings.
+        skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
+        self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
+        map_head: add the head of the attention map.
+
+    Raises:
+        ValueError: unknown skips.
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        image_size: int | Sequence[int],
+        width: int = 64,
+        depth: int = 5,
+        skips: Skips = "plain",
+        self_attention: bool = False,
+        map_head: bool = False,
+    ) -> None:
+        super().__init__()
+        if skips not in ("none", "plain", "cbam"):
+            raise ValueError(f"skips must be none, plain or cbam, not {skips!r}")
+        sizes = widths(width, depth)
+        self.downs = nn.ModuleList(
+            # no norm on the first layer, and none on the innermost, which may be one pixel: its batch variance is no statistic
+            down(a, b, norm=0 < i < depth - 1)
+            for i, (a, b) in enumerate(zip([channels, *sizes], sizes, strict=False))
+        )
+        joins = 1 if skips == "none" else 2
+        inner = sizes[::-1]
+        self.ups = nn.ModuleList(
+            up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(zip(inner, inner[1:], strict=False))
+        )
+        self.stride = 2**depth
+        self.skips: Skips = skips
+        self.gates = nn.ModuleList(CBAM(size) if skips == "cbam" else nn.Identity() for size in inner[1:])
+        side = max(halved(image_size, depth - 1))  # of the first decoder feature map
+        levels = [i for i in range(depth - 1) if side << i <= SELF_ATTENTION_MAX_SIDE]
+        self.attention_level = levels[-1] if self_attention and levels else -1
+        self.attention = SelfAttention(inner[self.attention_level + 1]) if self.attention_level >= 0 else nn.Identity()
+        self.image_head = nn.ConvTranspose2d(sizes[0] * joins, channels, 4, 2, 1)
+        self.map_head = nn.ConvTranspose2d(sizes[0] * joins, 1, 4, 2, 1) if map_head else None
+        self.apply(dcgan_init)
+
+    def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
+        """Reconstruct an image, if a map is given under its guidance.
+
+        Args:
+            x: (B, C, H, W) in [-1, 1].
+            attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
+                multiplied by it, so that nothing from outside the normal region is carried over.
+        """
+        features = []
+        for layer in self.downs:
+            x = layer(x)
+            features.append(x)
+        if attention_map is not None:
+            features = [f * F.adaptive_avg_pool2d(attention_map, f.shape[-2:]) for f in features]
+        x = features.pop()
+        for level, (layer, gate) in enumerate(zip(self.ups, self.gates, strict=True)):
+            x = layer(x)
+            if level == self.attention_level:
+                x = self.attention(x)
+            if self.skips != "none":
+                x = torch.cat([x, gate(features.pop())], dim=1)
+        return Generated(torch.tanh(self.image_head(x)), None if self.map_head is None else self.map_head(x))

@@ -1,0 +1,127 @@
+"""Stage 2: ADGAN, a Skip-GANomaly whose feature maps are multiplied by the attention map of a frozen stage 1.
+
+Implements the design in the abstract of arXiv 2103.16851 ("applies the map to an image feature map"); losses and
+weights are ours, after Skip-GANomaly (Akcay et al. 2019, arXiv 1901.08954). With A = stage 1's map, x normal and x_h its
+hard-augmented copy:
+
+    x̂ = G(x ⊙ A(x)),  x̂_h = G(x_h ⊙ A(x_h))            (⊙: on every feature map that reaches the decoder)
+    L_G = w_a · adversarial + w_r (||x̂ - x||₁ + ||x̂_h - x||₁) / 2 + w_f ||f(x̂) - f(x)||²
+    L_D = adversarial, x real, x̂ and x̂_h fake
+
+What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings.
+"""
+
+from collections.abc import Mapping
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomap.objectives.attention_network import AttentionNetwork
+from anomap.objectives.base import (
+    AdversarialObjective,
+    Batch,
+    Losses,
+    Scored,
+    Step,
+    per_pixel,
+    to_signed,
+    to_unit,
+    weighted,
+)
+from anomap.objectives.losses import AdversarialKind, discriminator_loss, generator_adversarial_loss, per_image
+
+Guide = Literal["learned", "ones", "random"]
+
+
+class ADGAN(AdversarialObjective):
+    """Attention-guided anomaly-detection GAN.
+
+    Args:
+        stage1: a trained attention network; frozen here.
+        generator: (x, attention map) -> `Generated`.
+        discriminator: x -> features, logits.
+        weights: `adversarial`, `reconstruction`, `feature`.
+        adversarial: kind of the adversarial losses.
+        guide: `learned`, or a control for the ablation: `ones` (no guidance) or `random` (a map that says nothing).
+        score_weights: of the two terms of stage 2's score, `reconstruction` and `feature` (1901.08954, eq. 6).
+    """
+
+    part_names = ("reconstruction", "map")
+
+    def __init__(
+        self,
+        stage1: AttentionNetwork,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: Mapping[str, float],
+        adversarial: AdversarialKind = "bce",
+        guide: Guide = "learned",
+        score_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.stage1 = stage1.requires_grad_(False).eval()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.weights = dict(weights)
+        self.adversarial: AdversarialKind = adversarial
+        self.guide: Guide = guide
+        self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
+
+    def train(self, mode: bool = True) -> "ADGAN":
+        """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
+        super().train(mode)
+        self.stage1.eval()
+        return self
+
+    def attention(self, images: Tensor) -> Tensor:
+        """The guiding map (B, 1, H, W) of images in [0, 1]."""
+        if self.guide == "learned":
+            with torch.no_grad():
+                return self.stage1.attention(images)
+        ones = torch.ones_like(images[:, :1])
+        if self.guide == "ones":
+            return ones
+        # the same noise for every image and call: a map that guides, but knows nothing
+        noise = torch.rand(ones.shape[-2:], generator=torch.Generator().manual_seed(0))
+        return ones * noise.to(ones)
+
+    def generate(self, batch: Batch) -> Step:
+        """x̂ and x̂_h in one pass."""
+        images = torch.cat([batch["image"], batch["augmented"]])
+        generated = self.generator(to_signed(images), self.attention(images))
+        return Step({"x": to_signed(batch["image"]), "x̂": generated.image})
+
+    def discriminator_losses(self, step: Step) -> Losses:
+        """x real; x̂ and x̂_h fake."""
+        count = len(step["x"])
+        logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))[1]
+        return {"loss": discriminator_loss(logits[:count], logits[count:], self.adversarial)}
+
+    def generator_losses(self, step: Step) -> Losses:
+        """Adversarial and reconstruction losses on both branches, feature matching to the clean image."""
+        target = torch.cat([step["x"], step["x"]])
+        terms = {"reconstruction": F.l1_loss(step["x̂"], target)}
+        if self.weights["adversarial"] or self.weights["feature"]:
+            features, logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))
+            real, fake = features[: len(step["x"])].detach(), features[len(step["x"]) :]
+            terms["adversarial"] = generator_adversarial_loss(logits[len(step["x"]) :], self.adversarial)
+            terms["feature"] = F.mse_loss(fake, torch.cat([real, real]))
+        return weighted(terms, self.weights)
+
+    def score(self, images: Tensor) -> Scored:
+        """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""
+        first = self.stage1.score(images)
+        x = to_signed(images)
+        attention = first.attention_map if self.guide == "learned" else self.attention(images)
+        reconstruction = self.generator(x, attention).image
+        features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
+        stage2 = self.score_weights["reconstruction"] * per_image((x - reconstruction) ** 2)
+        stage2 = stage2 + self.score_weights["feature"] * per_image((features - again) ** 2)
+        return Scored(
+            parts={"reconstruction": stage2, "map": first.parts["map"]},
+            anomaly_map=first.anomaly_map + per_pixel(x - reconstruction),
+            attention_map=attention,
+            reconstruction=to_unit(reconstruction),
+        )

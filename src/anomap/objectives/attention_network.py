@@ -1,0 +1,128 @@
+"""Stage 1: the attention network, which learns a map of the normal region from hard augmentation.
+
+Implements the design in the abstract of "Attention Map-guided Two-stage Anomaly Detection using Hard Augmentation"
+(arXiv 2103.16851); losses and weights are ours. For a normal image x and its hard-augmented copy x_h with mask m:
+
+    attention       L_att = AttentionLoss(A(x), 1) + AttentionLoss(A(x_h), 1 - m)
+    reconstruction  L_rec = ||G(x) - x||₁ + ||G(x_h) - x||₁        (both towards the CLEAN image)
+    discriminator   real: (x, 1), (x_h, 1 - m); fake: (x̂, Â), (x̂_h, Â_h), and the mismatched pair (x_h, 1)
+
+The mismatched pair is the adversarial anomaly loss: the map alone never separates real from fake.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomap.objectives.base import AdversarialObjective, Batch, Losses, Scored, Step, to_signed, to_unit, weighted
+from anomap.objectives.losses import (
+    AdversarialKind,
+    MapLossKind,
+    attention_loss,
+    discriminator_loss,
+    generator_adversarial_loss,
+    per_image,
+    top_mean,
+)
+
+
+class AttentionNetwork(AdversarialObjective):
+    """Two-headed U-Net: reconstruction and attention map.
+
+    Args:
+        generator: x -> `Generated` with an image and map logits.
+        discriminator: image ⊕ map (C + 1 channels) -> features, logits.
+        weights: `attention`, `reconstruction`, `adversarial`.
+        adversarial: kind of the adversarial losses.
+        map_loss: pixel term of the attention loss.
+        mismatched_pair: the adversarial anomaly loss (off only for an ablation).
+        top_fraction: share of the map's pixels whose mean is the map's part of the score.
+    """
+
+    part_names = ("map", "reconstruction")
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: Mapping[str, float],
+        adversarial: AdversarialKind = "hinge",
+        map_loss: MapLossKind = "bce",
+        mismatched_pair: bool = True,
+        top_fraction: float = 0.02,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.weights = dict(weights)
+        self.adversarial: AdversarialKind = adversarial
+        self.map_loss: MapLossKind = map_loss
+        self.mismatched_pair = mismatched_pair
+        self.top_fraction = top_fraction
+
+    def generate(self, batch: Batch) -> Step:
+        """One pass over clean and augmented images together, so that BatchNorm never sees one kind alone."""
+        clean, augmented = to_signed(batch["image"]), to_signed(batch["augmented"])
+        generated = self.generator(torch.cat([clean, augmented]))
+        return Step(
+            {
+                "x": clean,
+                "x_h": augmented,
+                "target": torch.cat([torch.ones_like(batch["mask"]), 1 - batch["mask"]]),
+                "image": generated.image,  # x̂, x̂_h
+                "map": generated.map_logits,  # of Â, Â_h
+            }
+        )
+
+    def discriminator_losses(self, step: Step) -> Losses:
+        """All five kinds of pairs in one pass."""
+        real = torch.cat([torch.cat([step["x"], step["x_h"]]), step["target"]], dim=1)
+        fake = torch.cat([step["image"], torch.sigmoid(step["map"])], dim=1)
+        if not self.mismatched_pair or not self.weights["adversarial"]:
+            logits = self.discriminator(torch.cat([real, fake]))[1]
+            return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial)}
+        ones = torch.ones_like(step["target"][: len(step["x_h"])])
+        mismatched = torch.cat([step["x_h"], ones], dim=1)
+        logits = self.discriminator(torch.cat([real, fake, mismatched]))[1]
+        real_logits, fake_logits, mismatched_logits = logits.split([len(real), len(fake), len(mismatched)])
+        # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
+        visible = (step["target"][len(step["x"]) :] < 0.5).flatten(1).any(1)
+        fake_logits = torch.cat([fake_logits, mismatched_logits[visible]])
+        return {"loss": discriminator_loss(real_logits, fake_logits, self.adversarial)}
+
+    def generator_losses(self, step: Step) -> Losses:
+        """Attention loss and L1 to the clean image, each the sum over both branches, and the adversarial loss."""
+        count = len(step["x"])
+        terms = {
+            "attention": attention_loss(step["map"][:count], step["target"][:count], self.map_loss)
+            + attention_loss(step["map"][count:], step["target"][count:], self.map_loss),
+            "reconstruction": F.l1_loss(step["image"][:count], step["x"]) + F.l1_loss(step["image"][count:], step["x"]),
+        }
+        if self.weights["adversarial"]:
+            fake = self.discriminator(torch.cat([step["image"], torch.sigmoid(step["map"])], dim=1))[1]
+            terms["adversarial"] = generator_adversarial_loss(fake, self.adversarial)
+        return weighted(terms, self.weights)
+
+    def attention(self, images: Tensor) -> Tensor:
+        """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1]."""
+        return torch.sigmoid(self.generator(to_signed(images)).map_logits)
+
+    def score(self, images: Tensor) -> Scored:
+        """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
+        x = to_signed(images)
+        generated = self.generator(x)
+        # logits, not probabilities: the sigmoid saturates and would tie the clearest cases
+        anomaly_logits = -generated.map_logits
+        return Scored(
+            parts={
+                "map": top_mean(anomaly_logits, self.top_fraction),
+                "reconstruction": per_image((x - generated.image).abs()),
+            },
+            anomaly_map=torch.sigmoid(anomaly_logits),
+            attention_map=torch.sigmoid(generated.map_logits),
+            reconstruction=to_unit(generated.image),
+        )
+
+

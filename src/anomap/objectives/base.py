@@ -1,0 +1,126 @@
+"""What every method gives: parts of an anomaly score and an anomaly map; and, if it is trained, two losses.
+
+A method is an `nn.Module` that knows its networks, its losses and its score, and nothing of Lightning.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+Batch = Mapping[str, Tensor]
+Losses = dict[str, Tensor]
+
+
+@dataclass
+class Scored:
+    """What a method says of a batch of images, in evaluation mode and without any statistics of the batch.
+
+    Attributes:
+        parts: name -> (B,), higher = more abnormal; the anomaly score is their sum after each is standardised on the
+            calibration normals (one part alone is the score itself, raw).
+        anomaly_map: (B, 1, H, W), higher = more abnormal, at the size of the image.
+        attention_map: (B, 1, H, W) in [0, 1], 1 = normal region, of the methods that have one.
+        reconstruction: (B, C, H, W) in [0, 1], of the methods that have one in image space.
+    """
+
+    parts: dict[str, Tensor]
+    anomaly_map: Tensor
+    attention_map: Tensor | None = None
+    reconstruction: Tensor | None = None
+
+
+def to_signed(images: Tensor) -> Tensor:
+    """[0, 1], the range of all data, -> [-1, 1], the range of networks that end in tanh."""
+    return images * 2 - 1
+
+
+def to_unit(images: Tensor) -> Tensor:
+    """[-1, 1] -> [0, 1]."""
+    return (images + 1) / 2
+
+
+def per_pixel(difference: Tensor) -> Tensor:
+    """Mean absolute difference over channels: (B, C, H, W) -> (B, 1, H, W)."""
+    return difference.abs().mean(1, keepdim=True)
+
+
+class Objective(nn.Module, ABC):
+    """Base of all methods.
+
+    Attributes:
+        stride: the image's height and width must be multiples of it.
+        part_names: the keys of `Scored.parts`, in order.
+    """
+
+    stride: int = 1
+    part_names: tuple[str, ...] = ()
+
+    @abstractmethod
+    def score(self, images: Tensor) -> Scored:
+        """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Learn closed-form statistics (whitening, a density) from clean training images in [0, 1], batch by batch, once."""
+        del batches
+
+
+class FittedState(nn.Module):
+    """A module whose buffers get their sizes when it is fitted; loading a checkpoint takes the sizes found there."""
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        for name, buffer in list(self._buffers.items()):
+            saved = state_dict.get(prefix + name)
+            if saved is not None and buffer is not None and saved.shape != buffer.shape:
+                self._buffers[name] = torch.empty_like(saved, device=buffer.device)
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+@dataclass
+class Step:
+    """One generator pass over a training batch: the fake, made once, and whatever the two losses need besides.
+
+    `tensors` belong to the graph of the generator; a discriminator loss takes them through `detached()`.
+    """
+
+    tensors: dict[str, Tensor] = field(default_factory=dict)
+
+    def __getitem__(self, name: str) -> Tensor:
+        return self.tensors[name]
+
+    def detached(self) -> "Step":
+        """The same values, cut from the generator's graph."""
+        return Step({name: value.detach() for name, value in self.tensors.items()})
+
+
+class AdversarialObjective(Objective):
+    """A method trained by two alternating steps.
+
+    Both losses return a dict whose `loss` is minimised; the other entries are logged. The generator pass is made once
+    per batch; the discriminator loss sees it detached.
+    """
+
+    generator: nn.Module
+    discriminator: nn.Module
+    uses_augmentation: bool = True  # whether `generate` wants `augmented` and `mask` in its batch
+
+    @abstractmethod
+    def generate(self, batch: Batch) -> Step:
+        """The generator's pass over a batch (`image`, `augmented` (B, C, H, W) in [0, 1], `mask` (B, 1, H, W))."""
+
+    @abstractmethod
+    def discriminator_losses(self, step: Step) -> Losses:
+        """Loss of the discriminator; `step` is detached."""
+
+    @abstractmethod
+    def generator_losses(self, step: Step) -> Losses:
+        """Loss of the generator; the discriminator's parameters are frozen by the caller."""
+
+
+def weighted(terms: Losses, weights: Mapping[str, float]) -> Losses:
+    """Add `loss` = Σ weight · term; a term of weight 0 stays in the log but out of the graph."""
+    total = torch.stack([weights[name] * term for name, term in terms.items() if weights[name]]).sum()
+    return {"loss": total, **{name: term.detach() for name, term in terms.items()}}

@@ -1,0 +1,101 @@
+"""Controls: what needs no training of a network, beside every published result, so that nobody is fooled.
+
+Each is fitted once to clean training images with scikit-learn where it has the method, keeps what it learned in buffers,
+and scores, exports and loads like every other method.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from sklearn.decomposition import PCA
+from torch import Tensor
+
+from anomap.objectives.base import FittedState, Objective, Scored, per_pixel
+from anomap.objectives.losses import per_image
+
+
+class Control(FittedState, Objective):
+    """Base: one part, named `distance`."""
+
+    part_names = ("distance",)
+
+
+class Darkness(Control):
+    """How dark the image is: 1 - mean. It knows nothing of normality, and still tells some data sets apart."""
+
+    def score(self, images: Tensor) -> Scored:
+        """Score and map: 1 - intensity."""
+        dark = 1 - images
+        return Scored({"distance": per_image(dark)}, dark.mean(1, keepdim=True))
+
+
+class DistanceToMean(Control):
+    """Mean squared distance to the mean training image."""
+
+    mean: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(0))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Average the training images."""
+        self.mean = torch.cat(list(batches)).mean(0, keepdim=True)
+
+    def score(self, images: Tensor) -> Scored:
+        """Score mean (x - μ)², map |x - μ|."""
+        difference = images - self.mean
+        return Scored({"distance": per_image(difference**2)}, per_pixel(difference))
+
+
+class PCAError(Control):
+    """Reconstruction error of a principal component analysis.
+
+    Args:
+        components: at most this many are kept.
+    """
+
+    mean: Tensor
+    basis: Tensor
+
+    def __init__(self, components: int = 32) -> None:
+        super().__init__()
+        self.components = components
+        self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("basis", torch.zeros(0))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit scikit-learn's PCA to the training images."""
+        pixels = torch.cat([batch.flatten(1) for batch in batches])
+        components = min(self.components, *pixels.shape)
+        pca = PCA(components, random_state=0).fit(pixels.numpy())
+        self.mean = torch.from_numpy(pca.mean_).float()
+        self.basis = torch.from_numpy(pca.components_).float()  # (K, C H W)
+
+    def score(self, images: Tensor) -> Scored:
+        """Score mean (x - x̂)², map |x - x̂|."""
+        centred = images.flatten(1) - self.mean
+        residual = (centred - centred @ self.basis.T @ self.basis).view_as(images)
+        return Scored({"distance": per_image(residual**2)}, per_pixel(residual), reconstruction=images - residual)
+
+
+class NearestNeighbour(Control):
+    """Squared distance to the nearest training image, in pixels."""
+
+    bank: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("bank", torch.zeros(0))
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Remember the training images, as the 8-bit values they are stored in."""
+        self.bank = torch.cat([(batch * 255).round().to(torch.uint8) for batch in batches])
+
+    def score(self, images: Tensor) -> Scored:
+        """Score mean (x - x_nn)², map |x - x_nn|."""
+        pixels, bank = images.flatten(1), self.bank.flatten(1).to(images.dtype) / 255
+        # ||x - b||² without the ||x||² that all candidates share
+        nearest = ((bank**2).sum(1) - 2 * pixels @ bank.T).argmin(1)
+        difference = images - bank[nearest].view_as(images)
+        return Scored({"distance": per_image(difference**2)}, per_pixel(difference))

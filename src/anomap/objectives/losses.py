@@ -1,0 +1,66 @@
+"""The losses of all methods: pure functions of tensors, each with its equation."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+AdversarialKind = Literal["bce", "hinge"]
+MapLossKind = Literal["bce", "focal"]
+
+
+def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
+    """What the discriminator minimises; both logits are (B,), not necessarily of one length.
+
+    bce (Goodfellow et al. 2014, eq. 1, halved as in GANomaly's code):
+        L_D = 1/2 (-E[log σ(D(x))] - E[log(1 - σ(D(x̂)))])
+    hinge (Lim & Ye 2017, as in SAGAN eq. 4):
+        L_D = 1/2 (E[max(0, 1 - D(x))] + E[max(0, 1 + D(x̂))])
+    """
+    if kind == "bce":
+        return 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
+    return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
+
+
+def generator_adversarial_loss(fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
+    """What the generator minimises to be taken for real: bce -E[log σ(D(x̂))] (non-saturating), hinge -E[D(x̂)]."""
+    return F.softplus(-fake_logits).mean() if kind == "bce" else -fake_logits.mean()
+
+
+def focal_loss(logits: Tensor, target: Tensor, gamma: float = 2.0) -> Tensor:
+    """Binary focal loss (1708.02002, eq. 4, without α): mean of (1 - p_t)^γ · BCE; γ = 0 is BCE."""
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((1 - torch.exp(-bce)) ** gamma * bce).mean()
+
+
+def dice_loss(prediction: Tensor, target: Tensor, smooth: float = 1.0) -> Tensor:
+    """1 - (2 Σ p t + s) / (Σ p + Σ t + s), over all pixels of the batch at once (Milletari et al. 2016, eq. 1 with plain sums)."""
+    overlap = (prediction * target).sum()
+    return 1 - (2 * overlap + smooth) / (prediction.sum() + target.sum() + smooth)
+
+
+def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce") -> Tensor:
+    """How far an attention map is from its target, both (B, 1, H, W), 1 = normal region.
+
+    L_att = BCE(A, t) + Dice(A, t) + [t has abnormal pixels] Dice(1 - A, 1 - t)
+
+    with the focal loss for BCE if asked. Both classes have a Dice term, since the abnormal region is small and the normal
+    term alone would hardly see it; without abnormal pixels the second term would be a constant, so it is left out.
+    """
+    attention = torch.sigmoid(map_logits)
+    pixel = focal_loss(map_logits, target) if kind == "focal" else F.binary_cross_entropy_with_logits(map_logits, target)
+    has_abnormal = (target < 0.5).any().to(target.dtype)
+    return pixel + dice_loss(attention, target) + has_abnormal * dice_loss(1 - attention, 1 - target)
+
+
+def top_mean(anomaly_map: Tensor, fraction: float) -> Tensor:
+    """Mean of the highest `fraction` of an anomaly map (B, 1, H, W) -> (B,); at least one pixel."""
+    pixels = anomaly_map.flatten(1)
+    count = max(1, round(fraction * pixels.shape[1]))
+    return pixels.topk(count, dim=1).values.mean(1)
+
+
+def per_image(values: Tensor) -> Tensor:
+    """Mean over everything but the batch: (B, ...) -> (B,)."""
+    return values.flatten(1).mean(1)

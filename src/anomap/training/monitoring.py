@@ -1,0 +1,94 @@
+"""What is watched while a model trains: AUROC, score histograms, attention maps. Watched only: nothing is selected by it."""
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from anomap.detection.metrics import auroc
+from anomap.detection.standardise import Standardiser
+from anomap.objectives.base import Objective, Scored
+
+CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
+
+
+class Monitoring(pl.Callback):
+    """Scores calibration and test images with the averaged weights after an epoch, and logs.
+
+    `monitor/test_auroc` uses test labels, so it must not choose anything; the weights that count are always the last.
+
+    Args:
+        images: how many images to show with their maps (half normal, half abnormal).
+    """
+
+    def __init__(self, images: int = 8) -> None:
+        self.images = images
+
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget the last epoch."""
+        self._parts: tuple[list[Tensor], list[Tensor]] = ([], [])
+        self._labels: list[Tensor] = []
+        self._shown: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+
+    def on_validation_batch_end(  # noqa: D102 - Lightning's hook
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Scored,  # pyright: ignore[reportIncompatibleMethodOverride]
+        batch: dict[str, Tensor],
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        names = _objective(pl_module).part_names
+        self._parts[dataloader_idx].append(torch.stack([outputs.parts[name].float() for name in names], 1).cpu())
+        if dataloader_idx == TEST:
+            self._labels.append(batch["label"].cpu())
+            for label in (0, 1):
+                self._collect_shown(label, outputs, batch)
+
+    def _collect_shown(self, label: int, scored: Scored, batch: dict[str, Tensor]) -> None:
+        """Keep the first few images of each label; the same in every epoch."""
+        if label in self._shown or not (batch["label"] == label).any():
+            return
+        chosen = (batch["label"] == label).nonzero().flatten()[: self.images // 2]
+        maps = scored.attention_map if scored.attention_map is not None else scored.anomaly_map
+        shown = scored.reconstruction if scored.reconstruction is not None else batch["image"]
+        self._shown[label] = (batch["image"][chosen].cpu(), shown[chosen].cpu(), maps[chosen].cpu())
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Log AUROC, score histograms and images, all on the axis of epochs."""
+        if trainer.sanity_checking or not self._labels:
+            return
+        calibration, test = (torch.cat(parts) for parts in self._parts)
+        standardiser = Standardiser(test.shape[1])
+        standardiser.fit(calibration)
+        scores, labels = standardiser(test), torch.cat(self._labels)
+        value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
+        if value is not None:
+            pl_module.log("monitor/test_auroc", value, prog_bar=True)
+        for logger in trainer.loggers:
+            if isinstance(logger, TensorBoardLogger):
+                for name, values in (
+                    ("calibration_normal", standardiser(calibration)),
+                    ("test_normal", scores[labels == 0]),
+                    ("test_abnormal", scores[labels == 1]),
+                ):
+                    if values.numel() and torch.isfinite(values).all():
+                        logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
+                self._log_images(logger, pl_module, trainer.current_epoch)
+
+    def _log_images(self, logger: TensorBoardLogger, pl_module: pl.LightningModule, epoch: int) -> None:
+        """Columns: image, reconstruction, map. Attention maps are shown from 0 to 1, whatever the image."""
+        columns = [torch.cat(column) for column in zip(*self._shown.values(), strict=True)]
+        images, reconstructions, maps = (
+            column[:, :3].expand(-1, 3, -1, -1) if column.shape[1] == 1 else column[:, :3] for column in columns
+        )
+        if images.shape[-2:] != maps.shape[-2:]:
+            maps = torch.nn.functional.interpolate(maps, images.shape[-2:])
+        rows = torch.stack([images, reconstructions, maps], dim=1).flatten(0, 1).clamp(0, 1)
+        logger.experiment.add_image("attention/image_reconstruction_map", make_grid(rows, nrow=6), epoch)
+
+
+def _objective(module: pl.LightningModule) -> Objective:
+    return module.objective  # pyright: ignore[reportReturnType]

@@ -1,0 +1,23 @@
+"""The colours of every figure and page: normal blue, abnormal orange, told apart by any colour vision.
+
+Blue and orange differ in lightness and in the blue-yellow direction that red-green blindness keeps. `CONTOUR`
+is the one hue the heat scale `HEAT` never reaches.
+"""
+
+NORMAL = "#2b6cb0"
+ABNORMAL = "#dd6b10"
+THRESHOLD = "#1f2933"
+INK = "#1f2933"
+MUTED = "#697586"
+GRID = "#e4e7eb"
+CONTOUR = "#19e6e6"
+HEAT = "inferno"  # perceptually uniform: equal steps of anomaly look equal
+
+CLASS_COLOURS = (NORMAL, ABNORMAL)  # by label
+CLASS_NAMES = ("normal", "abnormal")
+
+
+def rgb(colour: str) -> tuple[int, int, int]:
+    """Red, green and blue (0 to 255) of `#rrggbb`."""
+    red, green, blue = bytes.fromhex(colour.removeprefix("#"))
+    return red, green, blue

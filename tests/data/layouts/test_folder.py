@@ -1,0 +1,155 @@
+"""Labels by folder name, masks, and the line each mistake gets."""
+
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from anomap.data.layouts.folder import FolderLayout
+from anomap.data.layouts.mvtec import MVTecLayout
+from anomap.errors import UserError
+
+from ..helpers import make_dataset, save
+
+
+def error_of(layout: FolderLayout | MVTecLayout) -> str:
+    with pytest.raises(UserError) as caught:
+        layout.scan()
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_names_labels_and_defects(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, train=2, normal=1, abnormal=1)
+    save(root / "test/scratch/deep/er/x.JPG", seed=1)
+    scan = FolderLayout(root).scan()
+    assert [sample.name for sample in scan.train] == ["train/0.normal/00.png", "train/0.normal/01.png"]
+    assert [(sample.name, sample.label, sample.defect) for sample in scan.test] == [
+        ("test/0.normal/00.png", 0, "0.normal"),
+        ("test/crack/00.png", 1, "crack"),
+        ("test/scratch/deep/er/x.JPG", 1, "scratch"),
+    ]
+    assert all(sample.path == root / sample.name and sample.mask is None for sample in scan.train + scan.test)
+
+
+@pytest.mark.parametrize("name", ["0.normal", "normal", "good", "Good", "NORMAL"])
+def test_normal_names_are_compared_without_case(tmp_path: Path, name: str) -> None:
+    save(tmp_path / "train" / name / "a.png")
+    save(tmp_path / "test" / name / "a.png")
+    scan = FolderLayout(tmp_path).scan()
+    assert [sample.label for sample in scan.train + scan.test] == [0, 0]
+
+
+def test_own_normal_names(tmp_path: Path) -> None:
+    for part in ("train", "test"):
+        save(tmp_path / part / "ok" / "a.png")
+    assert "data.normal_names" in error_of(FolderLayout(tmp_path))
+    assert len(FolderLayout(tmp_path, normal_names=["ok"]).scan().train) == 1
+    with pytest.raises(UserError, match=r"data\.normal_names"):
+        FolderLayout(tmp_path, normal_names="ok")
+
+
+def test_hidden_files_and_other_files_are_ignored(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, train=2)
+    save(root / "train/0.normal/.hidden.png")
+    save(root / "train/0.normal/.ipynb_checkpoints/a.png")
+    save(root / "train/.cache/a.png")
+    (root / "train/0.normal/Thumbs.db").touch()
+    (root / "train/readme.txt").touch()
+    assert len(FolderLayout(root).scan().train) == 2
+
+
+def test_missing_or_unset_root(tmp_path: Path) -> None:
+    assert "data.root is not set" in error_of(FolderLayout())
+    assert "does not exist" in error_of(FolderLayout(tmp_path / "nowhere"))
+    assert "is not a folder" in error_of(FolderLayout(save(tmp_path / "file.png")))
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_missing_part(tmp_path: Path, part: str) -> None:
+    other = {"train": "test", "test": "train"}[part]
+    save(tmp_path / other / "good" / "a.png")
+    assert f"{tmp_path / part} does not exist" in error_of(FolderLayout(tmp_path))
+
+
+def test_no_normal_image_in_train(tmp_path: Path) -> None:
+    save(tmp_path / "test/good/a.png")
+    (tmp_path / "train").mkdir()
+    assert "no normal image in" in error_of(FolderLayout(tmp_path))
+    (tmp_path / "train/good").mkdir()
+    assert f"no image in {tmp_path / 'train/good'}" in error_of(FolderLayout(tmp_path))
+
+
+def test_no_normal_image_in_test(tmp_path: Path) -> None:
+    save(tmp_path / "train/good/a.png")
+    save(tmp_path / "test/crack/a.png")
+    assert f"no normal image in {tmp_path / 'test'}" in error_of(FolderLayout(tmp_path))
+
+
+def test_empty_defect_folder(tmp_path: Path) -> None:
+    (make_dataset(tmp_path) / "test/empty").mkdir()
+    assert f"no image in {tmp_path / 'test/empty'}" in error_of(FolderLayout(tmp_path))
+
+
+def test_abnormal_images_under_train(tmp_path: Path) -> None:
+    save(make_dataset(tmp_path) / "train/1.abnormal/a.png")
+    message = error_of(FolderLayout(tmp_path))
+    assert "1.abnormal" in message
+    assert "normal images only" in message
+
+
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_images_without_a_class_folder(tmp_path: Path, part: str) -> None:
+    save(make_dataset(tmp_path) / part / "stray.png")
+    assert "stray.png" in error_of(FolderLayout(tmp_path))
+
+
+def test_masks_with_and_without_suffix(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, abnormal=2, masks=True)
+    (root / "ground_truth/crack/01_mask.png").rename(root / "ground_truth/crack/01.png")
+    masks = {sample.name: sample.mask for sample in FolderLayout(root).scan().test}
+    assert masks["test/crack/00.png"] == root / "ground_truth/crack/00_mask.png"
+    assert masks["test/crack/01.png"] == root / "ground_truth/crack/01.png"
+    assert masks["test/0.normal/00.png"] is None
+
+
+def test_a_missing_mask_is_named(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, abnormal=2, masks=True)
+    (root / "ground_truth/crack/01_mask.png").unlink()
+    assert "01_mask.png" in error_of(FolderLayout(root))
+
+
+def test_any_two_folders_make_a_test_set(tmp_path: Path) -> None:
+    normal, abnormal = tmp_path / "a/fine", tmp_path / "b/bad"
+    save(normal / "1.png", 1)
+    save(abnormal / "1.png", 2)
+    save(abnormal / "hole/1.png", 3)
+    scan = FolderLayout(normal_dir=normal, abnormal_dir=abnormal).scan()
+    assert scan.train == []
+    assert {(s.name, s.label, s.defect) for s in scan.test} == {
+        ("a/fine/1.png", 0, "fine"),
+        ("b/bad/1.png", 1, "bad"),
+        ("b/bad/hole/1.png", 1, "hole"),
+    }
+
+
+def test_two_folders_must_be_given_and_be_apart(tmp_path: Path) -> None:
+    save(tmp_path / "a/b/1.png")
+    assert "data.abnormal_dir is not set" in error_of(FolderLayout(normal_dir=tmp_path / "a"))
+    assert "inside" in error_of(FolderLayout(normal_dir=tmp_path / "a", abnormal_dir=tmp_path / "a/b"))
+    (tmp_path / "c").mkdir()
+    assert "no image" in error_of(FolderLayout(normal_dir=tmp_path / "a", abnormal_dir=tmp_path / "c"))
+
+
+def test_mvtec_is_the_folder_layout_of_a_category(tmp_path: Path) -> None:
+    for name in ("bottle", "cable"):
+        save(tmp_path / name / "train/good/000.png", seed=1)
+        save(tmp_path / name / "test/good/000.png", seed=2)
+        save(tmp_path / name / "test/broken/000.png", seed=3)
+        save(tmp_path / name / "ground_truth/broken/000_mask.png", 255)
+    scan = MVTecLayout(tmp_path, "cable").scan()
+    assert Counter(sample.defect for sample in scan.test) == {"good": 1, "broken": 1}
+    assert scan.train[0].name == "train/good/000.png"
+    assert next(s.mask for s in scan.test if s.label) == tmp_path / "cable/ground_truth/broken/000_mask.png"
+    assert "did you mean bottle?" in error_of(MVTecLayout(tmp_path, "botle"))
+    assert "choose from bottle, cable" in error_of(MVTecLayout(tmp_path))

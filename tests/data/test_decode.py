@@ -1,0 +1,122 @@
+"""Decoding many: order, errors, memory and mapped files."""
+
+import logging
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from anomap.data.decode import FileStore, decode_all
+from anomap.data.imageset import Donors, Storage, decode_image_set
+from anomap.data.reading import UnreadableImageError
+from anomap.data.samples import Sample
+from anomap.errors import UserError
+
+SAMPLES = [Sample(f"{number}", number % 2, "x") for number in range(100)]
+
+
+def image(sample: Sample) -> tuple[np.ndarray, None]:
+    return np.full((1, 2, 3), int(sample.name), np.uint8), None
+
+
+def test_order_is_kept_and_two_or_more_threads_work() -> None:
+    threads = set()
+    both = threading.Barrier(2, timeout=10)
+
+    def decode(sample: Sample) -> int:
+        threads.add(threading.get_ident())
+        if sample.name in ("0", "1"):
+            both.wait()  # passes only when two threads are in here at once
+        return int(sample.name)
+
+    assert [value for _, value in decode_all(SAMPLES, decode, "test")] == list(range(100))
+    assert len(threads) >= 2
+
+
+def test_only_a_few_are_in_flight() -> None:
+    started = []
+    results = decode_all(SAMPLES * 10, lambda sample: started.append(sample), "test")
+    next(results)
+    assert len(started) < 50
+    results.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def fail(*numbers: int) -> Callable[[Sample], tuple[np.ndarray, None]]:
+    def decode(sample: Sample) -> tuple[np.ndarray, None]:
+        if int(sample.name) in numbers:
+            raise UnreadableImageError(f"cannot read {sample.name}")
+        return image(sample)
+
+    return decode
+
+
+def test_the_first_broken_file_in_order_is_reported() -> None:
+    with pytest.raises(UnreadableImageError, match="cannot read 7"):
+        decode_image_set(SAMPLES, fail(50, 7, 90), (1, 2, 3), "test")
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+def test_skipped_samples_are_in_no_list(
+    mapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    storage = Storage(mapped, str(tmp_path))
+    with caplog.at_level(logging.WARNING):
+        images = decode_image_set(SAMPLES, fail(0, 7, 50, 99), (1, 2, 3), "test", True, storage)
+    assert "left out 4 of 100 test images that cannot be read: 0, 7, 50 and 1 more" in caplog.text
+    kept = [number for number in range(100) if number not in (0, 7, 50, 99)]
+    assert [int(sample.name) for sample in images.samples] == kept
+    assert images.images[:, 0, 0, 0].tolist() == kept
+    assert images.labels.tolist() == [number % 2 for number in kept]
+
+
+def test_other_errors_are_never_skipped() -> None:
+    def decode(sample: Sample) -> tuple[np.ndarray, None]:
+        raise UserError("wrong option")
+
+    with pytest.raises(UserError, match="wrong option"):
+        decode_image_set(SAMPLES, decode, (1, 2, 3), "test", skip_unreadable=True)
+
+
+def test_mapped_equals_memory_and_leaves_no_file(tmp_path: Path) -> None:
+    memory = decode_image_set(SAMPLES, image, (1, 2, 3), "test")
+    mapped = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    assert isinstance(mapped.images, np.memmap)
+    assert (memory.images == mapped.images).all()
+    assert list(tmp_path.iterdir()) == []
+    index = np.array([5, 3, 5])
+    for key, value in memory[index].items():
+        assert value.equal(mapped[index][key])
+
+
+def test_an_empty_set_can_be_mapped(tmp_path: Path) -> None:
+    empty = decode_image_set([], image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    assert empty.images.shape == (0, 1, 2, 3)
+
+
+def test_no_room_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UserError, match=r"data\.cache_dir"):
+        FileStore((1, 2, 3), str(tmp_path / "nowhere"))
+    if not Path("/dev/full").exists():
+        pytest.skip("needs a disk that is full")
+    monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb"))  # noqa: SIM115
+    with pytest.raises(UserError, match="No space left"):
+        decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True))
+
+
+def test_a_batch_is_a_copy() -> None:
+    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test")
+    batch = images[np.array([1])]
+    batch["image"][:] = 0
+    assert images.images[1].max() == 1
+
+
+def test_donors_are_floats_by_index() -> None:
+    donors = Donors(decode_image_set(SAMPLES, image, (1, 2, 3), "test"))
+    assert len(donors) == 100
+    picked = donors(torch.tensor([51, 0]))
+    assert picked.shape == (2, 1, 2, 3)
+    assert picked.dtype == torch.float32
+    assert picked[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.0])

@@ -1,0 +1,250 @@
+"""One file -> uint8 (C, H, W): depth, colour, orientation, size, and refusals."""
+
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from anomap.data.images import convert, load_image, load_mask
+from anomap.data.reading import UnreadableImageError
+from anomap.errors import UserError
+
+from .helpers import png16, save, tiff16
+
+RNG = np.random.default_rng(7)
+COLOUR = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
+GREY = RNG.integers(0, 256, (6, 5)).astype(np.uint8)
+DEEP = RNG.integers(0, 65536, (6, 5)).astype(np.uint16)
+DEEP_COLOUR = RNG.integers(0, 65536, (6, 5, 3)).astype(np.uint16)
+SIZE = (6, 5)
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "bmp"])
+def test_lossless_formats_keep_every_value(tmp_path: Path, suffix: str) -> None:
+    assert (load_image(save(tmp_path / f"x.{suffix}", COLOUR), 3, SIZE) == COLOUR.transpose(2, 0, 1)).all()
+    assert (load_image(save(tmp_path / f"y.{suffix}", GREY), 1, SIZE) == GREY[None]).all()
+
+
+@pytest.mark.parametrize("suffix", ["jpg", "webp"])
+def test_lossy_formats_are_read(tmp_path: Path, suffix: str) -> None:
+    flat = np.full((16, 16, 3), (200, 100, 50), np.uint8)
+    read = load_image(save(tmp_path / f"x.{suffix}", flat), 3, (16, 16)).astype(int)
+    assert np.abs(read - flat.transpose(2, 0, 1)).max() <= 6
+
+
+def test_grey_becomes_three_equal_channels_and_colour_becomes_luma(tmp_path: Path) -> None:
+    assert (load_image(save(tmp_path / "g.png", GREY), 3, SIZE) == GREY[None].repeat(3, 0)).all()
+    luma = COLOUR @ np.array([0.299, 0.587, 0.114])
+    read = load_image(save(tmp_path / "c.png", COLOUR), 1, SIZE)
+    assert read.shape == (1, 6, 5)
+    assert np.abs(read[0] - luma).max() <= 1
+
+
+def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
+    clear = np.dstack([COLOUR, np.zeros((6, 5), np.uint8)])
+    assert (load_image(save(tmp_path / "rgba.png", clear), 3, SIZE) == COLOUR.transpose(2, 0, 1)).all()
+    grey_alpha = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(np.zeros_like(GREY))])
+    grey_alpha.save(tmp_path / "la.png")
+    assert (load_image(tmp_path / "la.png", 1, SIZE) == GREY[None]).all()
+
+
+def test_palette_and_one_bit_images(tmp_path: Path) -> None:
+    indices = Image.fromarray((GREY % 2).astype(np.uint8), "L").convert("P")
+    indices.putpalette([10, 20, 30, 200, 100, 50])
+    indices.save(tmp_path / "p.png", transparency=1)
+    expected = np.where(
+        (GREY % 2)[None] == 1, np.array([200, 100, 50])[:, None, None], np.array([10, 20, 30])[:, None, None]
+    )
+    assert (load_image(tmp_path / "p.png", 3, SIZE) == expected).all()
+    Image.fromarray(GREY > 127).save(tmp_path / "b.png")
+    assert (load_image(tmp_path / "b.png", 1, SIZE)[0] == np.where(GREY > 127, 255, 0)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif"])
+def test_exif_orientation_is_applied(tmp_path: Path, orientation: int, suffix: str) -> None:
+    shown = np.kron(np.array([[0, 60, 120], [180, 210, 255]], np.uint8), np.ones((16, 16), np.uint8))
+    inverse = {1: lambda x: x, 2: lambda x: x[:, ::-1], 3: lambda x: x[::-1, ::-1], 4: lambda x: x[::-1]}
+    inverse |= {
+        5: lambda x: x.T,
+        6: lambda x: np.rot90(x),
+        7: lambda x: x[::-1, ::-1].T,
+        8: lambda x: np.rot90(x, -1),
+    }
+    stored = Image.fromarray(np.ascontiguousarray(inverse[orientation](shown)))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored.save(tmp_path / f"x.{suffix}", exif=exif)
+    read = load_image(tmp_path / f"x.{suffix}", 1, (32, 48))[0].astype(int)
+    assert np.abs(read - shown).max() <= 3
+    mask = save(tmp_path / "mask.png", shown)
+    assert load_mask(mask, tmp_path / f"x.{suffix}", (32, 48)).shape == (1, 32, 48)
+
+
+def test_sixteen_bit_grey_is_scaled_by_the_range_of_the_type(tmp_path: Path) -> None:
+    expected = np.rint(DEEP / 257.0)
+    for name in ("x.png", "x.tif"):
+        assert (load_image(save(tmp_path / name, DEEP), 1, SIZE)[0] == expected).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_sixteen_bit_png_of_every_colour_type(tmp_path: Path, channels: int) -> None:
+    values = RNG.integers(0, 65536, (6, 5, channels)).astype(np.uint16)
+    path = tmp_path / "x.png"
+    path.write_bytes(png16(values))
+    colours = values[..., :1].repeat(3, 2) if channels <= 2 else values[..., :3]
+    assert (load_image(path, 3, SIZE) == np.rint(colours / 257.0).transpose(2, 0, 1)).all()
+    # A narrow range shows that the lower 8 bits are there.
+    low, high = 30_000, 30_300
+    narrow = np.rint(np.clip((colours.astype(float) - low) / (high - low), 0, 1) * 255)
+    assert (load_image(path, 3, SIZE, (low, high)) == narrow.transpose(2, 0, 1)).all()
+
+
+def test_intensity_range_is_fixed_and_clips(tmp_path: Path) -> None:
+    values = np.array([[0, 1000, 2000], [3000, 4095, 60000]], np.uint16)
+    read = load_image(save(tmp_path / "x.png", values), 1, (2, 3), (1000, 3000))[0]
+    assert read.tolist() == [[0, 0, 128], [255, 255, 255]]
+    eight = load_image(save(tmp_path / "y.png", np.array([[50, 100, 150]], np.uint8)), 1, (1, 3), (50, 150))[
+        0
+    ]
+    assert eight.tolist() == [[0, 128, 255]]
+
+
+def test_a_dark_image_stays_dark(tmp_path: Path) -> None:
+    assert load_image(save(tmp_path / "x.png", (DEEP // 64)), 1, SIZE).max() <= 4
+
+
+def test_twelve_bit_and_inverted_tiff(tmp_path: Path) -> None:
+    values = np.array([[0, 1024, 2048, 4095], [1, 2, 3, 4]], np.uint16)
+    (tmp_path / "x.tif").write_bytes(tiff16(values, bits=12))
+    assert load_image(tmp_path / "x.tif", 1, (2, 4))[0, 0].tolist() == [0, 64, 128, 255]
+    (tmp_path / "y.tif").write_bytes(tiff16(DEEP, photometric=0))
+    assert (load_image(tmp_path / "y.tif", 1, SIZE)[0] == np.rint((65535 - DEEP) / 257.0)).all()
+
+
+@pytest.mark.parametrize("order", "<>")
+def test_sixteen_bit_colour_tiff_in_full_depth(tmp_path: Path, order: str) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff16(DEEP_COLOUR, order=order))
+    assert (load_image(tmp_path / "x.tif", 3, SIZE) == np.rint(DEEP_COLOUR / 257.0).transpose(2, 0, 1)).all()
+    narrow = np.rint(np.clip((DEEP_COLOUR - 30_000.0) / 300, 0, 1) * 255).transpose(2, 0, 1)
+    assert (load_image(tmp_path / "x.tif", 3, SIZE, (30_000, 30_300)) == narrow).all()
+
+
+def test_compressed_sixteen_bit_colour_tiff(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff16(DEEP_COLOUR, deflate=True))
+    narrow = np.rint(np.clip((DEEP_COLOUR - 30_000.0) / 300, 0, 1) * 255).transpose(2, 0, 1)
+    assert (load_image(tmp_path / "x.tif", 3, SIZE, (30_000, 30_300)) == narrow).all()
+
+
+def test_sixteen_bit_colour_that_cannot_be_read_in_full_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").write_bytes(tiff16(DEEP_COLOUR, planar=True))
+    with pytest.raises(UserError, match=r"x\.tif.*16-bit RGB PNG"):
+        load_image(tmp_path / "x.tif", 3, SIZE)
+
+
+def test_float_tiff_needs_a_range(tmp_path: Path) -> None:
+    values = np.linspace(-1, 1, 30, dtype=np.float32).reshape(6, 5)
+    path = save(tmp_path / "x.tif", values)
+    with pytest.raises(UserError, match=r"float32.*data\.intensity_range"):
+        load_image(path, 1, SIZE)
+    assert (load_image(path, 1, SIZE, (-1, 1))[0] == np.rint((values + 1) * 127.5)).all()
+    values[2, 2] = np.nan
+    with pytest.raises(UnreadableImageError, match="not finite"):
+        load_image(save(path, values), 1, SIZE, (-1, 1))
+
+
+def test_thirty_two_bit_integers_need_a_range(tmp_path: Path) -> None:
+    values = np.array([[0, 1_000_000], [2_000_000, 3_000_000]], np.int32)
+    path = save(tmp_path / "x.tif", values)
+    with pytest.raises(UserError, match="int32"):
+        load_image(path, 1, (2, 2))
+    assert load_image(path, 1, (2, 2), (0, 2_000_000))[0].tolist() == [[0, 128], [255, 255]]
+
+
+def test_resize_is_antialiased_at_every_depth(tmp_path: Path) -> None:
+    stripes = np.tile(np.array([0, 255], np.uint8), (64, 32))
+    for values in (stripes, stripes.astype(np.uint16) * 257):
+        small = load_image(save(tmp_path / "x.png", values), 1, (8, 8))[0].astype(int)
+        assert np.abs(small[:, 1:-1] - 127.5).max() <= 2
+
+
+def test_eight_and_sixteen_bits_agree_after_the_resize() -> None:
+    wide = np.random.default_rng(0).integers(0, 256, (40, 30, 3)).astype(np.uint8)
+    for channels in (1, 3):
+        shallow = convert(wide, channels, (16, 12)).astype(int)
+        deep = convert(wide.astype(np.uint16) * 257, channels, (16, 12), (0.0, 65535.0)).astype(int)
+        assert np.abs(shallow - deep).max() <= 1
+
+
+@given(st.integers(0, 65535), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
+def test_a_flat_image_stays_flat(
+    value: int, height: int, width: int, new_height: int, new_width: int
+) -> None:
+    flat = np.full((height, width), value, np.uint16)
+    read = convert(flat, 3, (new_height, new_width), (0.0, 65535.0))
+    assert read.shape == (3, new_height, new_width)
+    assert (read == np.rint(value / 257.0)).all()
+
+
+def test_too_many_pixels_is_refused_by_the_header(tmp_path: Path) -> None:
+    path = save(tmp_path / "x.png", size=(100, 100))
+    path.write_bytes(path.read_bytes()[:60])  # only the header is sound: decoding would fail otherwise
+    with pytest.raises(UnreadableImageError, match=r"x\.png has 100 x 100 pixels.*data\.max_pixels=9999"):
+        load_image(path, 1, (8, 8), max_pixels=9999)
+
+
+def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
+    header = png16(np.zeros((1, 1, 1), np.uint16))
+    size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)
+    (tmp_path / "bomb.png").write_bytes(
+        header[:12] + size + struct.pack(">I", zlib.crc32(size)) + header[33:]
+    )
+    with pytest.raises(UnreadableImageError, match=r"bomb\.png is too large"):
+        load_image(tmp_path / "bomb.png", 1, (8, 8))
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif", "jpg", "bmp", "webp"])
+def test_truncated_and_broken_files_are_named_in_one_line(tmp_path: Path, suffix: str) -> None:
+    path = save(tmp_path / f"x.{suffix}", seed=1, size=(64, 64))
+    whole = path.read_bytes()
+    for content in (whole[: len(whole) // 2], b"", b"not an image", b"%!PS-Adobe-3.0 EPSF-3.0\n"):
+        path.write_bytes(content)
+        with pytest.raises(UnreadableImageError) as caught:
+            load_image(path, 1, (8, 8))
+        assert str(path) in str(caught.value)
+        assert "\n" not in str(caught.value)
+
+
+def test_truncated_sixteen_bit_png(tmp_path: Path) -> None:
+    encoded = png16(RNG.integers(0, 65536, (32, 32, 3)).astype(np.uint16))
+    (tmp_path / "x.png").write_bytes(encoded[: len(encoded) // 2])
+    with pytest.raises(UnreadableImageError, match=r"x\.png"):
+        load_image(tmp_path / "x.png", 3, (8, 8))
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UnreadableImageError, match="No such file"):
+        load_image(tmp_path / "x.png", 1, (8, 8))
+
+
+def test_several_pages_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(GREY).save(tmp_path / "x.tif", save_all=True, append_images=[Image.fromarray(GREY)])
+    with pytest.raises(UserError, match="2 pages"):
+        load_image(tmp_path / "x.tif", 1, SIZE)
+
+
+def test_mask_is_binary_nearest_and_checked_against_its_image(tmp_path: Path) -> None:
+    image = save(tmp_path / "x.png", size=(8, 8))
+    values = np.zeros((8, 8), np.uint8)
+    values[2:4, 4:8] = 1  # any value other than 0 counts
+    mask = load_mask(save(tmp_path / "m.png", values), image, (16, 16))
+    assert (mask[0] == values.repeat(2, 0).repeat(2, 1)).all()
+    opaque = np.dstack([values] * 3 + [np.full((8, 8), 255, np.uint8)])
+    assert (load_mask(save(tmp_path / "rgba.png", opaque), image, (8, 8))[0] == values).all()
+    with pytest.raises(UserError, match=r"m\.png.*\(4, 8\).*x\.png.*\(8, 8\)"):
+        load_mask(save(tmp_path / "m.png", values[:4]), image, (8, 8))

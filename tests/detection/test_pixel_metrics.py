@@ -1,0 +1,155 @@
+"""Streamed pixel metrics against scikit-learn and an AUPRO written out plainly."""
+
+import itertools
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+from scipy import ndimage
+from sklearn.metrics import average_precision_score, roc_auc_score
+
+from anomap.detection.pixel_metrics import PixelMetrics, aupro_from_counts, ordered_bits, region_weights
+
+
+def exact_aupro(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3) -> float:
+    """Every threshold, every region, one by one: (B, H, W) maps and masks."""
+    regions = []
+    for anomaly_map, mask in zip(maps, masks, strict=True):
+        labelled, count = ndimage.label(mask, structure=np.ones((3, 3)))  # type: ignore[misc]
+        regions += [anomaly_map[labelled == region] for region in range(1, count + 1)]
+    normal = maps[masks == 0]
+    points = [(0.0, 0.0)]
+    for threshold in np.unique(maps)[::-1]:
+        overlap = np.mean([np.mean(region >= threshold) for region in regions])
+        points.append((float(np.mean(normal >= threshold)), float(overlap)))
+    area = 0.0
+    for (x0, y0), (x1, y1) in itertools.pairwise(points):
+        if x0 >= limit or x1 == x0:
+            continue
+        end = min(x1, limit)
+        y_end = y0 + (y1 - y0) * (end - x0) / (x1 - x0)
+        area += (end - x0) * (y0 + y_end) / 2
+    return area / limit
+
+
+def _scene(seed: int, batch: int = 6, size: int = 24, scale: float = 1.0) -> tuple[np.ndarray, np.ndarray]:
+    """Maps that are partly right about masks with several regions each; the last image is normal."""
+    generator = np.random.default_rng(seed)
+    masks = ndimage.gaussian_filter(generator.normal(size=(batch, size, size)), (0, 2, 2)) > 0.18
+    masks[-1] = False
+    maps = ndimage.gaussian_filter(generator.normal(size=masks.shape) + 0.8 * masks, (0, 1, 1))
+    return (scale * maps).astype(np.float32), masks.astype(np.uint8)
+
+
+def _measure(maps: np.ndarray, masks: np.ndarray, batch: int = 2, **options: int) -> dict[str, float | None]:
+    metrics = PixelMetrics(**options)
+    for start in range(0, len(maps), batch):
+        metrics.update(maps[start : start + batch], masks[start : start + batch])
+    return metrics.compute()
+
+
+def _exact(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
+    return {
+        "pixel_auroc": float(roc_auc_score(masks.ravel(), maps.ravel())),
+        "pixel_ap": float(average_precision_score(masks.ravel(), maps.ravel())),
+        "pixel_aupro": exact_aupro(maps, masks),
+    }
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
+def test_exact_while_the_bins_suffice(seed: int, scale: float) -> None:
+    maps, masks = _scene(seed, scale=scale)
+    assert _measure(maps, masks) == pytest.approx(_exact(maps, masks), abs=1e-9)
+
+
+def test_exact_with_ties() -> None:
+    maps, masks = _scene(0)
+    maps = np.round(maps * 4) / 4
+    assert _measure(maps, masks) == pytest.approx(_exact(maps, masks), abs=1e-9)
+
+
+@pytest.mark.parametrize(
+    "squeeze", [lambda x: x, lambda x: 0.99 + 0.01 / (1 + np.exp(-x)), lambda x: 1000 + x]
+)
+def test_close_with_few_bins_wherever_the_values_lie(squeeze) -> None:
+    maps, masks = _scene(3, batch=4, size=32)
+    maps = squeeze(maps).astype(np.float32)
+    metrics = PixelMetrics(bins=2**9)
+    metrics.update(maps, masks)
+    assert metrics.dropped_bits > 0
+    assert metrics.compute() == pytest.approx(_exact(maps, masks), abs=1e-2)
+
+
+@pytest.mark.parametrize("bins", [64, 2**18])
+def test_independent_of_batches_their_order_and_processes(bins: int) -> None:
+    maps, masks = _scene(1)
+    whole = _measure(maps, masks, batch=6, bins=bins)
+    assert _measure(maps, masks, batch=1, bins=bins) == pytest.approx(whole, abs=1e-12)
+    assert _measure(maps[::-1], masks[::-1], batch=4, bins=bins) == pytest.approx(whole, abs=1e-12)
+    first, second = PixelMetrics(bins), PixelMetrics(bins)
+    first.update(maps[:1], masks[:1])
+    second.update(maps[1:], masks[1:])
+    first.merge(second)
+    assert first.compute() == pytest.approx(whole, abs=1e-12)
+
+
+def test_memory_is_bounded() -> None:
+    metrics = PixelMetrics(bins=100)
+    generator = np.random.default_rng(0)
+    for _ in range(20):
+        metrics.update(generator.normal(size=(2, 1, 16, 16)), np.zeros((2, 1, 16, 16)))
+    assert metrics._keys.size <= 100
+    assert metrics._counts[:, 0].sum() == 20 * 2 * 16 * 16
+
+
+def test_takes_tensors_with_or_without_the_channel() -> None:
+    maps, masks = _scene(2)
+    metrics = PixelMetrics()
+    metrics.update(torch.from_numpy(maps)[:, None], torch.from_numpy(masks)[:, None].float())
+    assert metrics.compute() == _measure(maps, masks, batch=6)
+
+
+def test_every_region_counts_the_same_and_diagonals_belong_together() -> None:
+    mask = np.zeros((2, 4, 4), bool)
+    mask[0, 0, 0] = mask[0, 1, 1] = True  # one region by its corner
+    mask[0, 3, 0:3] = True
+    mask[1, 0, 0] = True  # touches nothing: another image
+    weights, regions = region_weights(mask)
+    assert regions == 3
+    assert weights.tolist() == pytest.approx([1 / 2, 1 / 2, 1 / 3, 1 / 3, 1 / 3, 1])
+
+
+def test_aupro_of_known_maps() -> None:
+    assert aupro_from_counts(np.array([7, 0]), np.array([0.0, 2.0])) == pytest.approx(1.0)  # perfect
+    assert aupro_from_counts(np.array([5]), np.array([1.0])) == pytest.approx(
+        0.15
+    )  # constant: the chance diagonal
+    assert aupro_from_counts(np.array([0, 9]), np.array([1.0, 0.0])) == 0.0  # upside down
+
+
+@pytest.mark.parametrize("abnormal", [0, 1])
+def test_one_class_of_pixels_is_none(abnormal: int) -> None:
+    assert set(
+        _measure(np.random.default_rng(0).random((2, 4, 4)), np.full((2, 4, 4), abnormal)).values()
+    ) == {None}
+    assert set(PixelMetrics().compute().values()) == {None}
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="not finite"):
+        PixelMetrics().update(np.full((1, 2, 2), np.nan), np.zeros((1, 2, 2)))
+    with pytest.raises(ValueError, match="must both be"):
+        PixelMetrics().update(np.zeros((1, 2, 2)), np.zeros((1, 1, 2, 2)))
+    with pytest.raises(ValueError, match="must both be"):
+        PixelMetrics().update(np.zeros((1, 3, 2, 2)), np.zeros((1, 3, 2, 2)))
+
+
+@given(values=hnp.arrays(np.float32, 2, elements=st.floats(width=32, allow_nan=False, allow_infinity=False)))
+def test_ordered_bits_sort_like_the_numbers(values: np.ndarray) -> None:
+    low, high = ordered_bits(values).tolist()
+    assert (low < high) == bool(values[0] < values[1])
+    assert (low == high) == bool(values[0] == values[1])

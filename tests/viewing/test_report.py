@@ -1,0 +1,278 @@
+"""The report page: what is in the file, and what it does in a real browser."""
+
+import json
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anomap.detection.metrics import image_metrics
+from anomap.results import ScoreRow
+from anomap.viewing.report import write_report
+
+CHROMIUM = shutil.which("chromium")
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed")
+
+EVIL = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">.png"
+
+
+def make_report(
+    path: Path, count: int = 60, size: int = 24, one_class: bool = False, **changes: Any
+) -> list[ScoreRow]:
+    generator = np.random.default_rng(0)
+    labels = np.zeros(count, int) if one_class else np.arange(count) % 3 // 2
+    scores = generator.normal(10 + 2 * labels)
+    defects = np.array(["0.normal", "crack", "spot"])[labels * (1 + np.arange(count) % 2)]
+    names = [f"test/{defect}/{i:04d}.png" for i, defect in enumerate(defects)]
+    names[0] = f"test/0.normal/{EVIL}"
+    rows = [
+        ScoreRow.decide(name, int(label), str(defect), score, 11.0)
+        for name, label, defect, score in zip(names, labels, defects, scores, strict=True)
+    ]
+    images = generator.integers(0, 256, (16, 1, size, size), np.uint8)
+    maps = generator.random((16, size, size))
+    arguments: dict[str, Any] = {
+        "title": "adgan & <elpv>",
+        "metrics": {
+            **image_metrics(scores, labels, 11.0),
+            "threshold_strategy": "quantile",
+            "model": "adgan",
+        },
+        "rows": rows,
+        "images": lambda i: images[i % 16],
+        "maps": lambda i: maps[i % 16],
+        "masks": lambda i: maps[i % 16] > 0.9 if labels[i] else None,
+        "config": {"model": {"name": "<b>adgan</b>"}},
+        "versions": {"torch": "2.9.1"},
+    }
+    write_report(path, **(arguments | changes))
+    return rows
+
+
+def _data(path: Path) -> dict[str, Any]:
+    match = re.search(
+        r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL
+    )
+    assert match
+    return json.loads(match[1])
+
+
+class _Elements(HTMLParser):
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.found: list[tuple[str, dict[str, str | None]]] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((tag, dict(attrs)))
+
+
+def test_holds_every_row_exactly(tmp_path: Path) -> None:
+    rows = make_report(tmp_path / "report.html")
+    data = _data(tmp_path / "report.html")
+    assert data["paths"] == [row.path for row in rows]
+    assert data["scores"] == [row.score for row in rows]
+    assert [data["defects"][k] for k in data["defect"]] == [row.defect for row in rows]
+    assert ["abnormal" if label == "1" else "normal" for label in data["labels"]] == [
+        row.label for row in rows
+    ]
+    assert data["threshold"] == 11.0
+
+
+def test_is_self_contained_and_forbids_itself_the_network(tmp_path: Path) -> None:
+    make_report(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text()
+    elements = _Elements(text).found
+    assert not any(tag in ("link", "iframe", "object", "embed") for tag, _ in elements)
+    for _, attributes in elements:
+        assert attributes.get("src") is None
+        assert attributes.get("href") in (None, "#")
+    policy = next(a["content"] for _, a in elements if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy is not None
+    assert policy.startswith("default-src 'none'")
+    assert set(re.findall(r"https?://[^\s\"']+", text)) == {
+        "http://www.w3.org/2000/svg"
+    }  # a name, not an address
+
+
+def test_names_cannot_become_markup(tmp_path: Path) -> None:
+    make_report(tmp_path / "report.html", versions={EVIL: EVIL}, metrics={"model": EVIL, "checkpoint": EVIL})
+    text = (tmp_path / "report.html").read_text()
+    assert "adgan &amp; &lt;elpv&gt;" in text
+    assert "&lt;b&gt;adgan" in text
+    elements = _Elements(text).found
+    assert sum(tag == "script" for tag, _ in elements) == 2
+    assert not any(tag == "img" for tag, _ in elements)
+
+
+def test_a_name_that_is_no_text_is_still_written(tmp_path: Path) -> None:
+    rows = [ScoreRow.decide("\udcff.png", 0, "\udcfe", 1.0, 0.5)]
+    write_report(tmp_path / "report.html", title="\udcff", metrics={}, rows=rows)
+    assert _data(tmp_path / "report.html")["paths"] == ["\udcff.png"]
+
+
+def test_large_test_sets_stay_small_files(tmp_path: Path) -> None:
+    seen: list[int] = []
+    noise = np.random.default_rng(0).integers(
+        0, 256, (3, 300, 400), np.uint8
+    )  # noise is the worst to compress
+
+    def image(index: int) -> np.ndarray:
+        seen.append(index)
+        return noise
+
+    make_report(tmp_path / "report.html", count=5000, images=image, maps=lambda i: noise[0] / 255, masks=None)
+    assert len(seen) == 120
+    assert (tmp_path / "report.html").stat().st_size < 10e6
+
+
+def test_the_decision_of_the_page_is_told_honestly(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    make_report(path, metrics={"threshold_strategy": "oracle_f1", "image_auroc": 0.4})
+    text = path.read_text()
+    assert "chosen with the test labels" in text
+    assert "worse than chance" in text
+    make_report(path, metrics={"threshold_strategy": "quantile", "threshold_note": "5 images are too few"})
+    assert "5 images are too few." in path.read_text()
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_refuses_scores_that_are_not_finite(tmp_path: Path, score: float) -> None:
+    rows = [ScoreRow.decide("a.png", 0, "good", score, 0.5)]
+    with pytest.raises(ValueError, match="finite"):
+        write_report(tmp_path / "report.html", title="", metrics={}, rows=rows)
+    with pytest.raises(ValueError, match="at least one row"):
+        write_report(tmp_path / "report.html", title="", metrics={}, rows=[])
+
+
+# ---- in the browser ----
+
+
+def open_page(page: Path, fragment: str = "", action: str = "") -> str:
+    """The page's document after its scripts and `action` (JavaScript) ran; fails on any console message."""
+    assert CHROMIUM is not None
+    if action:
+        text = page.read_text().replace("</body>", f"<script>{action}</script></body>")
+        page.write_text(text)
+    flags = (
+        "--headless --no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
+        "--disable-sync --no-first-run --enable-logging=stderr --v=0 --virtual-time-budget=2000 "
+        f"--window-size=1280,1000 --user-data-dir={page.parent / 'profile'} --dump-dom"
+    )
+    command = [CHROMIUM, *flags.split(), page.as_uri() + fragment]
+    run = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    messages = [line for line in run.stderr.splitlines() if "CONSOLE" in line]
+    assert messages == []
+    return run.stdout
+
+
+def _shown(dom: str, kind: str) -> dict[str, str]:
+    return dict(re.findall(rf'data-{kind}="(\w+)">([^<]*)<', dom))
+
+
+def _confusion(rows: list[ScoreRow], threshold: float) -> dict[str, str]:
+    cells = [
+        ("ft"[(r.score > threshold) == (r.label == "abnormal")] + "np"[r.score > threshold]) for r in rows
+    ]
+    return {name: str(cells.count(name)) for name in ("tn", "fp", "fn", "tp")}
+
+
+@needs_chromium
+def test_opens_at_the_stored_threshold(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = make_report(page)
+    dom = open_page(page)
+    assert _shown(dom, "count") == _confusion(rows, 11.0)
+    assert "<title>adgan &amp; &lt;elpv&gt;</title>" in dom  # no name of a file ran as a script
+    assert dom.count('class="tile ') == 60
+    assert dom.count("<tr><td>") == 61  # 60 lines of the table and the empty corner of the confusion matrix
+    # The worst mistake comes first.
+    worst = max(rows, key=lambda row: (11.0 - row.score) * (1 if row.label == "abnormal" else -1))
+    first = re.search(r'class="name">([^<]*)<', dom)
+    assert first
+    assert first[1] == worst.path.rsplit("/", 1)[-1]
+
+
+@needs_chromium
+def test_the_address_sets_the_threshold_and_everything_follows(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = make_report(page)
+    dom = open_page(page, "#threshold=12.25")
+    counts = {name: int(count) for name, count in _confusion(rows, 12.25).items()}
+    assert {name: int(count) for name, count in _shown(dom, "count").items()} == counts
+    rates = _shown(dom, "rate")
+    assert rates["tpr"] == f"{100 * counts['tp'] / (counts['tp'] + counts['fn']):.1f} %"
+    assert rates["fpr"] == f"{100 * counts['fp'] / (counts['fp'] + counts['tn']):.1f} %"
+    assert rates["f1"] == f"{2 * counts['tp'] / (2 * counts['tp'] + counts['fp'] + counts['fn']):.3f}"
+    mistakes = counts["fn"] + counts["fp"]
+    assert len(re.findall(r'class="tile \w+ mistake"', dom)) == mistakes
+    table = dom.split('<table id="table">')[1]
+    assert len(re.findall(r'class="badge \w+ mistake"', table)) == mistakes
+
+
+@needs_chromium
+def test_moving_the_slider_dragging_filtering_and_enlarging(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = make_report(page)
+    action = """
+      const note = (key, value) => { document.body.dataset[key] = value; };
+      const $ = (id) => document.getElementById(id);
+      const drag = (id, x, y) => {
+        const box = $(id).getBoundingClientRect(); $(id).setPointerCapture = () => {}; $(id).dispatchEvent(new
+        PointerEvent("pointerdown", {clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
+      };
+      $("slider").value = 9.5;
+      $("slider").dispatchEvent(new Event("input"));
+      note("slider", $("exact").value + "/" + document.querySelector('[data-count="fp"]').textContent);
+      drag("distribution", 1, 0.5);
+      note("right", document.querySelector('[data-count="tp"]').textContent);
+      drag("roc", 0.99, 0);
+      note("lax", document.querySelector('[data-rate="tpr"]').textContent);
+      $("reset").click();
+      note("reset", $("exact").value);
+      $("show").value = "missed";
+      $("show").dispatchEvent(new Event("change", {bubbles: true}));
+      note("missed", document.querySelectorAll(".tile").length);
+      $("tiles").firstChild.click();
+      note("large", $("large").open + "/" + document.querySelectorAll("#large-views img").length);
+      $("search").value = "CRACK";
+      $("search").dispatchEvent(new Event("input"));
+      note("cracks", document.querySelectorAll("#table tbody tr").length);
+    """
+    dom = open_page(page, action=action)
+    seen = dict(re.findall(r'data-(\w+)="([^"]*)"', dom.split("<body", 1)[1].split(">", 1)[0]))
+    slider, alarms = seen["slider"].split("/")
+    assert float(slider) == pytest.approx(9.5, abs=0.01)
+    assert alarms == _confusion(rows, float(slider))["fp"]
+    assert seen["right"] == "0"
+    assert seen["lax"] == "100.0 %"
+    assert float(seen["reset"]) == 11.0
+    assert seen["missed"] == _confusion(rows, 11.0)["fn"]
+    assert seen["large"] == "true/3"
+    assert int(seen["cracks"]) == sum("crack" in row.path for row in rows)
+
+
+@needs_chromium
+def test_works_with_one_class_and_no_images(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = make_report(page, one_class=True, images=None, maps=None, masks=None, versions=None, config=None)
+    dom = open_page(page)
+    assert _shown(dom, "count") == _confusion(rows, 11.0)
+    assert _shown(dom, "rate")["tpr"] == _shown(dom, "rate")["f1"] == "–"
+    assert 'id="roc"' not in dom
+    assert 'id="gallery"' not in dom
+
+
+@needs_chromium
+def test_identical_scores_do_not_break_the_charts(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = [ScoreRow.decide(f"{i}.png", i % 2, "x", 1000.0, 1000.0) for i in range(4)]
+    write_report(page, title="same", metrics={}, rows=rows)
+    dom = open_page(page)
+    assert _shown(dom, "count") == {"tn": "2", "fp": "0", "fn": "2", "tp": "0"}
+    assert "NaN" not in dom.split("<main")[1].split("<script")[0]
