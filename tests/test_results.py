@@ -45,9 +45,7 @@ def test_write_atomically_replaces_whole_and_leaves_nothing_else(tmp_path: Path)
     assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
 
 
-def test_a_failed_write_keeps_the_old_file_and_no_temporary(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_failed_write_keeps_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file.txt"
     write_atomically(path, "old")
 

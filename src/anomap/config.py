@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import hydra.utils
+from hydra.errors import InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from anomap.errors import UserError
@@ -44,10 +45,12 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
     """
     for target in targets(node):
         if not target.startswith(ALLOWED_TARGETS):
-            raise UserError(f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}")
+            raise UserError(
+                f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}"
+            )
     try:
         return hydra.utils.instantiate(dict(node), **arguments, _convert_="all")
-    except hydra.errors.InstantiationException as error:
+    except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, UserError):
             raise cause from None

@@ -110,9 +110,7 @@ def read_metrics(path: str | os.PathLike[str]) -> dict[str, MetricValue]:
     try:
         metrics = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the metrics ({error.strerror}); give a finished run's folder"
-        ) from None
+        raise UserError(f"{path}: cannot read the metrics ({error.strerror}); give a finished run's folder") from None
     except ValueError:
         raise UserError(f"{path}: not a JSON file; run the evaluation again to write it anew") from None
     if not isinstance(metrics, dict) or any(isinstance(value, dict | list) for value in metrics.values()):
@@ -191,14 +189,10 @@ def read_scores(path: str | os.PathLike[str]) -> list[ScoreRow]:
         with open(path, newline="", encoding="utf-8-sig", errors="surrogateescape") as file:
             reader = csv.reader(file)
             if tuple(next(reader, ())) != SCORE_COLUMNS:
-                raise UserError(
-                    f"{path}: the columns must be {','.join(SCORE_COLUMNS)}; give a run's scores.csv"
-                )
+                raise UserError(f"{path}: the columns must be {','.join(SCORE_COLUMNS)}; give a run's scores.csv")
             return [_row(path, reader.line_num, cells) for cells in reader if cells]
     except OSError as error:
-        raise UserError(
-            f"{path}: cannot read the scores ({error.strerror}); give a finished run's folder"
-        ) from None
+        raise UserError(f"{path}: cannot read the scores ({error.strerror}); give a finished run's folder") from None
     except csv.Error as error:
         raise UserError(f"{path}: not a CSV file ({error}); give a run's scores.csv") from None
 

@@ -111,9 +111,7 @@ def test_rotation_is_about_the_region() -> None:
     region = torch.zeros(5, 1, 33, 33)
     region[:, :, 4:9, 20:25] = 1.0
     turned = Rotate(right_angle=1.0)(images, region, draws(5))
-    torch.testing.assert_close(
-        turned[:, :, 6, 22], images[:, :, 6, 22], rtol=0, atol=1e-4
-    )  # the middle stays
+    torch.testing.assert_close(turned[:, :, 6, 22], images[:, :, 6, 22], rtol=0, atol=1e-4)  # the middle stays
 
 
 def test_permute_keeps_the_pixels_and_moves_the_patches() -> None:
@@ -152,9 +150,7 @@ def test_paste_image_uses_the_donor_that_was_asked_for() -> None:
     assert len(donors.asked) == 50
     assert set(donors.asked) == set(range(10))  # all get their turn
     for after, asked in zip(pasted, donors.asked, strict=True):
-        torch.testing.assert_close(
-            after.flatten(1).sort(1).values, donors.images[asked].flatten(1).sort(1).values
-        )
+        torch.testing.assert_close(after.flatten(1).sort(1).values, donors.images[asked].flatten(1).sort(1).values)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +182,7 @@ def test_blur_keeps_the_mean_and_takes_the_detail() -> None:
     images = textured(10, 3, 40, 32)
     made = Blur(sigma=(0.1, 0.1))(images, everywhere(images), draws(10))
     assert (
-        (made[..., 1:] - made[..., :-1]).abs().mean()
-        < 0.5 * (images[..., 1:] - images[..., :-1]).abs().mean()
+        (made[..., 1:] - made[..., :-1]).abs().mean() < 0.5 * (images[..., 1:] - images[..., :-1]).abs().mean()
     ).item()
     flat = torch.full((2, 1, 16, 16), 0.3)
     torch.testing.assert_close(Blur()(flat, everywhere(flat), draws(2)), flat)
@@ -198,9 +193,7 @@ def test_gaussian_of_a_point_has_its_deviation() -> None:
     point[:, :, 32, 32] = 1.0
     made = blur(point, torch.tensor([1.5, 4.0]))[:, 0].sum(1)  # (K, W): a profile
     position = torch.arange(65) - 32.0
-    torch.testing.assert_close(
-        (made * position.square()).sum(1).sqrt(), torch.tensor([1.5, 4.0]), rtol=0.01, atol=0
-    )
+    torch.testing.assert_close((made * position.square()).sum(1).sqrt(), torch.tensor([1.5, 4.0]), rtol=0.01, atol=0)
 
 
 def test_erase_is_the_mean_colour() -> None:
@@ -212,9 +205,7 @@ def test_erase_is_the_mean_colour() -> None:
 def test_roll_turn_and_take_are_those_of_torch() -> None:
     images = textured(3, 2, 6, 9)
     rolled = roll(images, torch.tensor([1, 0, 5]), torch.tensor([0, 8, 3]))
-    expected = [
-        torch.roll(image, move, (1, 2)) for image, move in zip(images, [(1, 0), (0, 8), (5, 3)], strict=True)
-    ]
+    expected = [torch.roll(image, move, (1, 2)) for image, move in zip(images, [(1, 0), (0, 8), (5, 3)], strict=True)]
     assert torch.equal(rolled, torch.stack(expected))
     zero = torch.zeros(3)
     torch.testing.assert_close(turn(images, zero, zero + 2, zero + 3), images, rtol=0, atol=1e-5)

@@ -82,9 +82,7 @@ def test_every_pair_runs_and_its_mask_is_true(region: str, fill: str) -> None:
     seed=st.integers(0, 2**31),
     epoch=st.integers(0, 10_000),
 )
-def test_a_sample_is_a_function_of_seed_epoch_and_index(
-    order: list[int], cut: int, seed: int, epoch: int
-) -> None:
+def test_a_sample_is_a_function_of_seed_epoch_and_index(order: list[int], cut: int, seed: int, epoch: int) -> None:
     images, index, donors = batch(16)
     index = index * 37 + 5
     augmentation = preset("hard", seed)
@@ -93,9 +91,7 @@ def test_a_sample_is_a_function_of_seed_epoch_and_index(
     assert torch.equal(again[0], augmented)
     assert torch.equal(again[1], mask)
     rows = torch.tensor(order)
-    parts = [
-        preset("hard", seed)(images[part], index[part], epoch, donors) for part in rows.split([cut, 16 - cut])
-    ]
+    parts = [preset("hard", seed)(images[part], index[part], epoch, donors) for part in rows.split([cut, 16 - cut])]
     assert torch.equal(torch.cat([part[0] for part in parts]), augmented[rows])
     assert torch.equal(torch.cat([part[1] for part in parts]), mask[rows])
 
@@ -127,9 +123,7 @@ def test_nothing_changes_outside_the_region() -> None:
     augmented, mask = HardAugmentation({"r": region}, {"c": Cutout()})(images, index, 0)
     untouched = (augmented == images).float().mean((1, 2, 3))
     assert untouched.min() > 0.8  # at most 15 % is painted
-    assert (
-        augmented[mask.expand_as(images) == 0] == images[mask.expand_as(images) == 0]
-    ).float().mean() > 0.98
+    assert (augmented[mask.expand_as(images) == 0] == images[mask.expand_as(images) == 0]).float().mean() > 0.98
 
 
 def test_an_invisible_change_leaves_an_empty_mask() -> None:
@@ -241,9 +235,7 @@ def test_one_family_alone_takes_one_override() -> None:
 
 
 def test_a_weight_of_zero_switches_off() -> None:
-    words = preset("hard", **{"fills.blur.weight": 0, "regions.blob.weight": 0}).describe(
-        torch.arange(2000), 0
-    )
+    words = preset("hard", **{"fills.blur.weight": 0, "regions.blob.weight": 0}).describe(torch.arange(2000), 0)
     assert not any("blur" in word or "blob" in word for word in words)
 
 

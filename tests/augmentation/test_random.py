@@ -78,9 +78,7 @@ def test_uniform_along_each_part_of_the_address(axis: str) -> None:
     elif axis == "position":
         numbers = Draw.at(0, 0, zero).uniform("u", 4000)[0]
     else:
-        numbers = torch.cat(
-            [Draw.at(**{"seed": 0, "epoch": 0, "index": zero, axis: i}).uniform("u") for i in steps]
-        )
+        numbers = torch.cat([Draw.at(**{"seed": 0, "epoch": 0, "index": zero, axis: i}).uniform("u") for i in steps])
     assert kolmogorov(numbers) < 1.63
     assert abs(correlation(numbers[1:], numbers[:-1])) < 0.06
 

@@ -121,9 +121,7 @@ def test_blob_octaves_set_the_size_of_the_pieces() -> None:
 
 
 def test_crack_is_a_connected_line_of_about_its_length() -> None:
-    cracks = (
-        Crack(length=(0.5, 0.5), width=(0.03, 0.03), bend=(0, 0.2), branch=0.0)(draws(60), (128, 128)) > 0.3
-    )
+    cracks = Crack(length=(0.5, 0.5), width=(0.03, 0.03), bend=(0, 0.2), branch=0.0)(draws(60), (128, 128)) > 0.3
     for crack in cracks[:, 0]:
         points = crack.nonzero().float()
         distance = torch.cdist(points, points)

@@ -14,9 +14,7 @@ from anomap.data.layouts import Layout
 from anomap.data.layouts.folder import FolderLayout
 
 
-def save(
-    path: Path, pixels: NDArray[Any] | int = 100, size: tuple[int, int] = (8, 8), seed: int | None = None
-) -> Path:
+def save(path: Path, pixels: NDArray[Any] | int = 100, size: tuple[int, int] = (8, 8), seed: int | None = None) -> Path:
     """Write an image: given pixels, one grey value, or (with a seed) noise of size (H, W)."""
     if seed is not None:
         pixels = np.random.default_rng(seed).integers(0, 256, size).astype(np.uint8)
@@ -26,9 +24,7 @@ def save(
     return path
 
 
-def make_dataset(
-    root: Path, train: int = 12, normal: int = 4, abnormal: int = 3, masks: bool = False
-) -> Path:
+def make_dataset(root: Path, train: int = 12, normal: int = 4, abnormal: int = 3, masks: bool = False) -> Path:
     """A folder data set of 8 x 8 noise images, all different."""
     for number in range(train):
         save(root / f"train/0.normal/{number:02d}.png", seed=number)
@@ -60,8 +56,7 @@ def png16(values: NDArray[np.uint16]) -> bytes:
         (b"IEND", b""),
     ]
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data))
-        for tag, data in chunks
+        struct.pack(">I", len(data)) + tag + data + struct.pack(">I", zlib.crc32(tag + data)) for tag, data in chunks
     )
 
 

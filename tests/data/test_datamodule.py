@@ -212,9 +212,7 @@ def test_two_folders_score_but_do_not_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["train/0.normal", "test/0.normal", "test/crack"])
-def test_an_unreadable_file_is_named_or_skipped(
-    tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_an_unreadable_file_is_named_or_skipped(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
     root = make_dataset(tmp_path, train=20)
     broken = root / place / "zz.png"
     broken.write_bytes((root / place / "00.png").read_bytes()[:50])

@@ -59,9 +59,7 @@ def test_the_first_broken_file_in_order_is_reported() -> None:
 
 
 @pytest.mark.parametrize("mapped", [False, True])
-def test_skipped_samples_are_in_no_list(
-    mapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_skipped_samples_are_in_no_list(mapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     storage = Storage(mapped, str(tmp_path))
     with caplog.at_level(logging.WARNING):
         images = decode_image_set(SAMPLES, fail(0, 7, 50, 99), (1, 2, 3), "test", True, storage)

@@ -109,9 +109,7 @@ def test_intensity_range_is_fixed_and_clips(tmp_path: Path) -> None:
     values = np.array([[0, 1000, 2000], [3000, 4095, 60000]], np.uint16)
     read = load_image(save(tmp_path / "x.png", values), 1, (2, 3), (1000, 3000))[0]
     assert read.tolist() == [[0, 0, 128], [255, 255, 255]]
-    eight = load_image(save(tmp_path / "y.png", np.array([[50, 100, 150]], np.uint8)), 1, (1, 3), (50, 150))[
-        0
-    ]
+    eight = load_image(save(tmp_path / "y.png", np.array([[50, 100, 150]], np.uint8)), 1, (1, 3), (50, 150))[0]
     assert eight.tolist() == [[0, 128, 255]]
 
 
@@ -182,9 +180,7 @@ def test_eight_and_sixteen_bits_agree_after_the_resize() -> None:
 
 
 @given(st.integers(0, 65535), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.integers(1, 40))
-def test_a_flat_image_stays_flat(
-    value: int, height: int, width: int, new_height: int, new_width: int
-) -> None:
+def test_a_flat_image_stays_flat(value: int, height: int, width: int, new_height: int, new_width: int) -> None:
     flat = np.full((height, width), value, np.uint16)
     read = convert(flat, 3, (new_height, new_width), (0.0, 65535.0))
     assert read.shape == (3, new_height, new_width)
@@ -201,9 +197,7 @@ def test_too_many_pixels_is_refused_by_the_header(tmp_path: Path) -> None:
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:
     header = png16(np.zeros((1, 1, 1), np.uint16))
     size = b"IHDR" + struct.pack(">IIBBBBB", 60_000, 60_000, 16, 0, 0, 0, 0)
-    (tmp_path / "bomb.png").write_bytes(
-        header[:12] + size + struct.pack(">I", zlib.crc32(size)) + header[33:]
-    )
+    (tmp_path / "bomb.png").write_bytes(header[:12] + size + struct.pack(">I", zlib.crc32(size)) + header[33:])
     with pytest.raises(UnreadableImageError, match=r"bomb\.png is too large"):
         load_image(tmp_path / "bomb.png", 1, (8, 8))
 

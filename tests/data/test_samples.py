@@ -34,9 +34,7 @@ def test_the_split_is_a_partition_with_both_sides_filled(names: set[str], fracti
 def test_the_split_does_not_depend_on_the_order(names: set[str], fraction: float, random: Random) -> None:
     shuffled = samples(names)
     random.shuffle(shuffled)
-    assert set(split_calibration(shuffled, fraction)[0]) == set(
-        split_calibration(samples(names), fraction)[0]
-    )
+    assert set(split_calibration(shuffled, fraction)[0]) == set(split_calibration(samples(names), fraction)[0])
 
 
 @given(st.integers(20, 200), st.integers(1, 50))

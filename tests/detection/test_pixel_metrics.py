@@ -72,9 +72,7 @@ def test_exact_with_ties() -> None:
     assert _measure(maps, masks) == pytest.approx(_exact(maps, masks), abs=1e-9)
 
 
-@pytest.mark.parametrize(
-    "squeeze", [lambda x: x, lambda x: 0.99 + 0.01 / (1 + np.exp(-x)), lambda x: 1000 + x]
-)
+@pytest.mark.parametrize("squeeze", [lambda x: x, lambda x: 0.99 + 0.01 / (1 + np.exp(-x)), lambda x: 1000 + x])
 def test_close_with_few_bins_wherever_the_values_lie(squeeze) -> None:
     maps, masks = _scene(3, batch=4, size=32)
     maps = squeeze(maps).astype(np.float32)
@@ -125,17 +123,13 @@ def test_every_region_counts_the_same_and_diagonals_belong_together() -> None:
 
 def test_aupro_of_known_maps() -> None:
     assert aupro_from_counts(np.array([7, 0]), np.array([0.0, 2.0])) == pytest.approx(1.0)  # perfect
-    assert aupro_from_counts(np.array([5]), np.array([1.0])) == pytest.approx(
-        0.15
-    )  # constant: the chance diagonal
+    assert aupro_from_counts(np.array([5]), np.array([1.0])) == pytest.approx(0.15)  # constant: the chance diagonal
     assert aupro_from_counts(np.array([0, 9]), np.array([1.0, 0.0])) == 0.0  # upside down
 
 
 @pytest.mark.parametrize("abnormal", [0, 1])
 def test_one_class_of_pixels_is_none(abnormal: int) -> None:
-    assert set(
-        _measure(np.random.default_rng(0).random((2, 4, 4)), np.full((2, 4, 4), abnormal)).values()
-    ) == {None}
+    assert set(_measure(np.random.default_rng(0).random((2, 4, 4)), np.full((2, 4, 4), abnormal)).values()) == {None}
     assert set(PixelMetrics().compute().values()) == {None}
 
 

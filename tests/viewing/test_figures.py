@@ -28,9 +28,7 @@ def _texts(figure: Figure) -> str:
 
 def _images(count: int, channels: int = 1, size: int = 16) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(0)
-    return generator.integers(0, 256, (count, channels, size, size), np.uint8), generator.random(
-        (count, size, size)
-    )
+    return generator.integers(0, 256, (count, channels, size, size), np.uint8), generator.random((count, size, size))
 
 
 def test_distribution_counts_its_classes_and_names_the_threshold(
@@ -184,8 +182,6 @@ def test_overlay_refuses_what_does_not_fit() -> None:
 
 
 def test_pyplot_is_never_imported() -> None:
-    code = (
-        "import sys, anomap.viewing.report, anomap.viewing.figures; print('matplotlib.pyplot' in sys.modules)"
-    )
+    code = "import sys, anomap.viewing.report, anomap.viewing.figures; print('matplotlib.pyplot' in sys.modules)"
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "False"

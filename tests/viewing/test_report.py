@@ -21,9 +21,7 @@ needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="chromium is not in
 EVIL = "</script><script>document.title='broken'</script><img src=x onerror=\"document.title='broken'\">.png"
 
 
-def make_report(
-    path: Path, count: int = 60, size: int = 24, one_class: bool = False, **changes: Any
-) -> list[ScoreRow]:
+def make_report(path: Path, count: int = 60, size: int = 24, one_class: bool = False, **changes: Any) -> list[ScoreRow]:
     generator = np.random.default_rng(0)
     labels = np.zeros(count, int) if one_class else np.arange(count) % 3 // 2
     scores = generator.normal(10 + 2 * labels)
@@ -55,9 +53,7 @@ def make_report(
 
 
 def _data(path: Path) -> dict[str, Any]:
-    match = re.search(
-        r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL
-    )
+    match = re.search(r'<script id="data" type="application/json">(.*?)</script>', path.read_text(), re.DOTALL)
     assert match
     return json.loads(match[1])
 
@@ -78,9 +74,7 @@ def test_holds_every_row_exactly(tmp_path: Path) -> None:
     assert data["paths"] == [row.path for row in rows]
     assert data["scores"] == [row.score for row in rows]
     assert [data["defects"][k] for k in data["defect"]] == [row.defect for row in rows]
-    assert ["abnormal" if label == "1" else "normal" for label in data["labels"]] == [
-        row.label for row in rows
-    ]
+    assert ["abnormal" if label == "1" else "normal" for label in data["labels"]] == [row.label for row in rows]
     assert data["threshold"] == 11.0
 
 
@@ -95,9 +89,7 @@ def test_is_self_contained_and_forbids_itself_the_network(tmp_path: Path) -> Non
     policy = next(a["content"] for _, a in elements if a.get("http-equiv") == "Content-Security-Policy")
     assert policy is not None
     assert policy.startswith("default-src 'none'")
-    assert set(re.findall(r"https?://[^\s\"']+", text)) == {
-        "http://www.w3.org/2000/svg"
-    }  # a name, not an address
+    assert set(re.findall(r"https?://[^\s\"']+", text)) == {"http://www.w3.org/2000/svg"}  # a name, not an address
 
 
 def test_names_cannot_become_markup(tmp_path: Path) -> None:
@@ -118,9 +110,7 @@ def test_a_name_that_is_no_text_is_still_written(tmp_path: Path) -> None:
 
 def test_large_test_sets_stay_small_files(tmp_path: Path) -> None:
     seen: list[int] = []
-    noise = np.random.default_rng(0).integers(
-        0, 256, (3, 300, 400), np.uint8
-    )  # noise is the worst to compress
+    noise = np.random.default_rng(0).integers(0, 256, (3, 300, 400), np.uint8)  # noise is the worst to compress
 
     def image(index: int) -> np.ndarray:
         seen.append(index)
@@ -176,9 +166,7 @@ def _shown(dom: str, kind: str) -> dict[str, str]:
 
 
 def _confusion(rows: list[ScoreRow], threshold: float) -> dict[str, str]:
-    cells = [
-        ("ft"[(r.score > threshold) == (r.label == "abnormal")] + "np"[r.score > threshold]) for r in rows
-    ]
+    cells = [("ft"[(r.score > threshold) == (r.label == "abnormal")] + "np"[r.score > threshold]) for r in rows]
     return {name: str(cells.count(name)) for name in ("tn", "fp", "fn", "tp")}
 
 

@@ -8,9 +8,7 @@ from anomap.viewing.selection import gallery_indices, worst_false_alarms, worst_
 
 
 def _rows(pairs: list[tuple[int, float]], threshold: float = 0.5) -> list[ScoreRow]:
-    return [
-        ScoreRow.decide(f"{i}.png", label, "x", score, threshold) for i, (label, score) in enumerate(pairs)
-    ]
+    return [ScoreRow.decide(f"{i}.png", label, "x", score, threshold) for i, (label, score) in enumerate(pairs)]
 
 
 def test_worst_come_first_and_correct_ones_not_at_all() -> None:

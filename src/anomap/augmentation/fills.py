@@ -243,9 +243,7 @@ class Permute(Fill):
         count = draw.integer("patches", low, high)[:, None]
         # The n * n patches in random order: the others sort behind them.
         key = draw.uniform("order", high * high)
-        order = key.masked_fill_(
-            torch.arange(high * high, device=images.device) >= count * count, 2.0
-        ).argsort(1)
+        order = key.masked_fill_(torch.arange(high * high, device=images.device) >= count * count, 2.0).argsort(1)
 
         def locate(size: int) -> tuple[Tensor, Tensor, Tensor]:
             extent = size // count  # (K, 1)

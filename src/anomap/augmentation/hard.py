@@ -212,6 +212,4 @@ def _pair(pair: Sequence[str], regions: Mapping[str, Region], fills: Mapping[str
 
 def _known(where: str, name: str, parts: Mapping[str, Any]) -> None:
     if name not in parts:
-        raise UserError(
-            f"augmentation: {where} names {name}, which is not there; choose from {', '.join(parts)}"
-        )
+        raise UserError(f"augmentation: {where} names {name}, which is not there; choose from {', '.join(parts)}")

@@ -51,9 +51,7 @@ def mix(bits: Tensor) -> Tensor:
 @cache
 def _stream(name: str) -> Tensor:
     """A name's 64 bits; `hash()` will not do, it differs from process to process."""
-    return torch.tensor(
-        _signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little"))
-    )
+    return torch.tensor(_signed(int.from_bytes(hashlib.blake2b(name.encode(), digest_size=8).digest(), "little")))
 
 
 @dataclass(frozen=True)

@@ -258,9 +258,7 @@ class Crack(Region):
         fork_angle = angle[branched] + twig.between("angle", (0.35, 1.1)) * twig.sign("side")
         fork_length = length[branched] * twig.between("length", (0.25, 0.5))
         fork_width = width[branched] * 0.7
-        line = stroke(
-            twig, fork_point, fork_angle, fork_length, fork_width, bend[branched], roughness[branched]
-        )
+        line = stroke(twig, fork_point, fork_angle, fork_length, fork_width, bend[branched], roughness[branched])
         coverage[branched] = torch.maximum(coverage[branched], line.coverage(shape))
         return coverage
 

@@ -82,9 +82,7 @@ def stroke(
     jagged = interpolate(walk[:, None], size=_POINTS, mode="linear", align_corners=True)[:, 0]
     curve = bend[:, None] * 4 * t * (1 - t) + roughness[:, None] * jagged
 
-    swell = interpolate(
-        draw.uniform("swell", 1, _KNOTS // 3), size=_POINTS, mode="linear", align_corners=True
-    )[:, 0]
+    swell = interpolate(draw.uniform("swell", 1, _KNOTS // 3), size=_POINTS, mode="linear", align_corners=True)[:, 0]
     taper = (torch.minimum(t, 1 - t) * 8).clamp(max=1.0)
     return Stroke(
         start=start,

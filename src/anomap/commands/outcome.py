@@ -107,7 +107,9 @@ class _Maps:
     def __init__(self, detector: Detector, images: ImageSet, chosen: Sequence[int]) -> None:
         with torch.inference_mode():
             maps = [
-                detector.score(to_float(torch.from_numpy(images.images[np.asarray(part)])))[1].anomaly_map.float().numpy()
+                detector.score(to_float(torch.from_numpy(images.images[np.asarray(part)])))[1]
+                .anomaly_map.float()
+                .numpy()
                 for part in np.array_split(np.asarray(chosen), -(-len(chosen) // 32))
             ]
         self._maps = dict(zip(chosen, np.concatenate(maps), strict=True))
@@ -190,7 +192,9 @@ def versions() -> dict[str, str]:
 def _log_hyperparameters(stages: Sequence[Fit], config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
     """The configuration with the final metrics, for TensorBoard's HParams tab."""
     numbers = {
-        f"hp/{name}": value for name, value in metrics.items() if isinstance(value, float) and name.startswith(("image_", "test_"))
+        f"hp/{name}": value
+        for name, value in metrics.items()
+        if isinstance(value, float) and name.startswith(("image_", "test_"))
     }
     for stage in stages[-1:]:
         for logger in stage.trainer.loggers:

@@ -35,7 +35,7 @@ def keep_memory() -> None:
 
 def fail(message: str) -> None:
     """One line on standard error, exit status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)  # noqa: T201 - the command's last word
+    print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(USER_ERROR)
 
 

@@ -36,9 +36,7 @@ def check_intensity_range(value: object) -> tuple[float, float] | None:
         low, high = value
         if _is_number(low) and _is_number(high) and low < high:
             return float(low), float(high)
-    raise UserError(
-        f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, or null"
-    )
+    raise UserError(f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, or null")
 
 
 def check_image_size(size: object, stride: int = 1) -> tuple[int, int]:

@@ -124,9 +124,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         for label, samples in lists.items():
             sets[label] = decode_image_set(samples, decode, shape, label, self.skip_unreadable, storage)
             if samples and len(sets[label]) == 0:
-                raise UserError(
-                    f"none of the {len(samples)} {label} images can be read: mend or replace them"
-                )
+                raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets["training"], sets["calibration"], sets["test"]
         self.splits = Splits(self.train.samples, self.calibration.samples, self.test.samples)
         self._ready = True
@@ -146,19 +144,14 @@ class AnomalyDataModule(pl.LightningDataModule):
         """Shuffled training batches; UserError when the data is a test set only."""
         if len(self.train) == 0:
             raise UserError(
-                "no training images: data.normal_dir and data.abnormal_dir make a test set only; "
-                "set data.root to train"
+                "no training images: data.normal_dir and data.abnormal_dir make a test set only; set data.root to train"
             )
         rank, world_size = self._rank()
-        return self._loader(
-            self.train, TrainBatches(len(self.train), self.batch_size, self.seed, rank, world_size)
-        )
+        return self._loader(self.train, TrainBatches(len(self.train), self.batch_size, self.seed, rank, world_size))
 
     def calibration_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The calibration set in stored order; over all ranks every sample once."""
-        return self._loader(
-            self.calibration, SequentialBatches(len(self.calibration), self.batch_size, *self._rank())
-        )
+        return self._loader(self.calibration, SequentialBatches(len(self.calibration), self.batch_size, *self._rank()))
 
     def test_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The test set in stored order; over all ranks every sample once."""
@@ -174,9 +167,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         batch = {**batch, "image": image}
         if self.augmentation is not None and self.trainer is not None and self.trainer.training:
             epoch = self.trainer.current_epoch
-            batch["augmented"], batch["mask"] = self.augmentation(
-                image, batch["index"], epoch, Donors(self.train)
-            )
+            batch["augmented"], batch["mask"] = self.augmentation(image, batch["index"], epoch, Donors(self.train))
         return batch
 
     def _split(self, scan: Scan) -> Splits:

@@ -46,9 +46,7 @@ def decode_all(
     """
     skipped: list[str] = []
     bar = {"description": f"decoding {label}", "total": len(samples), "disable": not sys.stderr.isatty()}
-    for sample, future in track(
-        _in_flight(samples, decode), console=Console(stderr=True), transient=True, **bar
-    ):
+    for sample, future in track(_in_flight(samples, decode), console=Console(stderr=True), transient=True, **bar):
         try:
             decoded = future.result()
         except UnreadableImageError as error:

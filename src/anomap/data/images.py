@@ -55,9 +55,7 @@ def load_image(
             "set data.intensity_range=[low,high] in the units of the file"
         )
     if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
-        raise UnreadableImageError(
-            f"{path} holds values that are not finite (NaN or infinity): mend or remove it"
-        )
+        raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
     low, high = intensity_range or (0.0, pixels.white or 0.0)
     return convert(pixels.values, channels, size, (float(low), float(high)))
 
@@ -117,9 +115,7 @@ def convert(
         if scaled.ndim == 3 and channels == 1:
             scaled = scaled @ _LUMA
         layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
-        resized = [
-            np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers
-        ]
+        resized = [np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers]
         planes = np.rint(np.stack(resized, axis=2)).astype(np.uint8)
     planes = planes.reshape(*size, -1).transpose(2, 0, 1)  # (1 or 3, H, W)
     return np.ascontiguousarray(np.broadcast_to(planes, (channels, *size)))

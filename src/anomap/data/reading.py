@@ -79,9 +79,7 @@ def _errors_naming(path: Path) -> Iterator[None]:
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not a PNG, TIFF, JPEG, BMP or WebP image"
         else:
-            reason = " ".join(
-                (getattr(error, "strerror", None) or str(error) or type(error).__name__).split()
-            )
+            reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         raise UnreadableImageError(
             f"cannot read image {path}: {reason}; mend or remove it, or leave it out with data.on_error=skip"
         ) from error

@@ -18,9 +18,7 @@ class TrainBatches(Sampler[Index]):
     shards have equal sizes (the last ones are filled up from the start of the order): ranks step together.
     """
 
-    def __init__(
-        self, count: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
-    ) -> None:
+    def __init__(self, count: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
         self.count, self.batch_size, self.seed, self.rank, self.world_size = (
             count,
             batch_size,

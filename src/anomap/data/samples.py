@@ -67,9 +67,7 @@ def hash_fraction(name: str, salt: str) -> float:
         salt: the purpose. Two splits of the same names need two salts, or the second only sees what the first
             left of the number line.
     """
-    digest = hashlib.blake2b(
-        name.encode("utf-8", "surrogateescape"), digest_size=8, key=salt.encode()
-    ).digest()
+    digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=salt.encode()).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in a float, never 1.0
 
 

@@ -99,8 +99,7 @@ def _quantile(config: Mapping[str, Any]) -> float:
     quantile = _number(config, "quantile")
     if not 0 < quantile < 1:
         raise UserError(
-            f"threshold.quantile={quantile:g}: must lie between 0 and 1, both excluded; "
-            "0.95 aims at 5 % false alarms"
+            f"threshold.quantile={quantile:g}: must lie between 0 and 1, both excluded; 0.95 aims at 5 % false alarms"
         )
     return quantile
 
@@ -108,9 +107,7 @@ def _quantile(config: Mapping[str, Any]) -> float:
 def _from_calibration(
     rule: Callable[[npt.NDArray[np.float64], float], tuple[float, str]], minimum: int
 ) -> Callable[..., tuple[float, str]]:
-    def strategy(
-        config: Mapping[str, Any], calibration: npt.NDArray[np.float64], *_: object
-    ) -> tuple[float, str]:
+    def strategy(config: Mapping[str, Any], calibration: npt.NDArray[np.float64], *_: object) -> tuple[float, str]:
         quantile = _quantile(config)
         if calibration.size < minimum:
             raise UserError(
@@ -134,12 +131,9 @@ def _oracle_f1(
 ) -> tuple[float, str]:
     if test_scores is None or test_labels is None or not np.any(np.asarray(test_labels)):
         raise UserError(
-            "threshold=oracle_f1: needs a test set with abnormal images; "
-            "choose another, such as threshold=quantile"
+            "threshold=oracle_f1: needs a test set with abnormal images; choose another, such as threshold=quantile"
         )
-    return oracle_f1_threshold(
-        test_scores, test_labels
-    ), "chosen with the test labels: an upper bound, not a result"
+    return oracle_f1_threshold(test_scores, test_labels), "chosen with the test labels: an upper bound, not a result"
 
 
 _STRATEGIES: dict[str, Callable[..., tuple[float, str]]] = {

@@ -89,9 +89,7 @@ def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | N
     return average_precision_from_counts(*_counts(raw, abnormal)[1:])
 
 
-def image_metrics(
-    scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float
-) -> dict[str, float | int | None]:
+def image_metrics(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> dict[str, float | int | None]:
     """Metrics of a test set, keyed as in `metrics.json`.
 
     Args:

@@ -89,9 +89,7 @@ class PixelMetrics:
         self.dropped_bits = 0
         self.regions = 0
         self._keys = np.empty(0, np.uint32)
-        self._counts = np.empty(
-            (0, 3)
-        )  # (K, normal pixels, abnormal pixels, region weight): exact up to 2^53
+        self._counts = np.empty((0, 3))  # (K, normal pixels, abnormal pixels, region weight): exact up to 2^53
 
     def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
         """Add a batch.
@@ -104,12 +102,8 @@ class PixelMetrics:
             ValueError: shapes differ, or the map is not finite.
         """
         values, abnormal = np.asarray(anomaly_map, np.float32), np.asarray(mask) > 0
-        if values.shape != abnormal.shape or not (
-            values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)
-        ):
-            raise ValueError(
-                f"map {values.shape} and mask {abnormal.shape} must both be (B, 1, H, W) or (B, H, W)"
-            )
+        if values.shape != abnormal.shape or not (values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)):
+            raise ValueError(f"map {values.shape} and mask {abnormal.shape} must both be (B, 1, H, W) or (B, H, W)")
         if not np.isfinite(values).all():
             raise ValueError("the anomaly map is not finite")
         abnormal = abnormal.reshape(-1, *abnormal.shape[-2:])

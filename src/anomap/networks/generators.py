@@ -4,6 +4,7 @@ Sources: GANomaly (arXiv 1805.06725) and its authors' networks.py; Skip-GANomaly
 that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
 """
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -30,7 +31,9 @@ def down(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
 def up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the size: 4x4 transposed convolution with stride 2, BatchNorm, ReLU."""
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False),
+        nn.BatchNorm2d(outputs),
+        nn.ReLU(inplace=True),
     )
 
 
@@ -59,7 +62,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [channels, *widths(width, depth)]
-        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(zip(sizes, sizes[1:], strict=False))))
+        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(itertools.pairwise(sizes))))
         side = halved(image_size, depth)
         self.latent = nn.Conv2d(sizes[-1], latent, side, bias=False)
 
@@ -79,7 +82,7 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(latent, sizes[0], side, bias=False),
             nn.BatchNorm2d(sizes[0]),
             nn.ReLU(inplace=True),
-            *(up(a, b) for a, b in zip(sizes, sizes[1:], strict=False)),
+            *(up(a, b) for a, b in itertools.pairwise(sizes)),
             nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
             nn.Tanh(),
         )
@@ -101,7 +104,12 @@ class EncoderDecoderEncoder(nn.Module):
     """
 
     def __init__(
-        self, channels: int, image_size: int | Sequence[int], latent: int = 100, width: int = 64, depth: int = 4
+        self,
+        channels: int,
+        image_size: int | Sequence[int],
+        latent: int = 100,
+        width: int = 64,
+        depth: int = 4,
     ) -> None:
         super().__init__()
         sizes = (channels, image_size, latent, width, depth)
@@ -168,7 +176,7 @@ class UNet(nn.Module):
         joins = 1 if skips == "none" else 2
         inner = sizes[::-1]
         self.ups = nn.ModuleList(
-            up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(zip(inner, inner[1:], strict=False))
+            up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(itertools.pairwise(inner))
         )
         self.stride = 2**depth
         self.skips: Skips = skips

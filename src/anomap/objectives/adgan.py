@@ -30,7 +30,12 @@ from anomap.objectives.base import (
     to_unit,
     weighted,
 )
-from anomap.objectives.losses import AdversarialKind, discriminator_loss, generator_adversarial_loss, per_image
+from anomap.objectives.losses import (
+    AdversarialKind,
+    discriminator_loss,
+    generator_adversarial_loss,
+    per_image,
+)
 
 Guide = Literal["learned", "ones", "random"]
 
@@ -94,7 +99,7 @@ class ADGAN(AdversarialObjective):
         return Step({"x": to_signed(batch["image"]), "x̂": generated.image})
 
     def discriminator_losses(self, step: Step) -> Losses:
-        """x real; x̂ and x̂_h fake."""
+        """X real; x̂ and x̂_h fake."""
         count = len(step["x"])
         logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))[1]
         return {"loss": discriminator_loss(logits[:count], logits[count:], self.adversarial)}

@@ -16,7 +16,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.objectives.base import AdversarialObjective, Batch, Losses, Scored, Step, to_signed, to_unit, weighted
+from anomap.objectives.base import (
+    AdversarialObjective,
+    Batch,
+    Losses,
+    Scored,
+    Step,
+    to_signed,
+    to_unit,
+    weighted,
+)
 from anomap.objectives.losses import (
     AdversarialKind,
     MapLossKind,
@@ -124,5 +133,3 @@ class AttentionNetwork(AdversarialObjective):
             attention_map=torch.sigmoid(generated.map_logits),
             reconstruction=to_unit(generated.image),
         )
-
-

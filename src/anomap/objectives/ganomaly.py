@@ -5,7 +5,17 @@ from collections.abc import Mapping
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.objectives.base import AdversarialObjective, Batch, Losses, Scored, Step, per_pixel, to_signed, to_unit, weighted
+from anomap.objectives.base import (
+    AdversarialObjective,
+    Batch,
+    Losses,
+    Scored,
+    Step,
+    per_pixel,
+    to_signed,
+    to_unit,
+    weighted,
+)
 from anomap.objectives.losses import AdversarialKind, discriminator_loss, per_image
 
 
@@ -45,7 +55,7 @@ class GANomaly(AdversarialObjective):
         return Step({"x": x, "x̂": reconstruction, "z": z, "ẑ": z_again})
 
     def discriminator_losses(self, step: Step) -> Losses:
-        """x real, x̂ fake."""
+        """X real, x̂ fake."""
         real, fake = self.discriminator(step["x"])[1], self.discriminator(step["x̂"])[1]
         return {"loss": discriminator_loss(real, fake, self.adversarial)}
 

@@ -49,7 +49,9 @@ def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce"
     term alone would hardly see it; without abnormal pixels the second term would be a constant, so it is left out.
     """
     attention = torch.sigmoid(map_logits)
-    pixel = focal_loss(map_logits, target) if kind == "focal" else F.binary_cross_entropy_with_logits(map_logits, target)
+    pixel = (
+        focal_loss(map_logits, target) if kind == "focal" else F.binary_cross_entropy_with_logits(map_logits, target)
+    )
     has_abnormal = (target < 0.5).any().to(target.dtype)
     return pixel + dice_loss(attention, target) + has_abnormal * dice_loss(1 - attention, 1 - target)
 

@@ -1,6 +1,7 @@
 """Exponential moving average of a method's weights: the copy that scores."""
 
 import copy
+from typing import Any
 
 import torch
 from torch import nn
@@ -40,15 +41,15 @@ class MovingAverage(nn.Module):
         self._count += 1
         decay = min(self.decay, (1 + self._count) / (10 + self._count))
         for averaged, current in self._pairs:
-            torch._foreach_lerp_(averaged, current, 1 - decay)
+            torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
 
     def train(self, mode: bool = True) -> "MovingAverage":
         """Always in evaluation mode."""
         del mode
         return super().train(False)
 
-    def _load_from_state_dict(self, state_dict: dict, prefix: str, *args: object) -> None:
-        super()._load_from_state_dict(state_dict, prefix, *args)  # pyright: ignore[reportArgumentType]
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
         self._count = int(self.updates)
 
 

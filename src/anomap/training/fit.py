@@ -26,7 +26,9 @@ log = logging.getLogger(__name__)
 logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", "Found .* module.s. in eval mode", module="pytorch_lightning")
 warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", category=FutureWarning)
-warnings.filterwarnings("ignore", ".*does not have many workers", module="pytorch_lightning")  # batches are indexed, not made
+warnings.filterwarnings(
+    "ignore", ".*does not have many workers", module="pytorch_lightning"
+)  # batches are indexed, not made
 
 
 @dataclass
@@ -51,7 +53,9 @@ class Stopwatch(pl.Callback):
         self.seconds, self.images = 0.0, 0
         self._since: float | None = None
 
-    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
         """Start at the first batch, then run through data loading."""
         if self._since is None:
             self._since = time.perf_counter()
@@ -71,7 +75,9 @@ class EpochLines(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Losses and the monitored AUROC."""
-        shown = {name: float(value) for name, value in trainer.logged_metrics.items() if name.endswith(("_loss", "auroc"))}
+        shown = {
+            name: float(value) for name, value in trainer.logged_metrics.items() if name.endswith(("_loss", "auroc"))
+        }
         text = "  ".join(f"{name.split('/')[-1]} {value:.4f}" for name, value in shown.items())
         log.info("epoch %d of %s  %s", trainer.current_epoch + 1, trainer.max_epochs, text)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from anomap.errors import UserError
-from anomap.objectives.base import AdversarialObjective, Scored
+from anomap.objectives.base import AdversarialObjective
 from anomap.training.ema import MovingAverage
 from anomap.training.schedule import learning_rate_factor
 
@@ -44,7 +44,9 @@ class AdversarialTraining(pl.LightningModule):
         self.lr_generator, self.lr_discriminator = lr_generator, lr_discriminator
         self.betas = (betas[0], betas[1])
         self.schedule = schedule
-        self._bad_step: Tensor | None = None  # first step of the epoch with a loss that is no number; stays on the device
+        self._bad_step: Tensor | None = (
+            None  # first step of the epoch with a loss that is no number; stays on the device
+        )
 
     def configure_optimizers(self) -> Any:
         """Adam for the generator and for the discriminator, each with its schedule."""
@@ -80,7 +82,11 @@ class AdversarialTraining(pl.LightningModule):
         for network, values in losses.items():
             for name, value in values.items():
                 self.log(
-                    f"train/{network}_{name}", value.detach(), on_step=False, on_epoch=True, prog_bar=name == "loss"
+                    f"train/{network}_{name}",
+                    value.detach(),
+                    on_step=False,
+                    on_epoch=True,
+                    prog_bar=name == "loss",
                 )
 
     def _descend(self, optimizer: Any, loss: Tensor) -> None:
@@ -105,7 +111,7 @@ class AdversarialTraining(pl.LightningModule):
         for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
             scheduler.step()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Scored:
-        """Score with the averaged weights; callbacks collect."""
+    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Any:
+        """Score with the averaged weights: a `Scored`, which callbacks collect."""
         del batch_index, dataloader_idx
         return self.ema.objective.score(batch["image"])

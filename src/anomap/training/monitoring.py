@@ -1,5 +1,7 @@
 """What is watched while a model trains: AUROC, score histograms, attention maps. Watched only: nothing is selected by it."""
 
+from typing import Any
+
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -31,11 +33,11 @@ class Monitoring(pl.Callback):
         self._labels: list[Tensor] = []
         self._shown: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
 
-    def on_validation_batch_end(  # noqa: D102 - Lightning's hook
+    def on_validation_batch_end(
         self,
         trainer: pl.Trainer,
         pl_module: pl.LightningModule,
-        outputs: Scored,  # pyright: ignore[reportIncompatibleMethodOverride]
+        outputs: Any,
         batch: dict[str, Tensor],
         batch_idx: int,
         dataloader_idx: int = 0,

@@ -135,9 +135,7 @@ def score_distribution(
             if beyond:
                 style = {"ha": align, "va": "top", "color": palette.MUTED, "fontsize": 9}
                 axes.text(x, 0.98, arrow.format(beyond), transform=axes.transAxes, **style)
-        axes.set(
-            xlim=(low, high), xlabel="anomaly score (higher = more abnormal)", ylabel="share of the class"
-        )
+        axes.set(xlim=(low, high), xlabel="anomaly score (higher = more abnormal)", ylabel="share of the class")
         axes.set_title(title, pad=22)
         figure.legend(loc="outside lower center", ncols=2)
     return figure
@@ -180,9 +178,7 @@ def roc_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | N
     return figure
 
 
-def precision_recall_curve(
-    scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None
-) -> Figure:
+def precision_recall_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None) -> Figure:
     """Draw the precision against the recall, with chance and the point where `threshold` lies."""
     cuts, false, true = _ranked(scores, labels)
     with matplotlib.rc_context(_STYLE):
@@ -201,9 +197,7 @@ def precision_recall_curve(
         at = 0 if threshold is None else int((cuts > threshold).sum())
         if at:  # without any alarm there is no precision to show
             label = f"threshold: precision {precision[at - 1]:.3f}, recall {recall[at - 1]:.3f}"
-            axes.plot(
-                recall[at - 1], precision[at - 1], "o", color=palette.ABNORMAL, markersize=8, label=label
-            )
+            axes.plot(recall[at - 1], precision[at - 1], "o", color=palette.ABNORMAL, markersize=8, label=label)
         axes.legend(loc="lower left")
     return figure
 
@@ -319,9 +313,7 @@ def attention_map_grid(
             axes[0].set_title(text, color=palette.CLASS_COLOURS[label], **style)
             axes[0].title.set_in_layout(False)  # it runs on over the next columns, on purpose
         for axes, column in zip(grid[-1], columns, strict=True):
-            axes.text(
-                0.5, -0.04, column, transform=axes.transAxes, ha="center", va="top", color=palette.MUTED
-            )
+            axes.text(0.5, -0.04, column, transform=axes.transAxes, ha="center", va="top", color=palette.MUTED)
         colours = ScalarMappable(Normalize(*scale), palette.HEAT)
         bar = figure.colorbar(colours, ax=grid, shrink=min(1.0, 3 / len(images)), aspect=30, pad=0.02)
         bar.outline.set_visible(False)  # type: ignore[operator]
@@ -362,9 +354,7 @@ def worst_mistakes(
             for axes in grid.flat:
                 axes.set_axis_off()
             if not chosen:
-                grid[0, 0].text(
-                    0, 0.5, "none at this threshold", color=palette.MUTED, transform=grid[0, 0].transAxes
-                )
+                grid[0, 0].text(0, 0.5, "none at this threshold", color=palette.MUTED, transform=grid[0, 0].transAxes)
             for column, index in enumerate(chosen):
                 row = rows[index]
                 _show(grid[0, column], to_rgb_image(images[index]))
@@ -376,9 +366,7 @@ def worst_mistakes(
     return figure
 
 
-def training_curve(
-    history: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str = "epoch"
-) -> Figure:
+def training_curve(history: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str = "epoch") -> Figure:
     """Draw one small panel per quantity, since losses live on different scales.
 
     Args:
@@ -393,9 +381,7 @@ def training_curve(
         for axes in grid.flat[len(history) :]:
             axes.set_axis_off()
         for axes, (name, (positions, values)) in zip(grid.flat, history.items(), strict=False):
-            axes.plot(
-                positions, values, color=palette.NORMAL, marker="o" if len(values) < 15 else "", markersize=4
-            )
+            axes.plot(positions, values, color=palette.NORMAL, marker="o" if len(values) < 15 else "", markersize=4)
             axes.set_title(name, fontsize=10)
         for axes in grid.flat[max(0, len(history) - columns) : len(history)]:  # nothing is drawn below these
             axes.tick_params(labelbottom=True)

@@ -90,11 +90,7 @@ def write_report(
     planes = {i: plane for i in chosen if maps is not None and (plane := maps(i)) is not None}
     if scale is None and planes:
         scale = _common_scale(list(planes.values()))
-    gallery = [
-        entry
-        for i in chosen
-        if (entry := _thumbnails(i, images, planes.get(i), masks, scale, pixel_threshold))
-    ]
+    gallery = [entry for i in chosen if (entry := _thumbnails(i, images, planes.get(i), masks, scale, pixel_threshold))]
     environment = Environment(
         loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )

@@ -76,9 +76,7 @@ def test_broken_and_missing_files_are_named(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"t10k-images-idx3-ubyte\.gz is not a sound IDX file"):
             FashionMnistLayout(tmp_path).scan()
     write(tmp_path, test=30)
-    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes(
-        (tmp_path / "train-labels-idx1-ubyte.gz").read_bytes()
-    )
+    (tmp_path / "t10k-labels-idx1-ubyte.gz").write_bytes((tmp_path / "train-labels-idx1-ubyte.gz").read_bytes())
     with pytest.raises(UserError, match="do not belong together"):
         FashionMnistLayout(tmp_path).scan()
 

@@ -32,9 +32,7 @@ class ElpvLayout:
         uncertain: keep the cells of probability 1/3 (as normal) and 2/3 (as abnormal), otherwise left out.
     """
 
-    def __init__(
-        self, root: str | os.PathLike[str] | None = None, cells: str = "all", uncertain: bool = False
-    ) -> None:
+    def __init__(self, root: str | os.PathLike[str] | None = None, cells: str = "all", uncertain: bool = False) -> None:
         if cells not in CELLS:
             raise UserError(f"data.cells={cells}: use one of {', '.join(CELLS)}")
         if not isinstance(uncertain, bool):
@@ -75,10 +73,6 @@ def _read_labels(path: Path) -> list[tuple[str, int, str]]:
         rows = [line.split() for line in path.read_text("utf-8").splitlines() if line.strip()]
         return [(name, round(float(probability) * 3), cell) for name, probability, cell in rows]
     except OSError as error:
-        raise UserError(
-            f"cannot read {path}: {error.strerror}; reinstall elpv-dataset or correct data.root"
-        ) from error
+        raise UserError(f"cannot read {path}: {error.strerror}; reinstall elpv-dataset or correct data.root") from error
     except ValueError as error:
-        raise UserError(
-            f"{path} is not the ELPV label file (name probability type): reinstall elpv-dataset"
-        ) from error
+        raise UserError(f"{path} is not the ELPV label file (name probability type): reinstall elpv-dataset") from error

@@ -62,18 +62,14 @@ class FashionMnistLayout:
         labels = {part: _read_idx(root, f"{prefix}-labels-idx1-ubyte", 1) for part, prefix in _PARTS.items()}
         for part in _PARTS:
             if len(images[part]) != len(labels[part]) or images[part].shape[1:] != (_SIDE, _SIDE):
-                raise UserError(
-                    f"{root}: the {part} images and labels do not belong together; fetch the files again"
-                )
+                raise UserError(f"{root}: the {part} images and labels do not belong together; fetch the files again")
         samples = {part: [self._sample(part, *row) for row in enumerate(labels[part])] for part in _PARTS}
 
         def pixels(sample: Sample) -> NDArray[np.uint8]:
             part, row = sample.name.split("/")
             return images[part][int(row)]
 
-        return Scan(
-            [sample for sample in samples["train"] if sample.label == NORMAL], samples["test"], pixels
-        )
+        return Scan([sample for sample in samples["train"] if sample.label == NORMAL], samples["test"], pixels)
 
     def _sample(self, part: str, row: int, kind: np.uint8) -> Sample:
         return Sample(f"{part}/{row:05d}", NORMAL if kind == self.normal_class else ABNORMAL, CLASSES[kind])
@@ -86,9 +82,7 @@ def _read_idx(root: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     """An IDX file of unsigned bytes; reads no more than its header promises, whatever it unpacks to."""
     path = next((file for file in (root / f"{name}.gz", root / name) if file.is_file()), None)
     if path is None:
-        raise UserError(
-            f"{root} has no {name}.gz: data.root must be the folder of the four Fashion-MNIST files"
-        )
+        raise UserError(f"{root} has no {name}.gz: data.root must be the folder of the four Fashion-MNIST files")
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, kind, depth, *shape = struct.unpack(f">HBB{dimensions}I", file.read(4 + 4 * dimensions))

@@ -38,9 +38,7 @@ class FolderLayout:
         abnormal_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         if isinstance(normal_names, str) or not normal_names:
-            raise UserError(
-                f"data.normal_names={normal_names!r}: use a list of folder names such as [good,ok]"
-            )
+            raise UserError(f"data.normal_names={normal_names!r}: use a list of folder names such as [good,ok]")
         self.root = root
         self.normal_names = [str(name) for name in normal_names]
         self.normal_dir = normal_dir
@@ -140,9 +138,7 @@ class FolderLayout:
 
 def _mask(sample: Sample, root: Path, ground_truth: Path) -> Path:
     inside = Path(sample.name).relative_to("test")
-    candidates = [
-        ground_truth / inside.with_name(name) for name in (f"{inside.stem}_mask.png", f"{inside.stem}.png")
-    ]
+    candidates = [ground_truth / inside.with_name(name) for name in (f"{inside.stem}_mask.png", f"{inside.stem}.png")]
     for candidate in candidates:
         if candidate.is_file():
             return candidate

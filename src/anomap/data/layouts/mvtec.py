@@ -33,9 +33,7 @@ class MVTecLayout:
         if self.category not in categories:
             close = difflib.get_close_matches(str(self.category), categories, 1)
             hint = (
-                f"did you mean {close[0]}?"
-                if close
-                else f"choose from {', '.join(categories) or 'none: no category'}"
+                f"did you mean {close[0]}?" if close else f"choose from {', '.join(categories) or 'none: no category'}"
             )
             raise UserError(f"data.category={self.category} is not a category of {root}: {hint}")
         return FolderLayout(root / self.category, normal_names=["good"]).scan()
