@@ -10,8 +10,17 @@ from omegaconf import DictConfig, OmegaConf
 
 from anomap.errors import UserError
 
-# A configuration may come out of a checkpoint that somebody sent: it may name these, and nothing else.
-ALLOWED_TARGETS = ("anomap.", "torch.nn.", "torchvision.", "torchmetrics.", "pytorch_lightning.", "timm.")
+# A configuration may come out of a checkpoint that somebody sent: it may name what lies in these, and nothing else.
+ALLOWED_TARGETS = (
+    *("anomap.networks.", "anomap.objectives.", "anomap.augmentation."),
+    *(
+        "torch.nn.",
+        "torchvision.models.",
+        "torchmetrics.",
+        "pytorch_lightning.loggers.",
+        "pytorch_lightning.callbacks.",
+    ),
+)
 
 
 def config_dir() -> Path:
@@ -41,13 +50,13 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
     """Make the object that a plain configuration with a `_target_` describes.
 
     Raises:
-        UserError: a target outside `ALLOWED_TARGETS`, or arguments that its constructor does not take.
+        UserError: a target outside `ALLOWED_TARGETS`, an interpolation (which could hide one), or arguments that its
+            constructor does not take.
     """
     for target in targets(node):
-        if not target.startswith(ALLOWED_TARGETS):
-            raise UserError(
-                f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}"
-            )
+        _check_target(target)
+    if any("${" in text for text in _texts(node)):
+        raise UserError(f"{node['_target_']}: holds an interpolation ${{...}}; a plain configuration has none left")
     try:
         return hydra.utils.instantiate(dict(node), **arguments, _convert_="all")
     except InstantiationException as error:
@@ -57,6 +66,31 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
         if isinstance(cause, TypeError | ValueError):
             raise UserError(f"{node['_target_']}: {str(cause).splitlines()[0]}") from error
         raise
+
+
+def _check_target(target: str) -> None:
+    """Both the name and the place where the thing is defined must be allowed: `anomap.networks.blocks.torch.load` is not."""
+    found = None
+    if target.startswith(ALLOWED_TARGETS):
+        try:
+            found = hydra.utils.get_object(target)
+        except Exception:  # Hydra wraps whatever the import raised, or refuses by itself
+            raise UserError(f"_target_={target}: no such class, or it cannot be imported") from None
+    if not f"{getattr(found, '__module__', '')}.".startswith(ALLOWED_TARGETS):
+        raise UserError(f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}")
+
+
+def _texts(node: Any) -> Iterator[str]:
+    """Every string in a plain configuration, keys too."""
+    if isinstance(node, Mapping):
+        yield from (str(key) for key in node)
+        for value in node.values():
+            yield from _texts(value)
+    elif isinstance(node, list | tuple):
+        for value in node:
+            yield from _texts(value)
+    elif isinstance(node, str):
+        yield node
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

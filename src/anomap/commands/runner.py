@@ -51,20 +51,33 @@ def run(name: str) -> None:
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
     from anomap.config import config_dir, plain
 
     def job(config: DictConfig) -> None:
-        module = importlib.import_module(f"anomap.commands.{name}")
-        module.command(plain(config), Path(HydraConfig.get().runtime.output_dir))
+        try:
+            module = importlib.import_module(f"anomap.commands.{name}")
+            module.command(plain(config), Path(HydraConfig.get().runtime.output_dir))
+        except (UserError, OmegaConfBaseException) as error:
+            # Hydra would print a line of its own above the error. A sweep needs that line, which says which job it was,
+            # and goes on with its other jobs first.
+            if HydraConfig.get().mode == RunMode.RUN:
+                fail(_line(error))
+            raise
 
     keep_memory()
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
-    except UserError as error:
-        fail(str(error))
-    except (HydraException, OmegaConfBaseException) as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        cause = str(error.__cause__).splitlines()[0] if error.__cause__ else ""
-        fail(f"{lines[0]}{f' ({cause})' if cause and cause not in lines[0] else ''}; --help shows the keys")
+    except (UserError, HydraException, OmegaConfBaseException) as error:
+        fail(_line(error))
+
+
+def _line(error: Exception) -> str:
+    """What to tell the user; Hydra's errors are long, and their first line says what is wrong."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ and str(error.__cause__) else ""
+    return f"{lines[0]}{f' ({cause})' if cause and cause not in lines[0] else ''}; --help shows the keys"

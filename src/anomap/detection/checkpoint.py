@@ -6,6 +6,7 @@ detector's tensors). The rest of the file, if any, is the training's, and needed
 
 import os
 import pickle
+import zipfile
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 
 from anomap import __version__
 from anomap.config import build
+from anomap.data.checks import check_image_size
 from anomap.detection.detector import Detector
 from anomap.errors import UserError
 from anomap.results import write_atomically
@@ -54,12 +56,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint; give the path of a run's checkpoints/last.ckpt")
     try:
+        if not zipfile.is_zipfile(path):  # a bare pickle is never ours
+            raise ValueError("not a zip archive")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: refused, since it holds more than tensors and plain values (it could run code)"
         ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
+    except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: not a readable checkpoint (truncated, or another kind of file)") from error
     if not isinstance(checkpoint, dict):
         raise UserError(f"{path}: not a checkpoint of anomap")
@@ -77,10 +81,15 @@ def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any
         raise UserError(f"{path}: holds no finished detector; finish its training first (anomap-train resume=RUN_DIR)")
     if found.get("format") != FORMAT:
         raise UserError(f"{path}: checkpoint format {found.get('format')}, this anomap {__version__} reads {FORMAT}")
-    config = found["config"]
-    detector = Detector(build(config["model"]["objective"]), image_size(config))
     try:
-        detector.load_state_dict(found["state"])
+        config = found["config"]
+        node, size = config["model"]["objective"], image_size(config)
+        state = dict(found["state"])
+    except (KeyError, IndexError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: its configuration or its tensors are missing; the file is damaged") from error
+    detector = Detector(build(node), size)
+    try:
+        detector.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path}: its tensors do not fit its own configuration; the file is damaged") from error
     return detector, config
@@ -88,5 +97,4 @@ def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any
 
 def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
     """(H, W) of `data.image_size`, which is one number or two."""
-    size = config["data"]["image_size"]
-    return (size, size) if isinstance(size, int) else (size[0], size[1])
+    return check_image_size(config["data"]["image_size"])

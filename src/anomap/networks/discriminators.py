@@ -22,6 +22,7 @@ class Discriminator(nn.Module):
         width: channels after the first halving.
         depth: number of halvings.
         map_channels: channels of a map that comes concatenated to the image.
+        input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
         norm: `batch` as published, or `spectral`: no batch statistics at all, so that a real and a fake batch may go
             through together or apart with the same result.
     """
@@ -33,6 +34,7 @@ class Discriminator(nn.Module):
         width: int = 64,
         depth: int = 4,
         map_channels: int = 0,
+        input_stride: int = 1,
         norm: Literal["batch", "spectral"] = "batch",
     ) -> None:
         super().__init__()
@@ -41,13 +43,14 @@ class Discriminator(nn.Module):
         spectral = norm == "spectral"
         layers: list[nn.Module] = []
         inputs = channels + map_channels
+        grid = [side // input_stride for side in halved(image_size, 0)]
         for level, outputs in enumerate(widths(width, depth)):
             layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=spectral or level == 0))
             if not spectral and level > 0:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             inputs = outputs
-        layers.append(nn.Conv2d(inputs, 1, halved(image_size, depth)))
+        layers.append(nn.Conv2d(inputs, 1, halved(grid, depth)))
         self.features = nn.Sequential(*layers[:-1])
         self.logit = layers[-1]
         self.apply(dcgan_init)

@@ -4,9 +4,9 @@ Sources: GANomaly (arXiv 1805.06725) and its authors' networks.py; Skip-GANomaly
 that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
 """
 
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -43,13 +43,21 @@ def widths(width: int, depth: int) -> list[int]:
 
 
 def halved(image_size: int | Sequence[int], times: int) -> tuple[int, int]:
-    """(H, W) after so many halvings of an image of one side or (H, W)."""
-    height, width = (image_size, image_size) if isinstance(image_size, int) else image_size
-    return height >> times, width >> times
+    """(H, W) after so many halvings of an image of one side or (H, W).
+
+    Raises:
+        ValueError: not one or two integers, or so small that nothing is left.
+    """
+    sides = (image_size, image_size) if isinstance(image_size, int) else image_size
+    if not isinstance(sides, Sequence) or len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+        raise ValueError(f"image_size={image_size}: use one positive integer or [height,width], in pixels")
+    if min(sides) < 2**times:
+        raise ValueError(f"image_size={image_size}: too small to be halved {times} times, the least is {2**times}")
+    return sides[0] >> times, sides[1] >> times
 
 
 class Encoder(nn.Module):
-    """DCGAN encoder: halve down to at most 4 pixels a side, then one convolution to the latent.
+    """DCGAN encoder: halve `depth` times, then one convolution over all that is left, to the latent.
 
     Args:
         channels: image channels.
@@ -62,7 +70,7 @@ class Encoder(nn.Module):
     def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [channels, *widths(width, depth)]
-        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(itertools.pairwise(sizes))))
+        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(pairwise(sizes))))
         side = halved(image_size, depth)
         self.latent = nn.Conv2d(sizes[-1], latent, side, bias=False)
 
@@ -82,7 +90,7 @@ class Decoder(nn.Module):
             nn.ConvTranspose2d(latent, sizes[0], side, bias=False),
             nn.BatchNorm2d(sizes[0]),
             nn.ReLU(inplace=True),
-            *(up(a, b) for a, b in itertools.pairwise(sizes)),
+            *(up(a, b) for a, b in pairwise(sizes)),
             nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
             nn.Tanh(),
         )
@@ -142,13 +150,16 @@ class UNet(nn.Module):
     """U-Net generator with choosable skips, self-attention and heads; every variant is a setting of this one.
 
     Args:
-        channels: image channels.
-        image_size: one side or (H, W), multiples of `2 ** depth`.
+        channels: of the images, or of the feature maps.
+        image_size: one side or (H, W), multiples of `stride`.
         width: channels after the first halving.
         depth: number of halvings.
         skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
         self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
         map_head: add the head of the attention map.
+        input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
+        stem: one more level, at full resolution, before the first halving: for inputs whose every cell counts.
+        bounded: end in tanh, for images in [-1, 1].
 
     Raises:
         ValueError: unknown skips.
@@ -163,37 +174,47 @@ class UNet(nn.Module):
         skips: Skips = "plain",
         self_attention: bool = False,
         map_head: bool = False,
+        input_stride: int = 1,
+        stem: bool = False,
+        bounded: bool = True,
     ) -> None:
         super().__init__()
         if skips not in ("none", "plain", "cbam"):
             raise ValueError(f"skips must be none, plain or cbam, not {skips!r}")
-        sizes = widths(width, depth)
-        self.downs = nn.ModuleList(
-            # no norm on the first layer, and none on the innermost, which may be one pixel: its batch variance is no statistic
-            down(a, b, norm=0 < i < depth - 1)
-            for i, (a, b) in enumerate(zip([channels, *sizes], sizes, strict=False))
-        )
-        joins = 1 if skips == "none" else 2
-        inner = sizes[::-1]
-        self.ups = nn.ModuleList(
-            up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(itertools.pairwise(inner))
-        )
-        self.stride = 2**depth
         self.skips: Skips = skips
+        self.bounded = bounded
+        self.stride = input_stride * 2**depth
+        joins = 1 if skips == "none" else 2
+        # no norm on the first layer, and none on the innermost, which may be one pixel: its batch variance is no statistic
+        inputs, sizes = channels, widths(width, depth)
+        levels: list[nn.Module] = []
+        if stem:
+            levels.append(nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)))
+            inputs = width
+        for level, outputs in enumerate(sizes):
+            levels.append(down(inputs, outputs, norm=0 < level < depth - 1))
+            inputs = outputs
+        self.downs = nn.ModuleList(levels)
+        inner = [*sizes[::-1], *([width] if stem else [])]
+        self.ups = nn.ModuleList(up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(pairwise(inner)))
         self.gates = nn.ModuleList(CBAM(size) if skips == "cbam" else nn.Identity() for size in inner[1:])
-        side = max(halved(image_size, depth - 1))  # of the first decoder feature map
-        levels = [i for i in range(depth - 1) if side << i <= SELF_ATTENTION_MAX_SIDE]
-        self.attention_level = levels[-1] if self_attention and levels else -1
+        side = max(halved(image_size, depth - 1)) // input_stride  # of the first decoder feature map
+        small = [i for i in range(len(self.ups)) if side << i <= SELF_ATTENTION_MAX_SIDE]
+        self.attention_level = small[-1] if self_attention and small else -1
         self.attention = SelfAttention(inner[self.attention_level + 1]) if self.attention_level >= 0 else nn.Identity()
-        self.image_head = nn.ConvTranspose2d(sizes[0] * joins, channels, 4, 2, 1)
-        self.map_head = nn.ConvTranspose2d(sizes[0] * joins, 1, 4, 2, 1) if map_head else None
+        self.image_head = self._head(width * joins, channels, stem)
+        self.map_head = self._head(width * joins, 1, stem) if map_head else None
         self.apply(dcgan_init)
 
+    @staticmethod
+    def _head(inputs: int, outputs: int, full_resolution: bool) -> nn.Module:
+        return nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
-        """Reconstruct an image, if a map is given under its guidance.
+        """Reconstruct an image or feature map, if a map is given under its guidance.
 
         Args:
-            x: (B, C, H, W) in [-1, 1].
+            x: (B, C, H, W), an image in [-1, 1] or whitened features.
             attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
                 multiplied by it, so that nothing from outside the normal region is carried over.
         """
@@ -210,4 +231,7 @@ class UNet(nn.Module):
                 x = self.attention(x)
             if self.skips != "none":
                 x = torch.cat([x, gate(features.pop())], dim=1)
-        return Generated(torch.tanh(self.image_head(x)), None if self.map_head is None else self.map_head(x))
+        image = self.image_head(x)
+        return Generated(
+            torch.tanh(image) if self.bounded else image, None if self.map_head is None else self.map_head(x)
+        )

@@ -26,8 +26,7 @@ from anomap.objectives.base import (
     Scored,
     Step,
     per_pixel,
-    to_signed,
-    to_unit,
+    resized,
     weighted,
 )
 from anomap.objectives.losses import (
@@ -67,6 +66,7 @@ class ADGAN(AdversarialObjective):
     ) -> None:
         super().__init__()
         self.stage1 = stage1.requires_grad_(False).eval()
+        self.representation = stage1.representation  # both stages see the same
         self.generator = generator
         self.discriminator = discriminator
         self.weights = dict(weights)
@@ -80,12 +80,12 @@ class ADGAN(AdversarialObjective):
         self.stage1.eval()
         return self
 
-    def attention(self, images: Tensor) -> Tensor:
-        """The guiding map (B, 1, H, W) of images in [0, 1]."""
+    @torch.no_grad()
+    def attention(self, x: Tensor) -> Tensor:
+        """The guiding map (B, 1, h, w) of a representation."""
         if self.guide == "learned":
-            with torch.no_grad():
-                return self.stage1.attention(images)
-        ones = torch.ones_like(images[:, :1])
+            return self.stage1.attention_of(x)
+        ones = torch.ones_like(x[:, :1])
         if self.guide == "ones":
             return ones
         # the same noise for every image and call: a map that guides, but knows nothing
@@ -94,9 +94,9 @@ class ADGAN(AdversarialObjective):
 
     def generate(self, batch: Batch) -> Step:
         """x̂ and x̂_h in one pass."""
-        images = torch.cat([batch["image"], batch["augmented"]])
-        generated = self.generator(to_signed(images), self.attention(images))
-        return Step({"x": to_signed(batch["image"]), "x̂": generated.image})
+        clean = self.representation.clean(batch["image"], batch["index"])
+        x = torch.cat([clean, self.representation(batch["augmented"])])
+        return Step({"x": clean, "x̂": self.generator(x, self.attention(x)).image})
 
     def discriminator_losses(self, step: Step) -> Losses:
         """X real; x̂ and x̂_h fake."""
@@ -117,16 +117,16 @@ class ADGAN(AdversarialObjective):
 
     def score(self, images: Tensor) -> Scored:
         """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""
-        first = self.stage1.score(images)
-        x = to_signed(images)
-        attention = first.attention_map if self.guide == "learned" else self.attention(images)
+        x = self.representation(images)
+        first = self.stage1.score_of(x, images.shape[-2:])
+        attention = self.attention(x)
         reconstruction = self.generator(x, attention).image
         features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
         stage2 = self.score_weights["reconstruction"] * per_image((x - reconstruction) ** 2)
         stage2 = stage2 + self.score_weights["feature"] * per_image((features - again) ** 2)
         return Scored(
             parts={"reconstruction": stage2, "map": first.parts["map"]},
-            anomaly_map=first.anomaly_map + per_pixel(x - reconstruction),
-            attention_map=attention,
-            reconstruction=to_unit(reconstruction),
+            anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), images.shape[-2:]),
+            attention_map=resized(attention, images.shape[-2:]),
+            reconstruction=self.representation.image(reconstruction),
         )

@@ -7,10 +7,12 @@ Implements the design in the abstract of "Attention Map-guided Two-stage Anomaly
     reconstruction  L_rec = ||G(x) - x||₁ + ||G(x_h) - x||₁        (both towards the CLEAN image)
     discriminator   real: (x, 1), (x_h, 1 - m); fake: (x̂, Â), (x̂_h, Â_h), and the mismatched pair (x_h, 1)
 
+Images are pixels or, with another `representation`, whitened feature maps; the equations are the same.
+
 The mismatched pair is the adversarial anomaly loss: the map alone never separates real from fake.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -22,8 +24,7 @@ from anomap.objectives.base import (
     Losses,
     Scored,
     Step,
-    to_signed,
-    to_unit,
+    resized,
     weighted,
 )
 from anomap.objectives.losses import (
@@ -35,18 +36,20 @@ from anomap.objectives.losses import (
     per_image,
     top_mean,
 )
+from anomap.objectives.representation import Pixels, Representation
 
 
 class AttentionNetwork(AdversarialObjective):
     """Two-headed U-Net: reconstruction and attention map.
 
     Args:
-        generator: x -> `Generated` with an image and map logits.
-        discriminator: image ⊕ map (C + 1 channels) -> features, logits.
+        generator: representation -> `Generated` with an image and map logits.
+        discriminator: representation ⊕ map (C + 1 channels) -> features, logits.
         weights: `attention`, `reconstruction`, `adversarial`.
         adversarial: kind of the adversarial losses.
         map_loss: pixel term of the attention loss.
         mismatched_pair: the adversarial anomaly loss (off only for an ablation).
+        representation: what the networks see; pixels if None.
         top_fraction: share of the map's pixels whose mean is the map's part of the score.
     """
 
@@ -61,8 +64,10 @@ class AttentionNetwork(AdversarialObjective):
         map_loss: MapLossKind = "bce",
         mismatched_pair: bool = True,
         top_fraction: float = 0.02,
+        representation: Representation | None = None,
     ) -> None:
         super().__init__()
+        self.representation: Representation = representation or Pixels()
         self.generator = generator
         self.discriminator = discriminator
         self.weights = dict(weights)
@@ -73,13 +78,15 @@ class AttentionNetwork(AdversarialObjective):
 
     def generate(self, batch: Batch) -> Step:
         """One pass over clean and augmented images together, so that BatchNorm never sees one kind alone."""
-        clean, augmented = to_signed(batch["image"]), to_signed(batch["augmented"])
+        clean = self.representation.clean(batch["image"], batch["index"])
+        augmented = self.representation(batch["augmented"])
+        mask = self.representation.mask(batch["mask"])
         generated = self.generator(torch.cat([clean, augmented]))
         return Step(
             {
                 "x": clean,
                 "x_h": augmented,
-                "target": torch.cat([torch.ones_like(batch["mask"]), 1 - batch["mask"]]),
+                "target": torch.cat([torch.ones_like(mask), 1 - mask]),
                 "image": generated.image,  # x̂, x̂_h
                 "map": generated.map_logits,  # of Â, Â_h
             }
@@ -116,11 +123,23 @@ class AttentionNetwork(AdversarialObjective):
 
     def attention(self, images: Tensor) -> Tensor:
         """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1]."""
-        return torch.sigmoid(self.generator(to_signed(images)).map_logits)
+        return self.attention_of(self.representation(images))
+
+    def attention_of(self, x: Tensor) -> Tensor:
+        """The attention map (B, 1, h, w) of a representation."""
+        return torch.sigmoid(self.generator(x).map_logits)
+
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit the representation."""
+        self.representation.fit(batches)
 
     def score(self, images: Tensor) -> Scored:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
-        x = to_signed(images)
+        x = self.representation(images)
+        return self.score_of(x, images.shape[-2:])
+
+    def score_of(self, x: Tensor, size: Sequence[int]) -> Scored:
+        """`score` of a representation; maps are given at `size`."""
         generated = self.generator(x)
         # logits, not probabilities: the sigmoid saturates and would tie the clearest cases
         anomaly_logits = -generated.map_logits
@@ -129,7 +148,7 @@ class AttentionNetwork(AdversarialObjective):
                 "map": top_mean(anomaly_logits, self.top_fraction),
                 "reconstruction": per_image((x - generated.image).abs()),
             },
-            anomaly_map=torch.sigmoid(anomaly_logits),
-            attention_map=torch.sigmoid(generated.map_logits),
-            reconstruction=to_unit(generated.image),
+            anomaly_map=resized(torch.sigmoid(anomaly_logits), size),
+            attention_map=resized(torch.sigmoid(generated.map_logits), size),
+            reconstruction=self.representation.image(generated.image),
         )

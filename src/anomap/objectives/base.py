@@ -3,8 +3,9 @@
 A method is an `nn.Module` that knows its networks, its losses and its score, and nothing of Lightning.
 """
 
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,16 +49,27 @@ def per_pixel(difference: Tensor) -> Tensor:
     return difference.abs().mean(1, keepdim=True)
 
 
+def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
+    """Maps (B, 1, h, w) at the size of the image, bilinearly."""
+    if tuple(maps.shape[-2:]) == tuple(size):
+        return maps
+    return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
+
+
 class Objective(nn.Module, ABC):
     """Base of all methods.
 
     Attributes:
-        stride: the image's height and width must be multiples of it.
         part_names: the keys of `Scored.parts`, in order.
     """
 
-    stride: int = 1
     part_names: tuple[str, ...] = ()
+
+    @property
+    def stride(self) -> int:
+        """The image's height and width must be multiples of it: what all networks and stages inside need."""
+        strides = [getattr(child, "stride", 1) for child in self.children()]
+        return math.lcm(*(stride for stride in strides if isinstance(stride, int)))
 
     @abstractmethod
     def score(self, images: Tensor) -> Scored:

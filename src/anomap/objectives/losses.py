@@ -1,13 +1,21 @@
 """The losses of all methods: pure functions of tensors, each with its equation."""
 
-from typing import Literal
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomap.errors import UserError
+
 AdversarialKind = Literal["bce", "hinge"]
 MapLossKind = Literal["bce", "focal"]
+
+
+def _known(key: str, value: str, kinds: Any) -> None:
+    """A misspelt kind must not silently become another loss."""
+    if value not in get_args(kinds):
+        raise UserError(f"model.objective.{key}={value}: not known; use {' or '.join(get_args(kinds))}")
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
@@ -18,6 +26,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Adversari
     hinge (Lim & Ye 2017, as in SAGAN eq. 4):
         L_D = 1/2 (E[max(0, 1 - D(x))] + E[max(0, 1 + D(x̂))])
     """
+    _known("adversarial", kind, AdversarialKind)
     if kind == "bce":
         return 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
     return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
@@ -25,6 +34,7 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: Adversari
 
 def generator_adversarial_loss(fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
     """What the generator minimises to be taken for real: bce -E[log σ(D(x̂))] (non-saturating), hinge -E[D(x̂)]."""
+    _known("adversarial", kind, AdversarialKind)
     return F.softplus(-fake_logits).mean() if kind == "bce" else -fake_logits.mean()
 
 
@@ -48,6 +58,7 @@ def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce"
     with the focal loss for BCE if asked. Both classes have a Dice term, since the abnormal region is small and the normal
     term alone would hardly see it; without abnormal pixels the second term would be a constant, so it is left out.
     """
+    _known("map_loss", kind, MapLossKind)
     attention = torch.sigmoid(map_logits)
     pixel = (
         focal_loss(map_logits, target) if kind == "focal" else F.binary_cross_entropy_with_logits(map_logits, target)

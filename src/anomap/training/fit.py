@@ -10,10 +10,12 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
 from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
+from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
 from anomap.results import RunFolder
 from anomap.training.checkpoint_io import AtomicCheckpointIO
@@ -121,18 +123,25 @@ def fit(
     tensorboard = build({**logger, "save_dir": str(run.tensorboard)}) if logger else False
     if logger:
         callbacks.append(LearningRateMonitor("epoch"))
-    lightning = pl.Trainer(
-        **trainer,
-        default_root_dir=run.path,
-        logger=tensorboard,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
-        enable_progress_bar=shown,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,  # two batches of one class say nothing
-        use_distributed_sampler=False,  # the data's own samplers know the ranks
-        log_every_n_steps=1,
-    )
+    try:
+        lightning = pl.Trainer(
+            **trainer,
+            default_root_dir=run.path,
+            logger=tensorboard,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO()],
+            enable_progress_bar=shown,
+            enable_model_summary=False,
+            num_sanity_val_steps=0,  # two batches of one class say nothing
+            use_distributed_sampler=False,  # the data's own samplers know the ranks
+            log_every_n_steps=1,
+        )
+    except (
+        MisconfigurationException,
+        TypeError,
+        ValueError,
+    ) as error:  # an unknown accelerator, precision, number of devices
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
     last = run.last_checkpoint if resume and run.last_checkpoint.is_file() else None
     lightning.fit(module, data, ckpt_path=last, weights_only=True)
     return Fit(module, lightning, stopwatch.seconds, stopwatch.images)

@@ -104,12 +104,20 @@ class AdversarialTraining(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Step the schedules; stop before a checkpoint could be written with weights that are no numbers."""
         if self._bad_step is not None and torch.isfinite(self._bad_step):
-            raise TrainingDiverged(
-                f"training diverged: the loss is not a finite number at epoch {self.current_epoch}, "
-                f"step {int(self._bad_step)}; lower model.optimizer.lr_generator; the last good checkpoint is kept"
-            )
+            self._diverged(f"step {int(self._bad_step)}: the loss is not a finite number")
+        # the epoch's last step may have spoilt the weights that no loss has seen yet
+        weights = [tensor for tensor in self.objective.state_dict().values() if tensor.is_floating_point()]
+        if not all(torch.stack([torch.isfinite(tensor).all() for tensor in weights]).tolist()):
+            self._diverged("the end: a weight is not a finite number")
         for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
             scheduler.step()
+
+    def _diverged(self, where: str) -> None:
+        kept = "the last good checkpoint is kept" if self.current_epoch else "nothing was saved"
+        raise TrainingDiverged(
+            f"training diverged at epoch {self.current_epoch}, {where}; "
+            f"lower model.optimizer.lr_generator and lr_discriminator; {kept}"
+        )
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Any:
         """Score with the averaged weights: a `Scored`, which callbacks collect."""

@@ -1,5 +1,6 @@
 """What is watched while a model trains: AUROC, score histograms, attention maps. Watched only: nothing is selected by it."""
 
+import logging
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,10 +14,16 @@ from anomap.detection.standardise import Standardiser
 from anomap.objectives.base import Objective, Scored
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
+MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
+
+log = logging.getLogger(__name__)
 
 
 class Monitoring(pl.Callback):
     """Scores calibration and test images with the averaged weights after an epoch, and logs.
+
+    `monitor/reconstruction_contrast` is the reconstructions' standard deviation over pixels, divided by that of the images
+    (calibration normals); near 0 the generator has collapsed to a constant, which is also warned of.
 
     `monitor/test_auroc` uses test labels, so it must not choose anything; the weights that count are always the last.
 
@@ -32,6 +39,7 @@ class Monitoring(pl.Callback):
         self._parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._labels: list[Tensor] = []
         self._shown: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._contrast: list[Tensor] = []  # (2, B): of the reconstructions and of the images
 
     def on_validation_batch_end(
         self,
@@ -44,6 +52,9 @@ class Monitoring(pl.Callback):
     ) -> None:
         names = _objective(pl_module).part_names
         self._parts[dataloader_idx].append(torch.stack([outputs.parts[name].float() for name in names], 1).cpu())
+        if dataloader_idx == CALIBRATION and outputs.reconstruction is not None:
+            pictures = torch.stack([outputs.reconstruction.float(), batch["image"].float()])
+            self._contrast.append(pictures.flatten(3).std(3).mean(2).cpu())
         if dataloader_idx == TEST:
             self._labels.append(batch["label"].cpu())
             for label in (0, 1):
@@ -60,7 +71,11 @@ class Monitoring(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log AUROC, score histograms and images, all on the axis of epochs."""
-        if trainer.sanity_checking or not self._labels:
+        if trainer.sanity_checking:
+            return
+        if self._contrast:
+            self._watch_contrast(pl_module)
+        if not self._labels:
             return
         calibration, test = (torch.cat(parts) for parts in self._parts)
         standardiser = Standardiser(test.shape[1])
@@ -79,6 +94,20 @@ class Monitoring(pl.Callback):
                     if values.numel() and torch.isfinite(values).all():
                         logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
                 self._log_images(logger, pl_module, trainer.current_epoch)
+
+    def _watch_contrast(self, pl_module: pl.LightningModule) -> None:
+        """Log how much contrast the reconstructions kept; warn when next to nothing is left."""
+        made, given = torch.cat(self._contrast, dim=1).mean(1).tolist()
+        if given == 0:  # blank images are reconstructed as blank
+            return
+        pl_module.log("monitor/reconstruction_contrast", made / given)
+        if made < MIN_CONTRAST * given:
+            log.warning(
+                "epoch %d: the reconstructions are nearly constant (%.1f %% of the images' contrast): the generator may "
+                "have collapsed; lower model.optimizer.lr_generator, or train longer",
+                pl_module.current_epoch,
+                100 * made / given,
+            )
 
     def _log_images(self, logger: TensorBoardLogger, pl_module: pl.LightningModule, epoch: int) -> None:
         """Columns: image, reconstruction, map. Attention maps are shown from 0 to 1, whatever the image."""

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
+from anomap.data.sampler import SequentialBatches
 from anomap.detection.checkpoint import load_detector
 from anomap.errors import UserError
 from anomap.objectives.base import Objective
@@ -18,9 +19,14 @@ log = logging.getLogger(__name__)
 
 
 def clean_batches(data: AnomalyDataModule) -> Iterator[Tensor]:
-    """The training images (B, C, H, W) in [0, 1], once, in stored order."""
-    for batch in data.train_dataloader():
-        yield to_float(batch["image"])
+    """The training images (B, C, H, W) in [0, 1], all of them once, in stored order (the training loader shuffles).
+
+    Raises:
+        UserError: there are none.
+    """
+    data.train_dataloader()  # says so if there are none
+    for index in SequentialBatches(len(data.train), data.batch_size):
+        yield to_float(data.train[index]["image"])
 
 
 def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[str, Any], run: RunFolder) -> list[Fit]:

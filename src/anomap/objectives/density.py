@@ -1,0 +1,100 @@
+"""Densities of normal features: Gaussian and mixture, fitted by scikit-learn, evaluated in torch."""
+
+import math
+import warnings
+
+import torch
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.mixture import GaussianMixture
+from torch import Tensor
+
+from anomap.objectives.base import FittedState
+
+
+class Mixture(FittedState):
+    """A mixture of Gaussians with full covariances: log p(f) = log Σ_k π_k N(f; μ_k, Σ_k).
+
+    Args:
+        components: K; 1 is a single Gaussian.
+        ridge: added to every variance, so that a component of few points stays a density.
+        iterations: of expectation-maximisation.
+        seed: of its start (k-means++).
+    """
+
+    log_weights: Tensor
+    means: Tensor
+    factors: Tensor
+
+    def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15, seed: int = 0) -> None:
+        super().__init__()
+        self.components, self.ridge, self.iterations, self.seed = components, ridge, iterations, seed
+        self.register_buffer("log_weights", torch.zeros(0))  # (K,)
+        self.register_buffer("means", torch.zeros(0))  # (K, F)
+        self.register_buffer("factors", torch.zeros(0))  # (K, F, F): P with P Pᵀ = Σ⁻¹
+
+    def fit(self, rows: Tensor) -> None:
+        """Fit to the rows of (N, F)."""
+        model = GaussianMixture(
+            min(self.components, len(rows)),
+            covariance_type="full",
+            reg_covar=self.ridge,
+            max_iter=self.iterations,
+            init_params="k-means++",
+            random_state=self.seed,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is a budget, not a failure
+            model.fit(rows.float().cpu().numpy())  # single precision halves the time
+        factors = torch.from_numpy(model.precisions_cholesky_).double()
+        constant = factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * rows.shape[1] * math.log(2 * math.pi)
+        self.log_weights = (torch.from_numpy(model.weights_).log() + constant).to(
+            rows
+        )  # with each normalising constant
+        self.means = torch.from_numpy(model.means_).to(rows)
+        self.factors = factors.to(rows)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """-log p of every cell: (B, F, h, w) -> (B, 1, h, w)."""
+        rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
+        # (f - μ_k) P_k as one product for all k, without a copy of the rows per component
+        offsets = torch.einsum("kf,kfg->kg", self.means, self.factors)
+        logs = [
+            w - 0.5 * (rows @ p - o).square().sum(1)
+            for w, p, o in zip(self.log_weights, self.factors, offsets, strict=True)
+        ]
+        energy = -torch.logsumexp(torch.stack(logs, dim=1), dim=1)
+        return energy.view(features.shape[0], 1, *features.shape[2:])
+
+
+class GlobalGaussian(FittedState):
+    """A Gaussian over one vector per image, each dimension standardised and shrunk towards independence.
+
+    d(v) = (v - μ)ᵀ ((1 - ρ) C + ρ I)⁻¹ (v - μ) with C the correlation matrix.
+
+    Args:
+        shrinkage: ρ; with fewer images than dimensions C alone has no inverse.
+    """
+
+    mean: Tensor
+    matrix: Tensor
+
+    def __init__(self, shrinkage: float = 0.01) -> None:
+        super().__init__()
+        self.shrinkage = shrinkage
+        self.register_buffer("mean", torch.zeros(0))
+        self.register_buffer("matrix", torch.zeros(0))
+
+    def fit(self, vectors: Tensor) -> None:
+        """Fit to the rows of (N, D)."""
+        vectors = vectors.double()
+        mean, deviation = vectors.mean(0), vectors.std(0, correction=0).clamp(min=1e-9)
+        scaled = (vectors - mean) / deviation
+        correlation = scaled.T @ scaled / len(vectors)
+        shrunk = (1 - self.shrinkage) * correlation + self.shrinkage * torch.eye(vectors.shape[1], dtype=vectors.dtype)
+        values, axes = torch.linalg.eigh(shrunk)
+        self.mean = mean.float()
+        self.matrix = (axes / values.sqrt() / deviation[:, None]).float()  # (D, D)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Squared Mahalanobis distance: (B, D) -> (B,)."""
+        return ((vectors - self.mean) @ self.matrix).square().sum(1)

@@ -1,0 +1,103 @@
+"""ADGAN over the whitened feature maps of a frozen pretrained encoder, with a density of normal features.
+
+The two stages are those of `adgan`, with whitened features φ in place of pixels. Besides the residual of the generator,
+the score asks how dense normal features are at each cell, and how ordinary the image is as a whole:
+
+    density         E(c) = -log Σ_k π_k N(φ_c; μ_k, Σ_k)               mixture over all cells of normal images
+    residual        r(c) = ||φ_c - G(φ ⊙ A)_c||² / F                    stage 2, under stage 1's map A
+    image           d(x) = Mahalanobis distance of the mean of φ        one Gaussian over normal images
+    map             1 - A(c)                                            stage 1
+
+Local parts are means over the highest `top_fraction` of the cells: a defect is small, and the mean over the map drowns it.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from anomap.objectives.adgan import ADGAN, Guide
+from anomap.objectives.attention_network import AttentionNetwork
+from anomap.objectives.base import Scored, resized
+from anomap.objectives.density import GlobalGaussian, Mixture
+from anomap.objectives.losses import AdversarialKind, top_mean
+
+CELLS_PER_IMAGE = 64
+
+
+class FeatureADGAN(ADGAN):
+    """Attention-guided GAN and density over whitened features.
+
+    Args:
+        stage1: a trained attention network over features; frozen here.
+        generator: (features, attention map) -> `Generated`.
+        discriminator: features -> features, logits.
+        weights: of the generator's losses, see `ADGAN`.
+        adversarial: kind of the adversarial losses.
+        guide: where the map comes from, see `ADGAN`.
+        components: of the mixture.
+        samples: cells of normal images that the mixture is fitted to.
+        top_fraction: share of the cells whose mean is a local part of the score.
+        parts: which parts make up the score.
+    """
+
+    part_names = ("density", "image", "map", "residual")
+
+    def __init__(
+        self,
+        stage1: AttentionNetwork,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: Mapping[str, float],
+        adversarial: AdversarialKind = "hinge",
+        guide: Guide = "learned",
+        components: int = 16,
+        samples: int = 60_000,
+        top_fraction: float = 0.01,
+        parts: Sequence[str] = ("density", "image", "map"),
+    ) -> None:
+        super().__init__(stage1, generator, discriminator, weights, adversarial, guide)
+        unknown = set(parts) - set(FeatureADGAN.part_names)
+        if unknown or not parts:
+            raise ValueError(f"parts {list(parts)}: use some of {list(FeatureADGAN.part_names)}")
+        self.part_names = tuple(parts)
+        self.mixture = Mixture(components)
+        self.whole = GlobalGaussian()
+        self.samples = samples
+        self.top_fraction = top_fraction
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit both densities to clean training images; the representation came fitted with stage 1."""
+        generator = torch.Generator().manual_seed(0)
+        rows, vectors = [], []
+        for x in self.representation.clean_batches(batches):  # pyright: ignore[reportAttributeAccessIssue]
+            cells = x.flatten(2)  # (B, F, h w)
+            vectors.append(cells.mean(2))
+            # a few cells of every image, so that memory does not grow with the size of the grid
+            chosen = torch.randperm(cells.shape[2], generator=generator)[:CELLS_PER_IMAGE]
+            rows.append(cells[:, :, chosen].transpose(1, 2).flatten(0, 1))
+        drawn = torch.cat(rows)
+        self.mixture.fit(drawn[torch.randperm(len(drawn), generator=generator)[: self.samples]])
+        self.whole.fit(torch.cat(vectors))
+
+    def score(self, images: Tensor) -> Scored:
+        """Parts as configured; the anomaly map is that of the density, at the size of the image."""
+        x = self.representation(images)
+        size = images.shape[-2:]
+        attention = self.attention(x)
+        energy = self.mixture(x)
+        parts = {
+            "density": top_mean(energy, self.top_fraction),
+            "image": self.whole(x.mean((2, 3))),
+        }
+        if "map" in self.part_names:
+            parts["map"] = self.stage1.score_of(x, size).parts["map"]
+        if "residual" in self.part_names:
+            residual = (x - self.generator(x, attention).image).square().mean(1, keepdim=True)
+            parts["residual"] = top_mean(residual, self.top_fraction)
+        return Scored(
+            parts=parts,
+            anomaly_map=resized(energy, size),
+            attention_map=resized(attention, size),
+        )

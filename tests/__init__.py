@@ -1,0 +1,1 @@
+"""Tests mirror src/; a package, so that they can share `tests.tiny`."""

@@ -1,0 +1,236 @@
+"""`train(config, folder)` from beginning to end, for every method: what it leaves behind, and that it all agrees."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from sklearn.metrics import average_precision_score, roc_auc_score
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from anomap.commands.train import train
+from anomap.data.build import build_datamodule
+from anomap.detection.calibration import quantile_threshold
+from anomap.detection.checkpoint import load_detector, read
+from anomap.detection.detector import Detector
+from anomap.errors import UserError
+from anomap.results import read_metrics, read_scores
+from tests import tiny
+
+from .conftest import Run, Runs
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
+]
+
+KEYS = [
+    "image_auroc",
+    "image_ap",
+    "image_f1",
+    "threshold",
+    "threshold_strategy",
+    "calibration_fpr",
+    "test_fpr",
+    "test_tpr",
+    "pixel_auroc",
+    "pixel_ap",
+    "pixel_aupro",
+    "n_train",
+    "n_calibration",
+    "n_test_normal",
+    "n_test_abnormal",
+    "train_seconds",
+    "train_images_per_second",
+    "score_images_per_second",
+    "peak_rss_mb",
+    "seed",
+    "model",
+    "data",
+    "image_size",
+    "epochs",
+    "checkpoint",
+]
+
+
+@pytest.fixture(params=tiny.MODELS)
+def run(request: pytest.FixtureRequest, runs: Runs) -> Run:
+    return runs(f"model={request.param}")
+
+
+def test_metrics_hold_every_key_and_plausible_numbers(run: Run) -> None:
+    metrics: dict[str, Any] = read_metrics(run.folder.metrics)
+    assert [key for key in KEYS if key not in metrics] == []
+    assert metrics.keys() == run.metrics.keys()
+    for name in ("image_auroc", "image_ap", "image_f1", "test_fpr", "test_tpr", "calibration_fpr", "pixel_auroc"):
+        assert 0 <= metrics[name] <= 1, name
+    assert (metrics["n_test_normal"], metrics["n_test_abnormal"]) == (4, 3)
+    assert metrics["n_train"] + metrics["n_calibration"] == 20
+    assert metrics["n_calibration"] > 0
+    assert metrics["model"] == run.config["model"]["name"]
+    assert metrics["image_size"] == "32x32"
+    trained = "optimizer" in run.config["model"]
+    assert metrics["epochs"] == (1 if trained else 0)
+    assert (metrics["train_seconds"] > 0) == trained
+    assert (metrics["train_images_per_second"] is not None) == trained
+
+
+def test_scores_have_a_row_per_test_image_and_give_the_metrics_again(run: Run) -> None:
+    rows, metrics = read_scores(run.folder.scores), run.metrics
+    assert sorted(row.path for row in rows) == [
+        *(f"test/0.normal/{number:02d}.png" for number in range(20, 24)),
+        *(f"test/hole/{number:02d}.png" for number in range(24, 27)),
+    ]
+    assert all((row.label == "abnormal") == (row.defect == "hole") == ("hole" in row.path) for row in rows)
+    labels, scores = [row.label == "abnormal" for row in rows], [row.score for row in rows]
+    assert metrics["image_auroc"] == pytest.approx(roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics["image_ap"] == pytest.approx(average_precision_score(labels, scores), abs=1e-12)
+    assert all(row.threshold == metrics["threshold"] for row in rows)
+    alarms = np.array([row.prediction == "abnormal" for row in rows])
+    assert alarms.tolist() == [row.score > row.threshold for row in rows]
+    assert metrics["test_fpr"] == alarms[~np.array(labels)].mean()
+    assert metrics["test_tpr"] == alarms[np.array(labels)].mean()
+
+
+def test_the_checkpoint_scores_as_the_run_did(run: Run) -> None:
+    """A fresh detector and a fresh reading of the files give `scores.csv` again, whatever the batches."""
+    detector, config = load_detector(run.folder.last_checkpoint)
+    assert config == run.config
+    data = build_datamodule(config["data"])
+    data.setup()
+    rows = {row.path: row.score for row in read_scores(run.folder.scores)}
+    order = torch.randperm(len(data.test)).tolist()
+    again: dict[str, float] = {}
+    with torch.no_grad():
+        for start in range(0, len(order), 3):
+            chosen = np.array(order[start : start + 3])
+            scores, _ = detector(torch.from_numpy(data.test.images[chosen]))
+            again |= dict(zip([data.test.samples[i].name for i in chosen], scores.double().tolist(), strict=True))
+    assert again == pytest.approx(rows, rel=1e-4, abs=1e-5)
+
+
+def test_the_threshold_is_that_of_the_stored_calibration_scores(run: Run) -> None:
+    state = read(run.folder.last_checkpoint)["anomap"]["state"]
+    scores = state["calibration.scores"].double().numpy()
+    assert len(scores) == run.metrics["n_calibration"]
+    value, _ = quantile_threshold(scores, run.config["threshold"]["quantile"])
+    assert run.metrics["threshold"] == value == float(state["calibration.threshold"])
+    assert run.metrics["calibration_fpr"] == (scores > value).mean()
+
+
+def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> None:
+    detector, config = load_detector(run.folder.last_checkpoint)
+    data = build_datamodule(config["data"])
+    data.setup()
+    assert not {s.name for s in data.calibration.samples} & {s.name for s in [*data.train.samples, *data.test.samples]}
+    with torch.no_grad():
+        scores, _ = detector(torch.from_numpy(data.calibration.images[:]))
+    torch.testing.assert_close(scores, detector.calibration.scores, rtol=1e-4, atol=1e-5)
+
+
+def test_everything_that_people_look_at_is_there(run: Run) -> None:
+    names = {path.name for path in run.folder.figures.glob("*.png")}
+    assert names >= {f"{name}.png" for name in ("score_distribution", "roc", "attention_maps", "worst_mistakes")}
+    assert all(path.stat().st_size > 1000 for path in run.folder.figures.glob("*.png"))
+    page = run.folder.report.read_text(encoding="utf-8")
+    assert "test/hole/24.png" in page
+    assert not re.search(r'(src|href)="https?://', page)  # it opens without a network
+    assert not list(run.folder.path.rglob(".tmp-*"))
+
+
+@pytest.mark.parametrize("model", tiny.TRAINED)
+def test_tensorboard_holds_the_auroc_images_and_hyperparameters(model: str, runs: Runs) -> None:
+    run = runs(f"model={model}")
+    events = EventAccumulator(str(run.folder.tensorboard), size_guidance={"images": 0})
+    events.Reload()
+    tags = events.Tags()
+    assert {"monitor/test_auroc", "train/generator_loss", "train/discriminator_loss"} <= set(tags["scalars"])
+    assert "attention/image_reconstruction_map" in tags["images"]
+    assert {"scores/calibration_normal", "scores/test_normal", "scores/test_abnormal"} <= set(tags["histograms"])
+    # monitoring is the final scoring: one path, the averaged weights, the same standardisation
+    (event,) = events.Scalars("monitor/test_auroc")
+    assert event.value == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
+    files = [_accumulated(file) for file in run.folder.tensorboard.rglob("events*")]
+    assert any(tag.startswith("_hparams_/session_start_info") for found in files for tag in found.summary_metadata)
+    hp = {
+        tag: found.Scalars(tag)[-1].value for found in files for tag in found.Tags()["scalars"] if tag.startswith("hp/")
+    }
+    assert hp["hp/image_auroc"] == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
+
+
+def _accumulated(file: Path) -> EventAccumulator:
+    events = EventAccumulator(str(file))
+    events.Reload()
+    return events
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(runs: Runs, tmp_path: Path) -> None:
+    run = runs("model=attention_network")
+    for seed, equal in ((0, True), (1, False)):
+        config = {**run.config, "seed": seed, "logger": {}}
+        config["augmentation"] = {**config["augmentation"], "seed": seed}
+        again = train(config, tmp_path / str(seed))
+        scores = [row.score for row in read_scores(tmp_path / str(seed) / "scores.csv")]
+        assert (scores == [row.score for row in read_scores(run.folder.scores)]) == equal
+        assert (again["threshold"] == run.metrics["threshold"]) == equal
+        assert not (tmp_path / str(seed) / "tensorboard").exists()
+
+
+# --- two stages ---
+
+
+def test_stage_1_is_trained_first_and_ends_up_frozen_in_the_detector(runs: Runs) -> None:
+    run = runs("model=adgan")
+    stage1 = read(run.folder.path / "stage1" / "checkpoints" / "last.ckpt")["state_dict"]
+    state = read(run.folder.last_checkpoint)["anomap"]["state"]
+    averaged = {k.removeprefix("ema.objective."): v for k, v in stage1.items() if k.startswith("ema.objective.")}
+    assert averaged
+    for name, tensor in averaged.items():
+        assert torch.equal(state[f"objective.stage1.{name}"], tensor), name
+    assert (run.folder.path / "stage1" / "tensorboard").is_dir()
+
+
+def test_a_trained_stage_1_can_be_given(runs: Runs) -> None:
+    first = runs("model=attention_network")
+    run = runs("model=adgan", f"model.stage1_checkpoint={first.folder.last_checkpoint}")
+    assert not (run.folder.path / "stage1").exists()
+    given = load_detector(first.folder.last_checkpoint)[0].objective.state_dict()
+    used = read(run.folder.last_checkpoint)["anomap"]["state"]
+    for name, tensor in given.items():
+        assert torch.equal(used[f"objective.stage1.{name}"], tensor), name
+    # its part of the score is then that of the given detector
+    images = tiny.textures(3, seed=5)
+    with torch.no_grad():
+        mine = load_detector(run.folder.last_checkpoint)[0].objective.score(images).parts["map"]
+        theirs = load_detector(first.folder.last_checkpoint)[0].objective.score(images).parts["map"]
+    torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("other", ["model=ganomaly", "missing"])
+def test_a_stage_1_that_does_not_fit_is_refused(other: str, runs: Runs, tmp_path: Path, data: Path) -> None:
+    path = "/no/such.ckpt" if other == "missing" else runs(other).folder.last_checkpoint
+    config = tiny.config("model=adgan", f"data.root={data}", f"model.stage1_checkpoint={path}")
+    with pytest.raises(UserError, match=r"stage1_checkpoint|no such checkpoint") as raised:
+        train(config, tmp_path)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "metrics.json").exists()
+
+
+# --- every test image is scored ---
+
+
+def test_masks_of_normal_images_are_empty_and_pixels_are_counted(runs: Runs) -> None:
+    assert runs("model=control_mean").metrics["pixel_auroc"] > 0.9  # black holes in soft stripes
+
+
+def test_a_detector_is_what_is_left_when_training_data_is_gone(runs: Runs, tmp_path: Path) -> None:
+    """The checkpoint alone is enough: nothing in it points to a file."""
+    run = runs("model=ganomaly")
+    alone = tmp_path / "moved.ckpt"
+    alone.write_bytes(run.folder.last_checkpoint.read_bytes())
+    detector, _ = load_detector(alone)
+    assert isinstance(detector, Detector)
+    score, anomaly_map = detector(torch.randint(0, 256, (1, 1, 50, 70), dtype=torch.uint8))
+    assert torch.isfinite(score).all()
+    assert anomaly_map.shape == (1, 1, 32, 32)
