@@ -55,7 +55,7 @@ def test_generated_images_do_not_turn_black(model: str, level: float) -> None:
     tiny.fitted(method, batch["image"])
     if method.eval().score(batch["image"]).reconstruction is None:
         pytest.skip(f"{model} has no reconstruction in image space")
-    train(method, batch, 40)
+    train(method, batch, 60)
     for images in (batch["image"], batch["augmented"]):
         with torch.no_grad():
             made = method.score(images).reconstruction
@@ -88,7 +88,7 @@ def test_the_attention_loss_on_clean_images_falls_below_005(augmented: bool) -> 
         batch |= {"augmented": batch["image"], "mask": torch.zeros_like(batch["mask"])}
     with torch.no_grad():
         before = attention_loss(method.generate(batch)["map"][:8], torch.ones_like(batch["mask"]))
-    train(method, batch, 80)
+    train(method, batch, 100)
     with torch.no_grad():
         map_logits = method.generator(batch["image"] * 2 - 1).map_logits
         assert attention_loss(map_logits, torch.ones_like(map_logits)) < 0.05 < before
@@ -217,7 +217,8 @@ def test_scoring_changes_nothing(model: str) -> None:
 def test_no_test_image_is_dropped(count: int, size: int) -> None:
     samples = [Sample(f"{number}.png", number % 2, "x") for number in range(count)]
     images = ImageSet(np.arange(count, dtype=np.uint8).reshape(count, 1, 1, 1), samples)
-    batches = list(SequentialBatches(count, size))
-    assert len(batches) == math.ceil(count / size)
+    sampler = SequentialBatches(count, size)
+    batches = list(sampler)
+    assert len(sampler) == len(batches) == math.ceil(count / size)
     served = torch.cat([images[index]["image"].flatten() for index in batches])
     assert served.tolist() == list(range(count))

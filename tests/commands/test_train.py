@@ -177,6 +177,15 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(runs: Runs, tmp_p
         assert not (tmp_path / str(seed) / "tensorboard").exists()
 
 
+@pytest.mark.parametrize("model", tiny.TRAINED)
+def test_the_averaged_weights_score_not_the_last_ones(model: str, runs: Runs) -> None:
+    found = read(runs(f"model={model}").folder.last_checkpoint)
+    training, state = found["state_dict"], found["anomap"]["state"]
+    weights = [name for name in training if name.startswith("objective.generator.") and name.endswith("weight")]
+    assert all(torch.equal(state[name], training[f"ema.{name}"]) for name in weights)
+    assert not all(torch.equal(state[name], training[name]) for name in weights)
+
+
 # --- two stages ---
 
 

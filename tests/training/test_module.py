@@ -177,8 +177,9 @@ def test_a_frozen_stage_1_stays_bit_for_bit(tmp_path: Path) -> None:
                 assert norm.running_mean is not None
                 norm.running_mean.fill_(0.3)
     before, stage2 = copied(method.stage1), copied(method.generator)
+    method.train()
+    assert not any(part.training for part in method.stage1.modules())
     training = module(method)
-    training.train()
     train(training, tmp_path, epochs=2)
     assert same(before, copied(method.stage1))
     assert not same(stage2, copied(method.generator))

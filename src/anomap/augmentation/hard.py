@@ -43,6 +43,7 @@ class HardAugmentation:
         exclude: Sequence[Sequence[str]] = (),
         only_regions: Sequence[str] | None = None,
         only_fills: Sequence[str] | None = None,
+        name: str = "",
     ) -> None:
         """What may be drawn, and how often.
 
@@ -58,6 +59,7 @@ class HardAugmentation:
             exclude: (region, fill) names that are never paired.
             only_regions: draw from these regions alone (default: all).
             only_fills: draw from these fills alone (default: all).
+            name: of the preset, for the results.
 
         Raises:
             UserError: a name is unknown, a number is out of bounds, or no pair is left.
@@ -67,6 +69,7 @@ class HardAugmentation:
         self.probability = check_fraction("probability", probability)
         self.visible = check_fraction("visible", visible)
         self.seed = int(seed)
+        self.name = name
         low, high = check_interval("count", count, 1, 16)
         self.count = int(low), int(high)
         excluded = {_pair(pair, regions, fills) for pair in exclude}

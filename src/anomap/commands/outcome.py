@@ -40,7 +40,12 @@ def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
 
 
 def conclude(
-    detector: Detector, data: AnomalyDataModule, config: dict[str, Any], run: RunFolder, stages: Sequence[Fit]
+    detector: Detector,
+    data: AnomalyDataModule,
+    config: dict[str, Any],
+    run: RunFolder,
+    stages: Sequence[Fit],
+    beside: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
 
@@ -50,6 +55,7 @@ def conclude(
         config: the whole configuration.
         run: where to write.
         stages: the fits that were made, in order.
+        beside: more for `metrics.json`: what the controls reach.
 
     Returns:
         The metrics.
@@ -68,6 +74,7 @@ def conclude(
         **image_metrics(test.scores, test.labels, threshold.value),
         **test.pixel,
         **data.counts(),
+        **beside,
         "threshold": threshold.value,
         "threshold_strategy": threshold.strategy,
         "threshold_note": threshold.note or None,
@@ -79,6 +86,7 @@ def conclude(
         "seed": config["seed"],
         "model": config["model"]["name"],
         "data": config["data"]["name"],
+        "augmentation": config["augmentation"]["name"],
         "image_size": "x".join(str(side) for side in detector.image_size),
         "epochs": config["trainer"]["max_epochs"] if stages else 0,
         "checkpoint": str(run.last_checkpoint),
@@ -224,6 +232,9 @@ def print_outcome(metrics: Mapping[str, Any], run: RunFolder) -> None:
     for key, name in names.items():
         if isinstance(metrics.get(key), float):
             table.add_row(name, f"{metrics[key]:.1f}" if key.endswith("second") else f"{metrics[key]:.4f}")
+    for key, value in metrics.items():
+        if key.startswith("control_") and isinstance(value, float):
+            table.add_row(f"image AUROC of {key.removesuffix('_auroc')}", f"{value:.4f}")
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(table)
     if metrics.get("threshold_note"):

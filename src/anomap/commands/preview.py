@@ -14,7 +14,7 @@ from anomap.viewing.figures import save_figure
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Write the grid and say where."""
-    print(preview(config, folder))  # noqa: T201 - the command's result
+    print(preview(config, folder))
 
 
 def preview(config: dict[str, Any], folder: Path) -> Path:

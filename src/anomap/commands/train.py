@@ -6,13 +6,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from anomap.commands.outcome import conclude, print_outcome
+from anomap.commands.outcome import batches, conclude, print_outcome
 from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
+from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
 from anomap.detection.detector import Detector
+from anomap.detection.metrics import auroc
 from anomap.objectives.base import AdversarialObjective
+from anomap.objectives.controls import CHEAP
 from anomap.results import RunFolder
 from anomap.training.fit import Fit, fit
 from anomap.training.stages import clean_batches, prepare_stage1
@@ -42,7 +45,9 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(model["objective"])
     check_image_size(image_size(config), objective.stride)
-    data = build_datamodule(config["data"], build(config["augmentation"]), config["seed"], objective.stride)
+    augmentation = build(config["augmentation"])
+    needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
+    data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
     data.setup()
 
     stages: list[Fit] = []
@@ -53,4 +58,16 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         stages.append(fit(objective, data, model, config["trainer"], config["logger"], run))
         objective = stages[-1].objective
     detector = Detector(objective, image_size(config))
-    return conclude(detector, data, config, run, stages)
+    beside = control_aurocs(data, config) if config["controls"] else {}
+    return conclude(detector, data, config, run, stages, beside)
+
+
+def control_aurocs(data: AnomalyDataModule, config: dict[str, Any]) -> dict[str, float | None]:
+    """Image AUROC of the controls that take seconds, on the same split: what knowing next to nothing achieves here."""
+    found: dict[str, float | None] = {}
+    for name, control in CHEAP.items():
+        objective = control()
+        objective.fit(clean_batches(data))
+        test = Detector(objective, image_size(config)).score_all(batches(data.test_dataloader()))
+        found[f"{name}_auroc"] = auroc(test.scores, test.labels)
+    return found

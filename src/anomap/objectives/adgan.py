@@ -12,7 +12,7 @@ What the map marks abnormal is cut out of the features, so the generator must fi
 """
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -35,6 +35,7 @@ from anomap.objectives.losses import (
     generator_adversarial_loss,
     per_image,
 )
+from anomap.objectives.representation import Representation
 
 Guide = Literal["learned", "ones", "random"]
 
@@ -65,8 +66,10 @@ class ADGAN(AdversarialObjective):
         score_weights: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__()
+        if guide not in get_args(Guide):
+            raise ValueError(f"guide must be one of {', '.join(get_args(Guide))}, not {guide!r}")
         self.stage1 = stage1.requires_grad_(False).eval()
-        self.representation = stage1.representation  # both stages see the same
+        self.representation: Representation = stage1.representation  # both stages see the same
         self.generator = generator
         self.discriminator = discriminator
         self.weights = dict(weights)

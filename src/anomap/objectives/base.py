@@ -50,7 +50,7 @@ def per_pixel(difference: Tensor) -> Tensor:
 
 
 def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
-    """Maps (B, 1, h, w) at the size of the image, bilinearly."""
+    """Maps or small images (B, C, h, w) at the size of the image, bilinearly."""
     if tuple(maps.shape[-2:]) == tuple(size):
         return maps
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)

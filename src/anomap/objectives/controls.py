@@ -4,20 +4,29 @@ Each is fitted once to clean training images with scikit-learn where it has the 
 and scores, exports and loads like every other method.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import torch
 from sklearn.decomposition import PCA
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
-from anomap.objectives.base import FittedState, Objective, Scored, per_pixel
+from anomap.objectives.base import FittedState, Objective, Scored, per_pixel, resized
 from anomap.objectives.losses import per_image
+
+SIDE = 64  # pixel controls look at images reduced to this many pixels: more only adds noise and memory
 
 
 class Control(FittedState, Objective):
     """Base: one part, named `distance`."""
 
     part_names = ("distance",)
+
+
+def reduced(images: Tensor) -> Tensor:
+    """(B, C, H, W) -> at most SIDE pixels a side, by averaging areas."""
+    height, width = images.shape[-2:]
+    return images if max(height, width) <= SIDE else adaptive_avg_pool2d(images, (min(height, SIDE), min(width, SIDE)))
 
 
 class Darkness(Control):
@@ -40,12 +49,12 @@ class DistanceToMean(Control):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Average the training images."""
-        self.mean = torch.cat(list(batches)).mean(0, keepdim=True)
+        self.mean = torch.cat([reduced(batch) for batch in batches]).mean(0, keepdim=True)
 
     def score(self, images: Tensor) -> Scored:
         """Score mean (x - μ)², map |x - μ|."""
-        difference = images - self.mean
-        return Scored({"distance": per_image(difference**2)}, per_pixel(difference))
+        difference = reduced(images) - self.mean
+        return Scored({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
 
 
 class PCAError(Control):
@@ -66,7 +75,7 @@ class PCAError(Control):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit scikit-learn's PCA to the training images."""
-        pixels = torch.cat([batch.flatten(1) for batch in batches])
+        pixels = torch.cat([reduced(batch).flatten(1) for batch in batches])
         components = min(self.components, *pixels.shape)
         pca = PCA(components, random_state=0).fit(pixels.numpy())
         self.mean = torch.from_numpy(pca.mean_).float()
@@ -74,9 +83,15 @@ class PCAError(Control):
 
     def score(self, images: Tensor) -> Scored:
         """Score mean (x - x̂)², map |x - x̂|."""
-        centred = images.flatten(1) - self.mean
-        residual = (centred - centred @ self.basis.T @ self.basis).view_as(images)
-        return Scored({"distance": per_image(residual**2)}, per_pixel(residual), reconstruction=images - residual)
+        small = reduced(images)
+        centred = small.flatten(1) - self.mean
+        residual = (centred - centred @ self.basis.T @ self.basis).view_as(small)
+        size = images.shape[-2:]
+        return Scored(
+            {"distance": per_image(residual**2)},
+            resized(per_pixel(residual), size),
+            reconstruction=resized(small - residual, size),
+        )
 
 
 class NearestNeighbour(Control):
@@ -90,12 +105,21 @@ class NearestNeighbour(Control):
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Remember the training images, as the 8-bit values they are stored in."""
-        self.bank = torch.cat([(batch * 255).round().to(torch.uint8) for batch in batches])
+        self.bank = torch.cat([(reduced(batch) * 255).round().to(torch.uint8) for batch in batches])
 
     def score(self, images: Tensor) -> Scored:
         """Score mean (x - x_nn)², map |x - x_nn|."""
-        pixels, bank = images.flatten(1), self.bank.flatten(1).to(images.dtype) / 255
+        small = reduced(images)
+        pixels, bank = small.flatten(1), self.bank.flatten(1).to(images.dtype) / 255
         # ||x - b||² without the ||x||² that all candidates share
         nearest = ((bank**2).sum(1) - 2 * pixels @ bank.T).argmin(1)
-        difference = images - bank[nearest].view_as(images)
-        return Scored({"distance": per_image(difference**2)}, per_pixel(difference))
+        difference = small - bank[nearest].view_as(small)
+        return Scored({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
+
+
+CHEAP: dict[str, Callable[[], Control]] = {
+    "control_darkness": Darkness,
+    "control_mean": DistanceToMean,
+    "control_nearest_neighbour": NearestNeighbour,
+    "control_pca": PCAError,
+}

@@ -22,7 +22,7 @@ from anomap.objectives.base import Scored, resized
 from anomap.objectives.density import GlobalGaussian, Mixture
 from anomap.objectives.losses import AdversarialKind, top_mean
 
-CELLS_PER_IMAGE = 64
+CELLS_PER_IMAGE = 256
 
 
 class FeatureADGAN(ADGAN):
@@ -71,12 +71,12 @@ class FeatureADGAN(ADGAN):
         """Fit both densities to clean training images; the representation came fitted with stage 1."""
         generator = torch.Generator().manual_seed(0)
         rows, vectors = [], []
-        for x in self.representation.clean_batches(batches):  # pyright: ignore[reportAttributeAccessIssue]
+        for x in self.representation.clean_batches(batches):
             cells = x.flatten(2)  # (B, F, h w)
             vectors.append(cells.mean(2))
             # a few cells of every image, so that memory does not grow with the size of the grid
-            chosen = torch.randperm(cells.shape[2], generator=generator)[:CELLS_PER_IMAGE]
-            rows.append(cells[:, :, chosen].transpose(1, 2).flatten(0, 1))
+            order = torch.rand(cells.shape[0], cells.shape[2], generator=generator).argsort(1)[:, :CELLS_PER_IMAGE]
+            rows.append(cells.transpose(1, 2).take_along_dim(order[:, :, None].to(cells.device), 1).flatten(0, 1))
         drawn = torch.cat(rows)
         self.mixture.fit(drawn[torch.randperm(len(drawn), generator=generator)[: self.samples]])
         self.whole.fit(torch.cat(vectors))

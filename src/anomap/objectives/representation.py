@@ -36,6 +36,10 @@ class Pixels(nn.Module):
         """Nothing to learn."""
         del batches
 
+    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The representation of all training images."""
+        yield from (self(images) for images in batches)
+
 
 class WhitenedFeatures(FittedState):
     """Feature maps of a frozen encoder and the raw brightness, whitened on the clean training images.
