@@ -78,7 +78,7 @@ def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any
     """
     found = read(path).get(SECTION)
     if not isinstance(found, dict):
-        raise UserError(f"{path}: holds no finished detector; finish its training first (anomap-train resume=RUN_DIR)")
+        raise UserError(f"{path}: holds no finished detector; its training did not come to its end")
     if found.get("format") != FORMAT:
         raise UserError(f"{path}: checkpoint format {found.get('format')}, this anomap {__version__} reads {FORMAT}")
     try:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import (
     AdversarialObjective,
@@ -83,12 +84,12 @@ class ADGAN(AdversarialObjective):
         self.stage1.eval()
         return self
 
-    @torch.no_grad()
-    def attention(self, x: Tensor) -> Tensor:
-        """The guiding map (B, 1, h, w) of a representation."""
+    def attention(self, first: Generated) -> Tensor:
+        """The guiding map (B, 1, h, w), from what stage 1 made of the images."""
+        assert first.map_logits is not None
         if self.guide == "learned":
-            return self.stage1.attention_of(x)
-        ones = torch.ones_like(x[:, :1])
+            return torch.sigmoid(first.map_logits)
+        ones = torch.ones_like(first.map_logits)
         if self.guide == "ones":
             return ones
         # the same noise for every image and call: a map that guides, but knows nothing
@@ -99,7 +100,9 @@ class ADGAN(AdversarialObjective):
         """x̂ and x̂_h in one pass."""
         clean = self.representation.clean(batch["image"], batch["index"])
         x = torch.cat([clean, self.representation(batch["augmented"])])
-        return Step({"x": clean, "x̂": self.generator(x, self.attention(x)).image})
+        with torch.no_grad():
+            attention = self.attention(self.stage1.generator(x))
+        return Step({"x": clean, "x̂": self.generator(x, attention).image})
 
     def discriminator_losses(self, step: Step) -> Losses:
         """X real; x̂ and x̂_h fake."""
@@ -121,8 +124,9 @@ class ADGAN(AdversarialObjective):
     def score(self, images: Tensor) -> Scored:
         """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""
         x = self.representation(images)
-        first = self.stage1.score_of(x, images.shape[-2:])
-        attention = self.attention(x)
+        generated = self.stage1.generator(x)
+        first = self.stage1.score_of(x, generated, images.shape[-2:])
+        attention = self.attention(generated)
         reconstruction = self.generator(x, attention).image
         features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
         stage2 = self.score_weights["reconstruction"] * per_image((x - reconstruction) ** 2)

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomap.networks.generators import Generated
 from anomap.objectives.base import (
     AdversarialObjective,
     Batch,
@@ -123,11 +124,7 @@ class AttentionNetwork(AdversarialObjective):
 
     def attention(self, images: Tensor) -> Tensor:
         """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1]."""
-        return self.attention_of(self.representation(images))
-
-    def attention_of(self, x: Tensor) -> Tensor:
-        """The attention map (B, 1, h, w) of a representation."""
-        return torch.sigmoid(self.generator(x).map_logits)
+        return torch.sigmoid(_logits(self.generator(self.representation(images))))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit the representation."""
@@ -136,19 +133,24 @@ class AttentionNetwork(AdversarialObjective):
     def score(self, images: Tensor) -> Scored:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
         x = self.representation(images)
-        return self.score_of(x, images.shape[-2:])
+        return self.score_of(x, self.generator(x), images.shape[-2:])
 
-    def score_of(self, x: Tensor, size: Sequence[int]) -> Scored:
-        """`score` of a representation; maps are given at `size`."""
-        generated = self.generator(x)
+    def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> Scored:
+        """`score` of a representation and what the generator made of it; maps are given at `size`."""
         # logits, not probabilities: the sigmoid saturates and would tie the clearest cases
-        anomaly_logits = -generated.map_logits
+        anomaly_logits = -_logits(generated)
         return Scored(
             parts={
                 "map": top_mean(anomaly_logits, self.top_fraction),
                 "reconstruction": per_image((x - generated.image).abs()),
             },
             anomaly_map=resized(torch.sigmoid(anomaly_logits), size),
-            attention_map=resized(torch.sigmoid(generated.map_logits), size),
+            attention_map=resized(torch.sigmoid(-anomaly_logits), size),
             reconstruction=self.representation.image(generated.image),
         )
+
+
+def _logits(generated: Generated) -> Tensor:
+    """The map's logits; a stage 1 is configured with `map_head: true`."""
+    assert generated.map_logits is not None, "an attention network's generator needs map_head: true"
+    return generated.map_logits

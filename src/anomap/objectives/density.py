@@ -18,29 +18,28 @@ class Mixture(FittedState):
         components: K; 1 is a single Gaussian.
         ridge: added to every variance, so that a component of few points stays a density.
         iterations: of expectation-maximisation.
-        seed: of its start (k-means++).
     """
 
     log_weights: Tensor
     means: Tensor
     factors: Tensor
 
-    def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15, seed: int = 0) -> None:
+    def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15) -> None:
         super().__init__()
-        self.components, self.ridge, self.iterations, self.seed = components, ridge, iterations, seed
+        self.components, self.ridge, self.iterations = components, ridge, iterations
         self.register_buffer("log_weights", torch.zeros(0))  # (K,)
         self.register_buffer("means", torch.zeros(0))  # (K, F)
         self.register_buffer("factors", torch.zeros(0))  # (K, F, F): P with P Pᵀ = Σ⁻¹
 
-    def fit(self, rows: Tensor) -> None:
-        """Fit to the rows of (N, F)."""
+    def fit(self, rows: Tensor, seed: int = 0) -> None:
+        """Fit to the rows of (N, F), from a k-means++ start drawn by `seed`."""
         model = GaussianMixture(
             min(self.components, len(rows)),
             covariance_type="full",
             reg_covar=self.ridge,
             max_iter=self.iterations,
             init_params="k-means++",
-            random_state=self.seed,
+            random_state=seed,
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is a budget, not a failure

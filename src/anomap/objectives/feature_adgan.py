@@ -54,7 +54,7 @@ class FeatureADGAN(ADGAN):
         components: int = 16,
         samples: int = 60_000,
         top_fraction: float = 0.01,
-        parts: Sequence[str] = ("density", "image", "map"),
+        parts: Sequence[str] = ("density", "image", "map", "residual"),
     ) -> None:
         super().__init__(stage1, generator, discriminator, weights, adversarial, guide)
         unknown = set(parts) - set(FeatureADGAN.part_names)
@@ -69,7 +69,7 @@ class FeatureADGAN(ADGAN):
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit both densities to clean training images; the representation came fitted with stage 1."""
-        generator = torch.Generator().manual_seed(0)
+        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # of the run's seed
         rows, vectors = [], []
         for x in self.representation.clean_batches(batches):
             cells = x.flatten(2)  # (B, F, h w)
@@ -78,21 +78,23 @@ class FeatureADGAN(ADGAN):
             order = torch.rand(cells.shape[0], cells.shape[2], generator=generator).argsort(1)[:, :CELLS_PER_IMAGE]
             rows.append(cells.transpose(1, 2).take_along_dim(order[:, :, None].to(cells.device), 1).flatten(0, 1))
         drawn = torch.cat(rows)
-        self.mixture.fit(drawn[torch.randperm(len(drawn), generator=generator)[: self.samples]])
+        chosen = torch.randperm(len(drawn), generator=generator)[: self.samples]
+        self.mixture.fit(drawn[chosen], seed=generator.initial_seed())
         self.whole.fit(torch.cat(vectors))
 
     def score(self, images: Tensor) -> Scored:
         """Parts as configured; the anomaly map is that of the density, at the size of the image."""
         x = self.representation(images)
         size = images.shape[-2:]
-        attention = self.attention(x)
+        generated = self.stage1.generator(x)
+        attention = self.attention(generated)
         energy = self.mixture(x)
         parts = {
             "density": top_mean(energy, self.top_fraction),
             "image": self.whole(x.mean((2, 3))),
         }
         if "map" in self.part_names:
-            parts["map"] = self.stage1.score_of(x, size).parts["map"]
+            parts["map"] = self.stage1.score_of(x, generated, size).parts["map"]
         if "residual" in self.part_names:
             residual = (x - self.generator(x, attention).image).square().mean(1, keepdim=True)
             parts["residual"] = top_mean(residual, self.top_fraction)

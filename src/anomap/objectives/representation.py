@@ -51,7 +51,7 @@ class WhitenedFeatures(FittedState):
     Args:
         encoder: images -> feature maps.
         ridge: ε.
-        cache_mb: features of the clean training images are kept, in half precision, if they need less than this.
+        cache_mb: features of the clean training images are kept (in the end in half precision) if they need less than this.
     """
 
     mean: Tensor
@@ -113,13 +113,14 @@ class WhitenedFeatures(FittedState):
             total += rows.sum(1)
             products += rows @ rows.T
             count += rows.shape[1]
-            size += features.numel() * 2 / 1e6
-            kept = None if kept is None or size > self.cache_mb else [*kept, features.half()]
+            size += features.numel() * 4 / 1e6
+            # in full precision until whitened: whitening magnifies the rounding of rare directions
+            kept = None if kept is None or size > self.cache_mb else [*kept, features]
         mean = total / count
         values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
         self.mean.copy_(mean)
         self.matrix.copy_(vectors / (values.clamp(min=0) + self.ridge * values.mean()).sqrt())
-        self._cache = None if kept is None else torch.cat([self.whiten(part.float()).half() for part in kept])
+        self._cache = None if kept is None else torch.cat([self.whiten(part).half() for part in kept])
 
     def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The whitened features of all training images, in order, from the cache or else computed from `batches`."""

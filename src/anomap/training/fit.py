@@ -91,7 +91,6 @@ def fit(
     trainer: Mapping[str, Any],
     logger: Mapping[str, Any],
     run: RunFolder,
-    resume: bool = False,
 ) -> Fit:
     """Train `objective` for a fixed number of epochs.
 
@@ -102,7 +101,6 @@ def fit(
         trainer: the `trainer` group, arguments of Lightning's Trainer.
         logger: the `logger` group; empty for none.
         run: where checkpoint and logs go.
-        resume: go on from the run's last checkpoint, if there is one.
     """
     module = AdversarialTraining(objective, ema_decay=model["ema_decay"], **model["optimizer"])
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -142,6 +140,5 @@ def fit(
         ValueError,
     ) as error:  # an unknown accelerator, precision, number of devices
         raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
-    last = run.last_checkpoint if resume and run.last_checkpoint.is_file() else None
-    lightning.fit(module, data, ckpt_path=last, weights_only=True)
+    lightning.fit(module, data)
     return Fit(module, lightning, stopwatch.seconds, stopwatch.images)
