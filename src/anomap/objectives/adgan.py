@@ -16,32 +16,18 @@ from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import (
-    AdversarialObjective,
-    Batch,
-    Losses,
-    Scored,
-    Step,
-    per_pixel,
-    resized,
-    weighted,
-)
-from anomap.objectives.losses import (
-    AdversarialKind,
-    discriminator_loss,
-    generator_adversarial_loss,
-    per_image,
-)
+from anomap.objectives.base import Batch, Scored, Step, per_pixel, resized
+from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
+from anomap.objectives.skip_ganomaly import SkipGANomaly
 
 Guide = Literal["learned", "ones", "random"]
 
 
-class ADGAN(AdversarialObjective):
+class ADGAN(SkipGANomaly):
     """Attention-guided anomaly-detection GAN.
 
     Args:
@@ -55,6 +41,7 @@ class ADGAN(AdversarialObjective):
     """
 
     part_names = ("reconstruction", "map")
+    uses_augmentation = True
 
     def __init__(
         self,
@@ -66,17 +53,12 @@ class ADGAN(AdversarialObjective):
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(generator, discriminator, weights, adversarial, score_weights)
         if guide not in get_args(Guide):
             raise ValueError(f"guide must be one of {', '.join(get_args(Guide))}, not {guide!r}")
         self.stage1 = stage1.requires_grad_(False).eval()
         self.representation: Representation = stage1.representation  # both stages see the same
-        self.generator = generator
-        self.discriminator = discriminator
-        self.weights = dict(weights)
-        self.adversarial: AdversarialKind = adversarial
         self.guide: Guide = guide
-        self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
 
     def train(self, mode: bool = True) -> "ADGAN":
         """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
@@ -104,23 +86,6 @@ class ADGAN(AdversarialObjective):
             attention = self.attention(self.stage1.generator(x))
         return Step({"x": clean, "x̂": self.generator(x, attention).image})
 
-    def discriminator_losses(self, step: Step) -> Losses:
-        """X real; x̂ and x̂_h fake."""
-        count = len(step["x"])
-        logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))[1]
-        return {"loss": discriminator_loss(logits[:count], logits[count:], self.adversarial)}
-
-    def generator_losses(self, step: Step) -> Losses:
-        """Adversarial and reconstruction losses on both branches, feature matching to the clean image."""
-        target = torch.cat([step["x"], step["x"]])
-        terms = {"reconstruction": F.l1_loss(step["x̂"], target)}
-        if self.weights["adversarial"] or self.weights["feature"]:
-            features, logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))
-            real, fake = features[: len(step["x"])].detach(), features[len(step["x"]) :]
-            terms["adversarial"] = generator_adversarial_loss(logits[len(step["x"]) :], self.adversarial)
-            terms["feature"] = F.mse_loss(fake, torch.cat([real, real]))
-        return weighted(terms, self.weights)
-
     def score(self, images: Tensor) -> Scored:
         """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""
         x = self.representation(images)
@@ -128,11 +93,8 @@ class ADGAN(AdversarialObjective):
         first = self.stage1.score_of(x, generated, images.shape[-2:])
         attention = self.attention(generated)
         reconstruction = self.generator(x, attention).image
-        features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
-        stage2 = self.score_weights["reconstruction"] * per_image((x - reconstruction) ** 2)
-        stage2 = stage2 + self.score_weights["feature"] * per_image((features - again) ** 2)
         return Scored(
-            parts={"reconstruction": stage2, "map": first.parts["map"]},
+            parts={"reconstruction": self.residual_score(x, reconstruction), "map": first.parts["map"]},
             anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), images.shape[-2:]),
             attention_map=resized(attention, images.shape[-2:]),
             reconstruction=self.representation.image(reconstruction),

@@ -55,7 +55,7 @@ class GANomaly(AdversarialObjective):
         return Step({"x": x, "x̂": reconstruction, "z": z, "ẑ": z_again})
 
     def discriminator_losses(self, step: Step) -> Losses:
-        """X real, x̂ fake."""
+        """The image x is real, x̂ fake."""
         real, fake = self.discriminator(step["x"])[1], self.discriminator(step["x̂"])[1]
         return {"loss": discriminator_loss(real, fake, self.adversarial)}
 

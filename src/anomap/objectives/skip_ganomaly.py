@@ -1,0 +1,98 @@
+"""Skip-GANomaly (Akcay et al. 2019, arXiv 1901.08954): a U-Net must reconstruct, and a discriminator's features must agree.
+
+    L_G = w_a · adversarial + w_r ||x - x̂||₁ + w_f ||f(x) - f(x̂)||²          (eq. 1-4)
+    score = 0.9 mean (x - x̂)² + 0.1 mean (f - f̂)²                              (eq. 5-6)
+
+Differences from the authors' code: the discriminator does not minimise the feature distance, which there has the same sign
+as in the generator; images are scaled to tanh's range; nothing is scaled by the test set. The CBAM and self-attention
+variants are settings of the generator.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from anomap.objectives.base import (
+    AdversarialObjective,
+    Batch,
+    Losses,
+    Scored,
+    Step,
+    per_pixel,
+    to_signed,
+    to_unit,
+    weighted,
+)
+from anomap.objectives.losses import AdversarialKind, discriminator_loss, generator_adversarial_loss, per_image
+
+
+class SkipGANomaly(AdversarialObjective):
+    """Reconstruction by a U-Net, adversarially.
+
+    Args:
+        generator: x -> `Generated`.
+        discriminator: x -> features, logits.
+        weights: `adversarial`, `reconstruction`, `feature`, of the generator's losses.
+        adversarial: kind of the adversarial losses.
+        score_weights: of the two terms of the score, `reconstruction` and `feature`.
+    """
+
+    part_names = ("reconstruction",)
+    uses_augmentation = False
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: Mapping[str, float],
+        adversarial: AdversarialKind = "bce",
+        score_weights: Mapping[str, float] | None = None,
+    ) -> None:
+        super().__init__()
+        self.generator = generator
+        self.discriminator = discriminator
+        self.weights = dict(weights)
+        self.adversarial: AdversarialKind = adversarial
+        self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
+
+    def generate(self, batch: Batch) -> Step:
+        """x̂ of the clean images."""
+        x = to_signed(batch["image"])
+        return Step({"x": x, "x̂": self.generator(x).image})
+
+    def discriminator_losses(self, step: Step) -> Losses:
+        """The image x is real, x̂ fake; both in one pass."""
+        count = len(step["x"])
+        logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))[1]
+        return {"loss": discriminator_loss(logits[:count], logits[count:], self.adversarial)}
+
+    def generator_losses(self, step: Step) -> Losses:
+        """Adversarial, reconstruction and feature loss; x̂ may hold several reconstructions of x, one after the other."""
+        count, times = len(step["x"]), len(step["x̂"]) // len(step["x"])
+        terms = {"reconstruction": F.l1_loss(step["x̂"], step["x"].repeat(times, 1, 1, 1))}
+        if self.weights["adversarial"] or self.weights["feature"]:
+            features, logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))
+            real = features[:count].detach()  # the target: no gradient flows there
+            terms["adversarial"] = generator_adversarial_loss(logits[count:], self.adversarial)
+            terms["feature"] = F.mse_loss(features[count:], real.repeat(times, 1, 1, 1))
+        return weighted(terms, self.weights)
+
+    def residual_score(self, x: Tensor, reconstruction: Tensor) -> Tensor:
+        """The score (B,) of representations (B, C, H, W) and their reconstructions."""
+        features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
+        image = per_image((x - reconstruction) ** 2)
+        return self.score_weights["reconstruction"] * image + self.score_weights["feature"] * per_image(
+            (features - again) ** 2
+        )
+
+    def score(self, images: Tensor) -> Scored:
+        """Score as above, map |x - x̂|."""
+        x = to_signed(images)
+        reconstruction = self.generator(x).image
+        return Scored(
+            parts={"reconstruction": self.residual_score(x, reconstruction)},
+            anomaly_map=per_pixel(x - reconstruction),
+            reconstruction=to_unit(reconstruction),
+        )
