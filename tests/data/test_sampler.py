@@ -73,3 +73,11 @@ def test_scoring_keeps_the_stored_order() -> None:
 )
 def test_sizes(count: int, batch_size: int, sizes: list[int]) -> None:
     assert [len(batch) for batch in TrainBatches(count, batch_size)] == sizes
+
+
+def test_at_most_so_many_are_spread_evenly_and_shared_among_the_ranks() -> None:
+    chosen = np.concatenate(list(SequentialBatches(100, 3, at_most=10)))
+    assert chosen.tolist() == list(range(0, 100, 10))
+    shares = [np.concatenate(list(SequentialBatches(100, 3, rank, 2, at_most=10))) for rank in (0, 1)]
+    assert sorted(np.concatenate(shares).tolist()) == chosen.tolist()
+    assert len(np.concatenate(list(SequentialBatches(7, 3, at_most=10)))) == 7

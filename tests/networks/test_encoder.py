@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from sklearn.datasets import load_sample_image
 
 from anomap.errors import UserError
 
@@ -20,10 +21,10 @@ def encoder() -> PretrainedEncoder:
     return encoder
 
 
-def test_maps_of_both_strides_lie_on_the_finer_grid(encoder: PretrainedEncoder) -> None:
+def test_one_map_per_stride_with_the_channels_it_announces(encoder: PretrainedEncoder) -> None:
+    assert encoder.channels == {8: 40, 16: 112, 32: 320}
     maps = encoder(torch.rand(2, 1, 64, 96))
-    assert maps.shape == (2, encoder.channels, 8, 12)
-    assert encoder.channels == 40 + 112
+    assert [tuple(level.shape) for level in maps] == [(2, 40, 8, 12), (2, 112, 4, 6), (2, 320, 2, 3)]
 
 
 def test_it_is_frozen_and_stays_in_evaluation_mode(encoder: PretrainedEncoder) -> None:
@@ -32,14 +33,15 @@ def test_it_is_frozen_and_stays_in_evaluation_mode(encoder: PretrainedEncoder) -
     assert not any(parameter.requires_grad for parameter in encoder.parameters())
 
 
-def test_loaded_weights_differ_from_the_random_start_and_normalise_their_activations(
-    encoder: PretrainedEncoder,
-) -> None:
-    # weights in a wrong order would leave BatchNorm's statistics unrelated to what flows through it
-    torch.manual_seed(0)
-    maps = encoder(torch.rand(2, 3, 64, 64))
-    assert 0.1 < float(maps.std()) < 5
-    assert not torch.allclose(maps, PretrainedEncoder()(torch.rand(2, 3, 64, 64)))
+def test_packaged_weights_are_in_order_and_scaled_for(encoder: PretrainedEncoder) -> None:
+    """A flower is a flower only with every tensor in its place and with the scaling of the training."""
+    flower = torch.from_numpy(load_sample_image("flower.jpg").copy()).movedim(2, 0)[None].float() / 255
+    flower = torch.nn.functional.interpolate(flower, (224, 224), mode="bilinear", antialias=True)
+    classifier = encoder.classifier()
+    daisy = 985  # of ImageNet; a dahlia, which it is, has no class there
+    assert int(classifier((flower - encoder.mean) / encoder.std).argmax()) == daisy
+    weights = classifier.state_dict()
+    assert all(torch.equal(weights[name], value) for name, value in encoder.network.state_dict().items())
 
 
 def test_wrong_settings_get_one_line(tmp_path: Path) -> None:

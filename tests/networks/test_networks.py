@@ -16,7 +16,7 @@ UNETS = {
     "plain": {},
     "none": {"skips": "none"},
     "cbam": {"skips": "cbam"},
-    "all": {"skips": "cbam", "self_attention": True, "map_head": True},
+    "all": {"skips": "cbam", "self_attention": True, "map_head": "decoder"},
 }
 
 
@@ -29,7 +29,7 @@ def pair(size: int | list[int]) -> tuple[int, int]:
 @torch.no_grad()
 def test_shapes(size: int | list[int], channels: int) -> None:
     x = torch.rand(2, channels, *pair(size)) * 2 - 1
-    generated = UNet(channels, size, width=8, skips="cbam", self_attention=True, map_head=True)(x)
+    generated = UNet(channels, size, width=8, skips="cbam", self_attention=True, map_head="decoder")(x)
     assert generated.image.shape == x.shape
     assert generated.map_logits.shape == (2, 1, *pair(size))
     assert generated.image.abs().max() <= 1

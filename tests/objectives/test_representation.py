@@ -1,5 +1,7 @@
 """Whitening whitens, its cache equals recomputation, masks cover their cells, brightness survives."""
 
+from typing import ClassVar
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -8,18 +10,20 @@ from anomap.objectives.representation import Pixels, WhitenedFeatures
 
 
 class Encoder(nn.Module):
-    """Stands in for a pretrained one: two channels at stride 4 that ignore the absolute brightness."""
+    """Stands in for a pretrained one: maps of two strides that ignore the absolute brightness."""
 
-    stride, coarsest, channels = 4, 8, 2
+    channels: ClassVar = {4: 2, 8: 3}
 
     def load_pretrained(self) -> None:
         """There is nothing to load."""
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, 2, H / 4, W / 4)."""
-        first = nn.functional.avg_pool2d(images[:, :1], 4)
-        x = torch.cat([first**2, first.roll(1, 2) * first], dim=1)
-        return x - x.mean((2, 3), keepdim=True)
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, C, H, W) -> (B, 2, H / 4, W / 4) and (B, 3, H / 8, W / 8)."""
+        fine = nn.functional.avg_pool2d(images[:, :1], 4)
+        fine = torch.cat([fine**2, fine.roll(1, 2) * fine], dim=1)
+        coarse = nn.functional.avg_pool2d(images[:, :1], 8)
+        coarse = torch.cat([coarse, coarse**2, coarse.roll(1, 3)], dim=1)
+        return [x - x.mean((2, 3), keepdim=True) for x in (fine, coarse)]
 
 
 @pytest.fixture
@@ -28,15 +32,45 @@ def images() -> Tensor:
 
 
 def _fitted(images: Tensor, cache_mb: float = 100) -> WhitenedFeatures:
-    features = WhitenedFeatures(Encoder(), ridge=0.0, cache_mb=cache_mb)  # pyright: ignore[reportArgumentType]
+    features = fresh(cache_mb)
     features.fit(images.split(4))
     return features
 
 
-def test_whitened_features_of_the_training_images_are_uncorrelated_with_variance_one(images: Tensor) -> None:
-    rows = _fitted(images)(images).transpose(0, 1).flatten(1)
-    torch.testing.assert_close(rows.mean(1), torch.zeros(4), atol=1e-3, rtol=0)
-    torch.testing.assert_close(torch.cov(rows, correction=0), torch.eye(4), atol=1e-2, rtol=0)
+def fresh(cache_mb: float = 100) -> WhitenedFeatures:
+    return WhitenedFeatures(Encoder(), [4], ridge=0.0, cache_mb=cache_mb)  # pyright: ignore[reportArgumentType]
+
+
+def test_both_groups_of_the_training_images_are_uncorrelated_with_variance_one(images: Tensor) -> None:
+    features = _fitted(images)
+    for group, channels in zip(features.whiten(*features.raw(images)), (4, 3), strict=True):
+        rows = group.transpose(0, 1).flatten(1)
+        torch.testing.assert_close(rows.mean(1), torch.zeros(channels), atol=1e-3, rtol=0)
+        torch.testing.assert_close(torch.cov(rows, correction=0), torch.eye(channels), atol=1e-2, rtol=0)
+
+
+def test_local_channels_come_first_and_the_context_lies_on_their_grid(images: Tensor) -> None:
+    features = _fitted(images)
+    local, context = features.whiten(*features.raw(images))
+    assert (features.local_channels, features.context_channels, features.channels) == (4, 3, 7)
+    x = features(images)
+    assert x.shape == (10, 7, 4, 4)
+    assert torch.equal(features.local(x), local)
+    # bilinear interpolation keeps the mean of a map whose size doubles, but for the border
+    torch.testing.assert_close(x[:, 4:].mean((2, 3)), context.mean((2, 3)), atol=0.05, rtol=0)
+
+
+def test_without_coarser_maps_there_is_no_context(images: Tensor) -> None:
+    features = WhitenedFeatures(Encoder(), [4, 8])  # pyright: ignore[reportArgumentType]
+    features.fit(images.split(4))
+    assert features.context_channels == 0
+    assert torch.equal(features.local(features(images)), features(images))
+
+
+def test_local_strides_are_the_first_of_the_encoder() -> None:
+    for strides in ([8], [], [4, 16]):
+        with pytest.raises(ValueError, match="local_strides"):
+            WhitenedFeatures(Encoder(), strides)  # pyright: ignore[reportArgumentType]
 
 
 def test_cache_equals_recomputation(images: Tensor) -> None:
@@ -64,9 +98,9 @@ def test_any_abnormal_pixel_makes_its_cell_abnormal(images: Tensor) -> None:
 
 def test_statistics_load_into_a_fresh_one(images: Tensor) -> None:
     fitted = _fitted(images)
-    fresh = WhitenedFeatures(Encoder())  # pyright: ignore[reportArgumentType]
-    fresh.load_state_dict(fitted.state_dict())
-    assert torch.equal(fresh(images), fitted(images))
+    loaded = fresh()
+    loaded.load_state_dict(fitted.state_dict())
+    assert torch.equal(loaded(images), fitted(images))
 
 
 def test_pixels_go_to_tanhs_range_and_back(images: Tensor) -> None:

@@ -18,7 +18,7 @@ from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
 from anomap.results import RunFolder
 from anomap.training.fit import Fit, fit
-from anomap.training.stages import clean_batches, prepare_stage1
+from anomap.training.stages import CleanBatches, prepare_stage1
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     stages: list[Fit] = []
     if "stage1" in model:
         stages += prepare_stage1(objective, data, config, run)
-    objective.fit(clean_batches(data))
+    objective.fit(CleanBatches(data))
     if isinstance(objective, AdversarialObjective):
         stages.append(fit(objective, data, model, config["trainer"], config["logger"], run))
         objective = stages[-1].objective
@@ -67,7 +67,7 @@ def control_aurocs(data: AnomalyDataModule, config: dict[str, Any]) -> dict[str,
     found: dict[str, float | None] = {}
     for name, control in CHEAP.items():
         objective = control()
-        objective.fit(clean_batches(data))
+        objective.fit(CleanBatches(data))
         test = Detector(objective, image_size(config)).score_all(batches(data.test_dataloader()))
         found[f"{name}_auroc"] = auroc(test.scores, test.labels)
     return found

@@ -51,6 +51,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             temporary file mapped into memory.
         cache_dir: folder of that file; None = the system's temporary folder.
         max_pixels: refuse larger images by their header.
+        monitor_images: calibration and test images at most that are scored between epochs, to be watched.
         num_workers: processes that make batches. 0 suits nearly always: a batch is one indexing of an array.
         seed: of the training order.
         stride: what the model needs the image size to be a multiple of, in pixels.
@@ -72,6 +73,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         cache_mb: int = 2048,
         cache_dir: str | os.PathLike[str] | None = None,
         max_pixels: int = MAX_PIXELS,
+        monitor_images: int = 400,
         num_workers: int = 0,
         seed: int = 0,
         stride: int = 1,
@@ -90,6 +92,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.cache_mb = check_integer("cache_mb", cache_mb, 0)
         self.cache_dir = None if cache_dir is None else os.path.expanduser(cache_dir)
         self.max_pixels = check_integer("max_pixels", max_pixels, 1)
+        self.monitor_images = check_integer("monitor_images", monitor_images, 1)
         self.num_workers = check_integer("num_workers", num_workers, 0)
         self.seed = seed
         self._ready = False
@@ -158,8 +161,11 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self._loader(self.test, SequentialBatches(len(self.test), self.batch_size, *self._rank()))
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """[calibration, test]."""
-        return [self.calibration_dataloader(), self.test_dataloader()]
+        """[calibration, test], at most `monitor_images` of each, spread evenly."""
+        return [
+            self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), self.monitor_images))
+            for part in (self.calibration, self.test)
+        ]
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W)."""

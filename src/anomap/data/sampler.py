@@ -48,11 +48,15 @@ class SequentialBatches(Sampler[Index]):
     """Batches in stored order; over all ranks every sample exactly once, without padding.
 
     A rank may have one batch less than another, so nothing that all ranks must join may depend on a batch.
+    With `at_most`, so many samples only, spread evenly.
     """
 
-    def __init__(self, count: int, batch_size: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self, count: int, batch_size: int, rank: int = 0, world_size: int = 1, at_most: int | None = None
+    ) -> None:
         self.batch_size = batch_size
-        self.index: Index = np.arange(count, dtype=np.int64)[rank::world_size]
+        chosen = count if at_most is None else min(count, at_most)
+        self.index: Index = (np.arange(chosen, dtype=np.int64) * count // max(chosen, 1))[rank::world_size]
 
     def __len__(self) -> int:
         return math.ceil(len(self.index) / self.batch_size)

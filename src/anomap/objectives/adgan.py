@@ -84,7 +84,7 @@ class ADGAN(SkipGANomaly):
         x = torch.cat([clean, self.representation(batch["augmented"])])
         with torch.no_grad():
             attention = self.attention(self.stage1.generator(x))
-        return Step({"x": clean, "x̂": self.generator(x, attention).image})
+        return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
     def score(self, images: Tensor) -> Scored:
         """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""

@@ -85,8 +85,8 @@ class AttentionNetwork(AdversarialObjective):
         generated = self.generator(torch.cat([clean, augmented]))
         return Step(
             {
-                "x": clean,
-                "x_h": augmented,
+                "x": self.representation.local(clean),
+                "x_h": self.representation.local(augmented),
                 "target": torch.cat([torch.ones_like(mask), 1 - mask]),
                 "image": generated.image,  # x̂, x̂_h
                 "map": generated.map_logits,  # of Â, Â_h
@@ -142,7 +142,7 @@ class AttentionNetwork(AdversarialObjective):
         return Scored(
             parts={
                 "map": top_mean(anomaly_logits, self.top_fraction),
-                "reconstruction": per_image((x - generated.image).abs()),
+                "reconstruction": per_image((self.representation.local(x) - generated.image).abs()),
             },
             anomaly_map=resized(torch.sigmoid(anomaly_logits), size),
             attention_map=resized(torch.sigmoid(-anomaly_logits), size),
@@ -151,6 +151,6 @@ class AttentionNetwork(AdversarialObjective):
 
 
 def _logits(generated: Generated) -> Tensor:
-    """The map's logits; a stage 1 is configured with `map_head: true`."""
-    assert generated.map_logits is not None, "an attention network's generator needs map_head: true"
+    """The map's logits; a stage 1 is configured with a `map_head`."""
+    assert generated.map_logits is not None, "an attention network's generator needs a map_head"
     return generated.map_logits

@@ -76,7 +76,11 @@ class Objective(nn.Module, ABC):
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Learn closed-form statistics (whitening, a density) from clean training images in [0, 1], batch by batch, once."""
+        """Learn closed-form statistics (whitening, a density) from clean training images in [0, 1].
+
+        Args:
+            batches: of images (B, C, H, W), in stored order; may be iterated more than once.
+        """
         del batches
 
 

@@ -2,6 +2,7 @@
 
 import math
 import warnings
+from collections.abc import Iterable
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
@@ -9,6 +10,28 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from anomap.objectives.base import FittedState
+
+
+def sample_cells(maps: Iterable[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """Cells (count, F), or all there are, drawn without repetition from maps (B, F, h, w); in one pass, without holding more.
+
+    Every cell gets a random key, and those with the smallest keys stay.
+    """
+    rows, keys = torch.zeros(0), torch.zeros(0, dtype=torch.float64)
+    for x in maps:
+        drawn = torch.rand(x.shape[0] * x.shape[2] * x.shape[3], generator=generator, dtype=torch.float64)
+        low = (drawn < (keys.max() if len(keys) >= count else torch.inf)).nonzero().flatten()
+        cells = x.movedim(1, -1).flatten(0, -2)[low.to(x.device)].cpu()
+        rows, keys = (cells, drawn) if not len(keys) else (torch.cat([rows, cells]), torch.cat([keys, drawn[low]]))
+        if len(keys) > count:
+            kept = keys.topk(count, largest=False).indices
+            rows, keys = rows[kept], keys[kept]
+    return rows
+
+
+def run_generator() -> torch.Generator:
+    """A generator of its own, whose seed follows from the run's."""
+    return torch.Generator().manual_seed(int(torch.randint(2**31, ())))
 
 
 class Mixture(FittedState):
@@ -77,7 +100,7 @@ class GlobalGaussian(FittedState):
     mean: Tensor
     matrix: Tensor
 
-    def __init__(self, shrinkage: float = 0.01) -> None:
+    def __init__(self, shrinkage: float = 0.03) -> None:
         super().__init__()
         self.shrinkage = shrinkage
         self.register_buffer("mean", torch.zeros(0))

@@ -5,13 +5,13 @@ the score asks how dense normal features are at each cell, and how ordinary the 
 
     density         E(c) = -log Σ_k π_k N(φ_c; μ_k, Σ_k)               mixture over all cells of normal images
     residual        r(c) = ||φ_c - G(φ ⊙ A)_c||² / F                    stage 2, under stage 1's map A
-    image           d(x) = Mahalanobis distance of the mean of φ        one Gaussian over normal images
+    image           d(x) = Mahalanobis distance of mean and sd of φ     one Gaussian over normal images
     map             1 - A(c)                                            stage 1
 
 Local parts are means over the highest `top_fraction` of the cells: a defect is small, and the mean over the map drowns it.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -19,10 +19,8 @@ from torch import Tensor, nn
 from anomap.objectives.adgan import ADGAN, Guide
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Scored, resized
-from anomap.objectives.density import GlobalGaussian, Mixture
+from anomap.objectives.density import GlobalGaussian, Mixture, run_generator, sample_cells
 from anomap.objectives.losses import AdversarialKind, top_mean
-
-CELLS_PER_IMAGE = 256
 
 
 class FeatureADGAN(ADGAN):
@@ -69,18 +67,19 @@ class FeatureADGAN(ADGAN):
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit both densities to clean training images; the representation came fitted with stage 1."""
-        generator = torch.Generator().manual_seed(int(torch.randint(2**31, ())))  # of the run's seed
-        rows, vectors = [], []
-        for x in self.representation.clean_batches(batches):
-            cells = x.flatten(2)  # (B, F, h w)
-            vectors.append(cells.mean(2))
-            # a few cells of every image, so that memory does not grow with the size of the grid
-            order = torch.rand(cells.shape[0], cells.shape[2], generator=generator).argsort(1)[:, :CELLS_PER_IMAGE]
-            rows.append(cells.transpose(1, 2).take_along_dim(order[:, :, None].to(cells.device), 1).flatten(0, 1))
-        drawn = torch.cat(rows)
-        chosen = torch.randperm(len(drawn), generator=generator)[: self.samples]
-        self.mixture.fit(drawn[chosen], seed=generator.initial_seed())
+        generator, vectors = run_generator(), []
+
+        def local_maps() -> Iterator[Tensor]:
+            for x in self.representation.clean_batches(batches):
+                vectors.append(self.describe(x))
+                yield self.representation.local(x)
+
+        self.mixture.fit(sample_cells(local_maps(), self.samples, generator), generator.initial_seed())
         self.whole.fit(torch.cat(vectors))
+
+    def describe(self, x: Tensor) -> Tensor:
+        """The image as a whole, (B, D): means of all channels over the cells, deviations of the local ones."""
+        return torch.cat([x.mean((2, 3)), self.representation.local(x).std((2, 3), correction=0)], dim=1)
 
     def score(self, images: Tensor) -> Scored:
         """Parts as configured; the anomaly map is that of the density, at the size of the image."""
@@ -88,15 +87,16 @@ class FeatureADGAN(ADGAN):
         size = images.shape[-2:]
         generated = self.stage1.generator(x)
         attention = self.attention(generated)
-        energy = self.mixture(x)
+        local = self.representation.local(x)
+        energy = self.mixture(local)
         parts = {
             "density": top_mean(energy, self.top_fraction),
-            "image": self.whole(x.mean((2, 3))),
+            "image": self.whole(self.describe(x)),
         }
         if "map" in self.part_names:
             parts["map"] = self.stage1.score_of(x, generated, size).parts["map"]
         if "residual" in self.part_names:
-            residual = (x - self.generator(x, attention).image).square().mean(1, keepdim=True)
+            residual = (local - self.generator(x, attention).image).square().mean(1, keepdim=True)
             parts["residual"] = top_mean(residual, self.top_fraction)
         return Scored(
             parts=parts,

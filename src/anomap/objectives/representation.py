@@ -1,13 +1,14 @@
 """What the two stages work on: pixels, or whitened feature maps of a frozen encoder."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.networks.encoder import PretrainedEncoder
-from anomap.objectives.base import FittedState, to_signed, to_unit
+from anomap.objectives.base import resized, to_signed, to_unit
+from anomap.objectives.whitening import Whitening
 
 
 class Pixels(nn.Module):
@@ -23,6 +24,10 @@ class Pixels(nn.Module):
         """The representation of unchanged training images."""
         del index
         return self(images)
+
+    def local(self, representation: Tensor) -> Tensor:
+        """What a generator reconstructs: all of it."""
+        return representation
 
     def image(self, representation: Tensor) -> Tensor | None:
         """Back to an image in [0, 1]."""
@@ -41,93 +46,116 @@ class Pixels(nn.Module):
         yield from (self(images) for images in batches)
 
 
-class WhitenedFeatures(FittedState):
+class WhitenedFeatures(nn.Module):
     """Feature maps of a frozen encoder and the raw brightness, whitened on the clean training images.
 
-    φ(x) = (f(x) - μ) W with W Wᵀ = Σ⁻¹ (PCA whitening, ridge ε of the mean variance): rare directions, in which the large
-    variances of normal images drown defects, count as much as frequent ones. Two channels keep the brightness that the
-    encoder's normalisations discard: that of the cell and that of the whole image.
+    Two groups of channels, whitened apart, lie side by side on the grid of the finest map:
+
+    - *local*: the maps of `local_strides`, each averaged over 3x3 cells, and two channels of the brightness that the
+      encoder's normalisations discard: that of the cell and that of the whole image. What a cell looks like.
+    - *context*: the encoder's coarser maps. What a cell belongs to; the map head and the whole-image density see it.
 
     Args:
         encoder: images -> feature maps.
-        ridge: ε.
+        local_strides: of the maps that are local, the encoder's first.
+        ridge: of the whitening.
         cache_mb: features of the clean training images are kept (in the end in half precision) if they need less than this.
     """
 
-    mean: Tensor
-    matrix: Tensor
-
-    def __init__(self, encoder: PretrainedEncoder, ridge: float = 1e-4, cache_mb: float = 2048) -> None:
+    def __init__(
+        self,
+        encoder: PretrainedEncoder,
+        local_strides: Sequence[int] = (8, 16),
+        ridge: float = 1e-4,
+        cache_mb: float = 2048,
+    ) -> None:
         super().__init__()
+        strides = list(encoder.channels)
+        if not local_strides or strides[: len(local_strides)] != list(local_strides):
+            raise ValueError(f"local_strides {list(local_strides)}: use the first of the encoder's strides {strides}")
         self.encoder = encoder
-        self.stride = encoder.coarsest
-        self.grid_stride = encoder.stride
-        self.channels = encoder.channels + 2
-        self.ridge, self.cache_mb = ridge, cache_mb
-        self.register_buffer("mean", torch.zeros(self.channels))
-        self.register_buffer("matrix", torch.eye(self.channels))
-        self._cache: Tensor | None = None  # (N, F, h, w) float16, already whitened, in the training set's order
+        self.stride, self.grid_stride = strides[-1], strides[0]
+        self.local_maps = len(local_strides)
+        self.local_channels = sum(encoder.channels[stride] for stride in local_strides) + 2
+        self.context_channels = sum(encoder.channels.values()) + 2 - self.local_channels
+        self.channels = self.local_channels + self.context_channels
+        self.cache_mb = cache_mb
+        self.whiten_local = Whitening(self.local_channels, ridge)
+        self.whiten_context = Whitening(self.context_channels, ridge)
+        self._cache: tuple[Tensor, Tensor] | None = None  # (N, F, h, w) float16, whitened, in the training set's order
         self.requires_grad_(False)
 
-    def raw(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> features before whitening (B, F, h, w)."""
-        features = self.encoder(images)
-        brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), features.shape[-2:])
+    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, H, W) in [0, 1] -> local and context features before whitening; the context on its own coarser grid."""
+        maps = self.encoder(images)
+        local = [F.avg_pool2d(level, 3, 1, 1) for level in maps[: self.local_maps]]
+        grid = local[0].shape[2], local[0].shape[3]
+        brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), grid)
         whole = brightness.mean((2, 3), keepdim=True).expand_as(brightness)
-        return torch.cat([features, brightness, whole], dim=1)
+        return _on_grid([*local, brightness, whole]), _on_grid(maps[self.local_maps :] or [brightness[:, :0]])
 
-    def whiten(self, features: Tensor) -> Tensor:
-        """(B, F, h, w) -> the same shape, decorrelated with variance 1 on the training normals."""
-        return F.conv2d(features - self.mean[:, None, None], self.matrix.T[:, :, None, None])
+    def whiten(self, local: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Both groups of `raw`, decorrelated with variance 1 on the training normals."""
+        return self.whiten_local(local), self.whiten_context(context) if self.context_channels else context
 
     @torch.no_grad()
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, F, h, w); no gradient: the encoder is frozen."""
-        return self.whiten(self.raw(images))
+        """(B, C, H, W) in [0, 1] -> (B, F, h, w), local channels first; no gradient: the encoder is frozen."""
+        return _on_grid(self.whiten(*self.raw(images)))
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
         """The representation of unchanged training images, from the cache if there is one."""
         if self._cache is None:
             return self(images)
-        return self._cache[index.cpu()].to(images.device, torch.float32)
+        return _on_grid([group[index.cpu()].to(images.device, torch.float32) for group in self._cache])
+
+    def local(self, representation: Tensor) -> Tensor:
+        """What a generator reconstructs: the local channels (B, F_local, h, w)."""
+        return representation[:, : self.local_channels]
 
     def image(self, representation: Tensor) -> Tensor | None:
         """There is no way back to pixels."""
         del representation
 
     def mask(self, mask: Tensor) -> Tensor:
-        """A cell is abnormal if anything in it is."""
+        """The mask on the grid: a cell is abnormal if anything in it is."""
         return F.max_pool2d(mask, self.grid_stride)
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Load the encoder's weights, learn μ and W, and fill the cache, in one pass over the training images in order."""
+        """Load the encoder's weights, learn the whitening, and fill the cache, in one pass over the training images in order."""
         self.encoder.load_pretrained()
-        kept: list[Tensor] | None = []
-        size, count = 0.0, 0
-        total = torch.zeros(self.channels, dtype=torch.float64)
-        products = torch.zeros(self.channels, self.channels, dtype=torch.float64)
+        kept: list[tuple[Tensor, Tensor]] | None = []
+        size = 0.0
         for images in batches:
-            features = self.raw(images)
-            rows = features.transpose(0, 1).flatten(1).double()  # (F, B h w)
-            total += rows.sum(1)
-            products += rows @ rows.T
-            count += rows.shape[1]
-            size += features.numel() * 4 / 1e6
+            local, context = self.raw(images)
+            self.whiten_local.add(local)
+            self.whiten_context.add(context)
+            size += (local.numel() + context.numel()) * 4 / 1e6
             # in full precision until whitened: whitening magnifies the rounding of rare directions
-            kept = None if kept is None or size > self.cache_mb else [*kept, features]
-        mean = total / count
-        values, vectors = torch.linalg.eigh(products / count - torch.outer(mean, mean))
-        self.mean.copy_(mean)
-        self.matrix.copy_(vectors / (values.clamp(min=0) + self.ridge * values.mean()).sqrt())
-        self._cache = None if kept is None else torch.cat([self.whiten(part).half() for part in kept])
+            kept = None if kept is None or size > self.cache_mb else [*kept, (local, context)]
+        self.whiten_local.finish()
+        if self.context_channels:
+            self.whiten_context.finish()
+        if kept is None:
+            self._cache = None
+            return
+        whitened = [tuple(group.half() for group in self.whiten(*raw)) for raw in kept]
+        first, second = (torch.cat(groups) for groups in zip(*whitened, strict=True))
+        self._cache = (first, second)
 
     def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
         """The whitened features of all training images, in order, from the cache or else computed from `batches`."""
         if self._cache is None:
             yield from (self(images) for images in batches)
         else:
-            yield from (part.float() for part in self._cache.split(64))
+            for local, context in zip(*(group.split(64) for group in self._cache), strict=True):
+                yield _on_grid([local.float(), context.float()])
+
+
+def _on_grid(maps: Sequence[Tensor]) -> Tensor:
+    """Maps side by side on the grid of the first, the others resized bilinearly."""
+    return torch.cat([resized(level, maps[0].shape[-2:]) for level in maps], dim=1)
 
 
 Representation = Pixels | WhitenedFeatures

@@ -73,12 +73,12 @@ class Stopwatch(pl.Callback):
 
 
 class EpochLines(pl.Callback):
-    """One line per monitored epoch where no progress bar is shown, so that a log file tells how it went."""
+    """One line per epoch where no progress bar is shown, so that a log file tells how it went."""
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Losses and the monitored AUROC."""
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Losses, and the AUROC where it was monitored."""
         shown = {
-            name: float(value) for name, value in trainer.logged_metrics.items() if name.endswith(("_loss", "auroc"))
+            name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith(("_loss", "auroc"))
         }
         text = "  ".join(f"{name.split('/')[-1]} {value:.4f}" for name, value in shown.items())
         log.info("epoch %d of %s  %s", trainer.current_epoch + 1, trainer.max_epochs, text)

@@ -18,15 +18,20 @@ from anomap.training.fit import Fit, fit
 log = logging.getLogger(__name__)
 
 
-def clean_batches(data: AnomalyDataModule) -> Iterator[Tensor]:
-    """The training images (B, C, H, W) in [0, 1], all of them once, in stored order (the training loader shuffles).
+class CleanBatches:
+    """The training images (B, C, H, W) in [0, 1], all of them, in stored order (the training loader shuffles); iterable again.
 
     Raises:
         UserError: there are none.
     """
-    data.train_dataloader()  # says so if there are none
-    for index in SequentialBatches(len(data.train), data.batch_size):
-        yield to_float(data.train[index]["image"])
+
+    def __init__(self, data: AnomalyDataModule) -> None:
+        data.train_dataloader()  # says so if there are none
+        self.images, self.batch_size = data.train, data.batch_size
+
+    def __iter__(self) -> Iterator[Tensor]:
+        for index in SequentialBatches(len(self.images), self.batch_size):
+            yield to_float(self.images[index]["image"])
 
 
 def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[str, Any], run: RunFolder) -> list[Fit]:
@@ -58,7 +63,7 @@ def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[s
             ) from None
         return []
     stage1.requires_grad_(True)
-    stage1.fit(clean_batches(data))
+    stage1.fit(CleanBatches(data))
     log.info("stage 1: %s", model["stage1"]["name"])
     trainer = {**config["trainer"], "max_epochs": model["stage1"]["epochs"]}
     first = fit(stage1, data, model["stage1"], trainer, config["logger"], RunFolder(run.path / "stage1"))  # pyright: ignore[reportArgumentType]

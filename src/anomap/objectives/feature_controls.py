@@ -1,0 +1,91 @@
+"""Controls over pretrained features: what a density or a memory of normal features reaches with no network trained.
+
+They are the measure of `feature_adgan`, which sees the same features.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from anomap.objectives.base import FittedState, Objective, Scored, resized
+from anomap.objectives.density import Mixture, run_generator, sample_cells
+from anomap.objectives.losses import top_mean
+from anomap.objectives.representation import WhitenedFeatures
+
+
+class FeatureDensity(Objective):
+    """Negative log density of whitened features: one Gaussian (Mahalanobis distance) or a mixture of them.
+
+    Args:
+        representation: images -> whitened features.
+        components: of the mixture; 1 is the Gaussian.
+        samples: cells of normal images it is fitted to.
+        top_fraction: share of the cells whose mean is the score.
+    """
+
+    part_names = ("density",)
+
+    def __init__(
+        self,
+        representation: WhitenedFeatures,
+        components: int = 12,
+        samples: int = 60_000,
+        top_fraction: float = 0.01,
+    ) -> None:
+        super().__init__()
+        self.representation = representation
+        self.mixture = Mixture(components)
+        self.samples, self.top_fraction = samples, top_fraction
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Whiten, then fit the mixture."""
+        self.representation.fit(batches)
+        generator = run_generator()
+        maps = (self.representation.local(x) for x in self.representation.clean_batches(batches))
+        self.mixture.fit(sample_cells(maps, self.samples, generator), generator.initial_seed())
+
+    def score(self, images: Tensor) -> Scored:
+        """Score: mean of the map's top cells. Map: -log p."""
+        energy = self.mixture(self.representation.local(self.representation(images)))
+        return Scored({"density": top_mean(energy, self.top_fraction)}, resized(energy, images.shape[-2:]))
+
+
+class PatchMemory(FittedState, Objective):
+    """Distance to the nearest of many remembered features, not whitened: PatchCore (2106.08265) with a random memory.
+
+    The published method thins its memory greedily and reweights the highest distance; this memory is drawn at random, and
+    the score is the mean of the highest distances, as that of `feature_adgan` is.
+
+    Args:
+        representation: only its raw local features are used.
+        samples: size of the memory.
+        top_fraction: share of the cells whose mean is the score.
+    """
+
+    part_names = ("distance",)
+    bank: Tensor
+
+    def __init__(self, representation: WhitenedFeatures, samples: int = 20_000, top_fraction: float = 0.01) -> None:
+        super().__init__()
+        self.representation = representation
+        self.samples, self.top_fraction = samples, top_fraction
+        self.register_buffer("bank", torch.zeros(0))  # (M, F)
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Remember randomly drawn cells of the training images."""
+        self.representation.encoder.load_pretrained()
+        self.bank = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())
+
+    def score(self, images: Tensor) -> Scored:
+        """Score: mean of the map's top cells. Map: Euclidean distance to the nearest remembered cell."""
+        features = self.representation.raw(images)[0]
+        rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
+        square = (self.bank**2).sum(1)
+        # ||x - b||² without the ||x||² that all candidates share; a slice at a time, for N x M distances are too many
+        nearest = torch.cat([(square - 2 * part @ self.bank.T).amin(1) for part in rows.split(1024)])
+        distance = (nearest + (rows**2).sum(1)).clamp(min=0).sqrt()
+        distance = distance.view(features.shape[0], 1, *features.shape[2:])
+        return Scored({"distance": top_mean(distance, self.top_fraction)}, resized(distance, images.shape[-2:]))
