@@ -17,7 +17,7 @@ from anomap.config import build
 from anomap.data.imageset import ImageSet
 from anomap.data.sampler import SequentialBatches
 from anomap.data.samples import Sample
-from anomap.detection.detector import Detector
+from anomap.detection.scoring import ScoringModel
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import AdversarialObjective, Objective
 from anomap.objectives.losses import attention_loss
@@ -181,7 +181,7 @@ def test_the_losses_of_a_method_are_pure(model: str) -> None:
 @torch.no_grad()
 def test_a_score_is_of_the_image_alone(model: str) -> None:
     """Deterministic; whatever the size of the batch, its order, and who else is in it."""
-    detector = Detector(tiny.busy(tiny.objective(model)), (tiny.SIZE, tiny.SIZE))
+    detector = ScoringModel(tiny.busy(tiny.objective(model)), (tiny.SIZE, tiny.SIZE))
     detector.calibrate([{"image": tiny.textures(8, seed=1)}])
     images = torch.cat([tiny.textures(4, seed=2), tiny.batch(3, seed=3)["augmented"]])
     raw = (images * 255).round().to(torch.uint8)

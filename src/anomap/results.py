@@ -1,4 +1,4 @@
-"""The run's folder and its files: `metrics.json`, `scores.csv`, and where everything else lies.
+"""The run's folder and its files: `metrics.json`, `scores.csv`, `thresholds.csv`, and where everything else lies.
 
 A run writes each file whole or not at all, so a sweep that is killed can trust whatever it finds on restart.
 """
@@ -10,7 +10,7 @@ import math
 import os
 import re
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,7 @@ class RunFolder:
         self.config = self.path / ".hydra" / "config.yaml"
         self.metrics = self.path / "metrics.json"
         self.scores = self.path / "scores.csv"
+        self.thresholds = self.path / "thresholds.csv"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"
         self.figures = self.path / "figures"
@@ -145,11 +146,13 @@ _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 _ESCAPED = re.compile(r"'+[=+\-@\t\r]")
 
 
-def _escape(cell: str) -> str:
+def escape_cell(cell: str) -> str:
+    """Text that a spreadsheet shows and never runs."""
     return "'" + cell if _FORMULA.match(cell) else cell
 
 
-def _unescape(cell: str) -> str:
+def unescape_cell(cell: str) -> str:
+    """The inverse of `escape_cell`."""
     return cell[1:] if _ESCAPED.match(cell) else cell
 
 
@@ -168,14 +171,23 @@ def write_scores(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> None
             raise ValueError(f"{row.path!r}: label and prediction must be {NORMAL!r} or {ABNORMAL!r}")
         name, label, defect, score, threshold, prediction = astuple(row)
         cells = (
-            _escape(name),
+            escape_cell(name),
             label,
-            _escape(defect),
+            escape_cell(defect),
             repr(float(score)),
             repr(float(threshold)),
             prediction,
         )
         writer.writerow(cells)
+    write_atomically(path, text.getvalue())
+
+
+def write_thresholds(path: str | os.PathLike[str], rows: Sequence[Mapping[str, float | None]]) -> None:
+    """Write `thresholds.csv`, at least one row of equal keys; every digit is kept, None is an empty cell."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow(rows[0])
+    writer.writerows(["" if value is None else repr(float(value)) for value in row.values()] for row in rows)
     write_atomically(path, text.getvalue())
 
 
@@ -202,7 +214,7 @@ def _row(path: str | os.PathLike[str], line: int, cells: list[str]) -> ScoreRow:
         name, label, defect, score, threshold, prediction = cells
         if not {label, prediction} <= {NORMAL, ABNORMAL}:
             raise ValueError
-        return ScoreRow(_unescape(name), label, _unescape(defect), float(score), float(threshold), prediction)
+        return ScoreRow(unescape_cell(name), label, unescape_cell(defect), float(score), float(threshold), prediction)
     except ValueError:
         message = f"{path}, line {line}: expected {','.join(SCORE_COLUMNS)}; mend the line or evaluate again"
         raise UserError(message) from None

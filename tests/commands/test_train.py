@@ -13,8 +13,8 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from anomap.commands.train import train
 from anomap.data.build import build_datamodule
 from anomap.detection.calibration import quantile_threshold
-from anomap.detection.checkpoint import load_detector, read
-from anomap.detection.detector import Detector
+from anomap.detection.checkpoint import load_model, read
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.results import read_metrics, read_scores
 from tests import tiny
@@ -95,7 +95,7 @@ def test_scores_have_a_row_per_test_image_and_give_the_metrics_again(run: Run) -
 
 def test_the_checkpoint_scores_as_the_run_did(run: Run) -> None:
     """A fresh detector and a fresh reading of the files give `scores.csv` again, whatever the batches."""
-    detector, config = load_detector(run.folder.last_checkpoint)
+    detector, config = load_model(run.folder.last_checkpoint)
     assert config == run.config
     data = build_datamodule(config["data"])
     data.setup()
@@ -120,7 +120,7 @@ def test_the_threshold_is_that_of_the_stored_calibration_scores(run: Run) -> Non
 
 
 def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> None:
-    detector, config = load_detector(run.folder.last_checkpoint)
+    detector, config = load_model(run.folder.last_checkpoint)
     data = build_datamodule(config["data"])
     data.setup()
     assert not {s.name for s in data.calibration.samples} & {s.name for s in [*data.train.samples, *data.test.samples]}
@@ -204,15 +204,15 @@ def test_a_trained_stage_1_can_be_given(runs: Runs) -> None:
     first = runs("model=attention_network")
     run = runs("model=adgan", f"model.stage1_checkpoint={first.folder.last_checkpoint}")
     assert not (run.folder.path / "stage1").exists()
-    given = load_detector(first.folder.last_checkpoint)[0].objective.state_dict()
+    given = load_model(first.folder.last_checkpoint)[0].objective.state_dict()
     used = read(run.folder.last_checkpoint)["anomap"]["state"]
     for name, tensor in given.items():
         assert torch.equal(used[f"objective.stage1.{name}"], tensor), name
     # its part of the score is then that of the given detector
     images = tiny.textures(3, seed=5)
     with torch.no_grad():
-        mine = load_detector(run.folder.last_checkpoint)[0].objective.score(images).parts["map"]
-        theirs = load_detector(first.folder.last_checkpoint)[0].objective.score(images).parts["map"]
+        mine = load_model(run.folder.last_checkpoint)[0].objective.score(images).parts["map"]
+        theirs = load_model(first.folder.last_checkpoint)[0].objective.score(images).parts["map"]
     torch.testing.assert_close(mine, theirs)
 
 
@@ -238,8 +238,8 @@ def test_a_detector_is_what_is_left_when_training_data_is_gone(runs: Runs, tmp_p
     run = runs("model=ganomaly")
     alone = tmp_path / "moved.ckpt"
     alone.write_bytes(run.folder.last_checkpoint.read_bytes())
-    detector, _ = load_detector(alone)
-    assert isinstance(detector, Detector)
+    detector, _ = load_model(alone)
+    assert isinstance(detector, ScoringModel)
     score, anomaly_map = detector(torch.randint(0, 256, (1, 1, 50, 70), dtype=torch.uint8))
     assert torch.isfinite(score).all()
     assert anomaly_map.shape == (1, 1, 32, 32)

@@ -36,7 +36,8 @@ def test_every_config_builds_and_has_every_key(name: str) -> None:
 def test_every_key_has_a_comment_and_the_first_line_is_a_command(path: Path) -> None:
     first, *lines = path.read_text().splitlines()
     assert first.startswith("# ")
-    assert f"anomap-train data={path.stem if path.stem != 'base' else 'folder'}" in first
+    commands = {"base": "anomap-train data=folder", "checkpoint": "anomap-evaluate checkpoint="}
+    assert commands.get(path.stem, f"anomap-train data={path.stem}") in first
     keys = [line for line in lines if line.strip() and not line.startswith(("defaults:", "  - ", "name:"))]
     assert all(" # " in line for line in keys)
 

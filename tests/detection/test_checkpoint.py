@@ -10,20 +10,20 @@ import pytest
 import torch
 
 from anomap.detection import checkpoint
-from anomap.detection.detector import Detector
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from tests import tiny
 
 
-def detector(model: str = "ganomaly", **batch: Any) -> tuple[Detector, dict[str, Any]]:
+def detector(model: str = "ganomaly", **batch: Any) -> tuple[ScoringModel, dict[str, Any]]:
     config = tiny.config(f"model={model}")
-    made = Detector(tiny.busy(tiny.objective(model)), (tiny.SIZE, tiny.SIZE))
+    made = ScoringModel(tiny.busy(tiny.objective(model)), (tiny.SIZE, tiny.SIZE))
     made.calibrate([{"image": tiny.textures(6, seed=1)}])
     made.set_threshold({"strategy": "quantile", "quantile": 0.8})
     return made, config
 
 
-def saved(folder: Path, model: str = "ganomaly") -> tuple[Path, Detector]:
+def saved(folder: Path, model: str = "ganomaly") -> tuple[Path, ScoringModel]:
     made, config = detector(model)
     path = folder / "checkpoints" / "last.ckpt"
     checkpoint.save(path, {checkpoint.SECTION: checkpoint.section(made, config)})
@@ -34,7 +34,7 @@ def saved(folder: Path, model: str = "ganomaly") -> tuple[Path, Detector]:
 def test_round_trip(model: str, tmp_path: Path) -> None:
     """Everything that scoring needs comes back, for every method: weights, closed-form statistics, thresholds."""
     path, made = saved(tmp_path, model)
-    loaded, config = checkpoint.load_detector(path)
+    loaded, config = checkpoint.load_model(path)
     assert config["model"]["name"] == model
     assert not any(part.training for part in loaded.modules())
     images = (tiny.textures(3, seed=2) * 255).to(torch.uint8)
@@ -87,7 +87,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_in_one_line(tmp_path: Path) -> 
     path, marker = tmp_path / "evil.ckpt", tmp_path / "ran"
     torch.save({"anomap": Payload(marker)}, path)
     with pytest.raises(UserError, match=r"evil\.ckpt: refused") as raised:
-        checkpoint.load_detector(path)
+        checkpoint.load_model(path)
     assert "\n" not in str(raised.value)
     assert not marker.exists()
 
@@ -112,7 +112,7 @@ def test_a_configuration_that_names_code_is_refused_too(objective: dict[str, str
     path = tmp_path / "evil.ckpt"
     checkpoint.save(path, {checkpoint.SECTION: checkpoint.section(made, config)})
     with pytest.raises(UserError):
-        checkpoint.load_detector(path)
+        checkpoint.load_model(path)
     assert not marker.exists()
 
 
@@ -152,7 +152,7 @@ def test_anything_else_is_refused_in_one_line(spoil: Any, tmp_path: Path) -> Non
     path, _ = saved(tmp_path, "control_mean")
     spoil(path)
     with pytest.raises(UserError, match=r"last\.ckpt") as raised:
-        checkpoint.load_detector(path)
+        checkpoint.load_model(path)
     assert "\n" not in str(raised.value)
 
 
@@ -162,4 +162,4 @@ def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     section["state"] = {name: tensor for name, tensor in section["state"].items() if "encoder2" not in name}
     checkpoint.save(tmp_path / "odd.ckpt", {checkpoint.SECTION: section})
     with pytest.raises(UserError, match=r"odd\.ckpt.*damaged"):
-        checkpoint.load_detector(tmp_path / "odd.ckpt")
+        checkpoint.load_model(tmp_path / "odd.ckpt")

@@ -1,136 +1,245 @@
-"""The one scoring path: standardised parts, thresholds from calibration normals, any image size."""
+"""The public Python API: what it takes, what it refuses, and that it says the same however it is asked."""
 
-from collections.abc import Sequence
+import doctest
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 import torch
-from torch import Tensor
-from torch.nn import functional as F
+from PIL import Image
 
-from anomap.detection.calibration import quantile_threshold
-from anomap.detection.detector import Detector
-from anomap.detection.standardise import Standardiser
-from anomap.objectives.base import Objective, Scored
+from anomap.detection import checkpoint, detector
+from anomap.detection.detector import Detector, Images, Prediction, Preprocessing
+from anomap.detection.scoring import ScoringModel
+from anomap.errors import UserError
+from tests import tiny
+from tests.data.helpers import png16, save
 
-
-class Moments(Objective):
-    """Two parts of very different scale: the mean, and a thousand times the spread; the map is the image."""
-
-    part_names = ("mean", "spread")
-
-    def score(self, images: Tensor) -> Scored:
-        flat = images.flatten(1)
-        return Scored({"spread": 1000 * flat.std(1) + 7, "mean": flat.mean(1)}, images.mean(1, keepdim=True))
+SIZE = (8, 10)
 
 
-class Mean(Objective):
-    """One part."""
-
-    part_names = ("mean",)
-
-    def score(self, images: Tensor) -> Scored:
-        return Scored({"mean": images.flatten(1).mean(1)}, images[:, :1])
+def means(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    """A model whose map is the first channel and whose score is its mean."""
+    maps = images[:, :1].astype(np.float32)
+    return maps.mean((1, 2, 3)).astype(np.float64), maps
 
 
-def images(count: int, seed: int = 0) -> Tensor:
-    return torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(seed)) ** torch.linspace(
-        1, 3, count
-    ).view(-1, 1, 1, 1)
+def make(channels: int = 1, intensity_range: tuple[float, float] | None = None) -> Detector:
+    return Detector(means, Preprocessing(channels, SIZE, intensity_range), 100.0, 200.0, (0.0, 255.0))
 
 
-def calibrated(objective: Objective, normals: Tensor, sizes: Sequence[int] = (4, 3, 4)) -> Detector:
-    detector = Detector(objective, (8, 8))
-    detector.calibrate({"image": part} for part in normals.split(list(sizes)))
-    return detector
+def noise(*shape: int, dtype: Any = np.uint8) -> npt.NDArray[Any]:
+    return np.random.default_rng(0).integers(0, np.iinfo(dtype).max, shape, endpoint=True).astype(dtype)
 
 
-def test_the_score_is_the_sum_of_the_standardised_parts() -> None:
-    normals, test = images(11), images(5, seed=1)
-    detector = calibrated(Moments(), normals)
-    parts = np.stack([normals.flatten(1).mean(1).numpy(), 1000 * normals.flatten(1).std(1).numpy() + 7], 1)
-    mean, deviation = parts.mean(0), parts.std(0)
-    wanted = np.stack([test.flatten(1).mean(1).numpy(), 1000 * test.flatten(1).std(1).numpy() + 7], 1)
-    expected = ((wanted - mean) / deviation).sum(1)
-    np.testing.assert_allclose(detector.score(test)[0].numpy(), expected, rtol=1e-4, atol=1e-4)
-    # on the calibration normals themselves it has mean 0
-    assert detector.calibration.scores.mean().item() == pytest.approx(0, abs=1e-4)
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with `last.ckpt` and `part.png`."""
+    folder = tmp_path_factory.mktemp("trained")
+    config = tiny.config("model=ganomaly")
+    model = ScoringModel(tiny.busy(tiny.objective("ganomaly")), (tiny.SIZE, tiny.SIZE))
+    model.calibrate([{"image": tiny.textures(8)}])
+    model.set_threshold(config["threshold"])
+    checkpoint.save(folder / "last.ckpt", {checkpoint.SECTION: checkpoint.section(model, config)})
+    save(folder / "part.png", seed=1, size=(40, 50))
+    return folder
 
 
-def test_one_part_is_the_raw_score() -> None:
-    detector, test = calibrated(Mean(), images(11)), images(5, seed=1)
-    assert torch.equal(detector.score(test)[0], test.flatten(1).mean(1))
+# --- what it returns ---
 
 
-def test_equal_calibration_images_do_not_blow_the_score_up() -> None:
-    for normals in (images(1), images(1).repeat(6, 1, 1, 1)):
-        detector = calibrated(Moments(), normals, [len(normals)])
-        assert torch.isfinite(detector.score(images(4, seed=2))[0]).all()
+def test_one_gives_one_and_many_give_a_list(tmp_path: Path) -> None:
+    path, array = save(tmp_path / "a.png", seed=3, size=SIZE), noise(*SIZE)
+    tensor = torch.from_numpy(array)
+    for single in (path, str(path), array, tensor, array[None], array[..., None], tensor[None]):
+        assert isinstance(make().predict(single), Prediction)
+        assert make().score(single).shape == (1,)
+    batch = noise(3, 1, *SIZE)
+    for many in ([path, str(path), array], (path, array, tensor), batch, torch.from_numpy(batch), noise(3, *SIZE, 3)):
+        predictions = make().predict(many)
+        assert isinstance(predictions, list)
+        assert len(predictions) == len(make().score(many)) == 3
+    assert len(make().predict(image for image in batch)) == 3
+    assert len(make().predict([array])) == 1
 
 
-def test_standardiser_scale() -> None:
-    standardiser = Standardiser(2)
-    standardiser.fit(torch.tensor([[1.0, 10.0], [3.0, 10.0]]))
-    assert standardiser(torch.tensor([[4.0, 12.0]])).tolist() == [2.0 + 2.0]
+@pytest.mark.parametrize("nothing", [[], (), np.zeros((0, 1, 8, 10), np.uint8)])
+def test_nothing_gives_nothing(nothing: Any) -> None:
+    assert make().predict(nothing) == []
+    assert make().score(nothing).shape == (0,)
 
 
-def test_calibration_reads_nothing_but_the_calibration_set() -> None:
-    """Scoring test images, however many, changes nothing that is stored."""
-    detector = calibrated(Moments(), images(11))
-    detector.set_threshold({"strategy": "quantile", "quantile": 0.8})
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
-    test = images(9, seed=3)
-    detector.score_all([{"image": test, "label": torch.zeros(9, dtype=torch.long)}])
-    scores = detector.score_all([{"image": test, "label": torch.ones(9, dtype=torch.long)}])
-    detector.set_threshold({"strategy": "quantile", "quantile": 0.8}, scores)
-    after = detector.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+def test_a_prediction_is_the_score_the_decision_and_the_map() -> None:
+    image = noise(*SIZE)
+    prediction = make().predict(image)
+    assert prediction.score == pytest.approx(image.mean())
+    np.testing.assert_array_equal(prediction.anomaly_map, image)
+    assert prediction.anomaly_map.dtype == np.float32
+    assert (prediction.threshold, prediction.is_anomaly) == (100.0, True)
+    assert make().predict(np.full(SIZE, 100, np.uint8)).is_anomaly is False  # at the threshold is normal
+    lower = make()
+    lower.threshold = 99.5
+    assert lower.predict(np.full(SIZE, 100, np.uint8)).is_anomaly is True
 
 
-def test_thresholds_come_from_the_calibration_scores() -> None:
-    normals = images(11)
-    detector = calibrated(Mean(), normals)
-    threshold = detector.set_threshold({"strategy": "quantile", "quantile": 0.8})
-    scores = normals.flatten(1).mean(1).double().numpy()
-    assert threshold.value == detector.threshold == quantile_threshold(scores, 0.8)[0]
-    assert threshold.calibration_fpr is not None
-    assert threshold.calibration_fpr == (scores > threshold.value).mean()
-    peaks = normals.flatten(1).amax(1)
-    # the same share of the calibration maps stays below the pixel threshold everywhere
-    assert (peaks > detector.pixel_threshold).float().mean() <= threshold.calibration_fpr + 1 / 11
-    low, high = detector.map_scale
-    assert low < detector.pixel_threshold < high
+def test_more_images_than_a_batch_keep_their_order() -> None:
+    images = [np.full(SIZE, number, np.uint8) for number in range(detector.BATCH * 2 + 5)]
+    assert make().score(images).tolist() == list(range(len(images)))
 
 
-def test_an_image_at_the_threshold_is_normal() -> None:
-    detector = calibrated(Mean(), images(11))
-    threshold = detector.set_threshold({"strategy": "manual", "value": 0.25})
-    assert threshold.decide([0.25, np.nextafter(0.25, 1)]).tolist() == [False, True]
+# --- what it takes ---
 
 
-def test_score_all_keeps_the_order_and_every_image() -> None:
-    detector, test = calibrated(Moments(), images(11)), images(7, seed=4)
-    labels = torch.tensor([0, 1, 0, 0, 1, 1, 0])
-    masks = (test > 0.5).to(torch.uint8)
-    for size in (1, 2, 7):
-        batches = [
-            {"image": i, "label": y, "mask": m}
-            for i, y, m in zip(test.split(size), labels.split(size), masks.split(size), strict=True)
-        ]
-        scores = detector.score_all(batches)
-        np.testing.assert_allclose(scores.scores, detector.score(test)[0].double().numpy(), rtol=1e-5, atol=1e-5)
-        assert scores.labels.tolist() == labels.tolist()
-        assert scores.map_peaks.tolist() == test.flatten(1).amax(1).tolist()
-        assert scores.pixel["pixel_auroc"] == 1.0  # the mask is the map, cut
-    assert detector.score_all({"image": test, "label": labels} for _ in range(1)).pixel == {}
+@pytest.mark.parametrize("channels", [1, 3])
+def test_an_array_is_what_its_file_is(tmp_path: Path, channels: int) -> None:
+    deep = noise(9, 11, 3, dtype=np.uint16)
+    (tmp_path / "deep.png").write_bytes(png16(deep))
+    pairs = {
+        "grey": (save(tmp_path / "grey.png", noise(9, 11)), noise(9, 11)),
+        "colour": (save(tmp_path / "colour.png", noise(9, 11, 3)), noise(9, 11, 3)),
+        "grey16": (save(tmp_path / "grey16.png", noise(9, 11, dtype=np.uint16)), noise(9, 11, dtype=np.uint16)),
+        "colour16": (tmp_path / "deep.png", deep),
+    }
+    preprocessing = Preprocessing(channels, SIZE)
+    for name, (path, array) in pairs.items():
+        read = preprocessing.read(path)
+        assert read.shape == (channels, *SIZE)
+        forms = [array, array.astype(array.dtype.newbyteorder(">")), torch.from_numpy(array), array[::-1][::-1]]
+        if array.ndim == 3:
+            forms += [array.transpose(2, 0, 1), torch.from_numpy(array).permute(2, 0, 1)]
+        for form in forms:
+            np.testing.assert_array_equal(preprocessing.take(form), read, err_msg=name)
 
 
-def test_raw_images_of_any_size_are_brought_to_the_detectors() -> None:
-    detector = calibrated(Mean(), images(11))
-    raw = torch.randint(0, 256, (3, 1, 20, 12), dtype=torch.uint8)
-    score, anomaly_map = detector(raw)
-    small = F.interpolate(raw.float() / 255, (8, 8), mode="bilinear", antialias=True)
-    torch.testing.assert_close(score, small.flatten(1).mean(1))
-    assert anomaly_map.shape == (3, 1, 8, 8)
-    exact = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(detector(exact)[1], exact.float() / 255)  # nothing is resampled that fits
+def test_a_dark_image_stays_dark() -> None:
+    assert make().score(np.full(SIZE, 20, np.uint8)).tolist() == [20.0]
+    assert make().score(np.full(SIZE, 20 * 257, np.uint16)).tolist() == [20.0]
+    assert make(intensity_range=(0, 1)).score(np.full(SIZE, 0.2, np.float32)).tolist() == [51.0]
+    assert make(intensity_range=(0, 4095)).score(np.full(SIZE, 4095, np.uint16)).tolist() == [255.0]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.int32, np.int64, bool])
+def test_values_without_a_natural_range_are_refused(dtype: Any) -> None:
+    with pytest.raises(UserError, match=r"no natural range.*uint8 or uint16.*intensity_range"):
+        make().predict(np.zeros(SIZE, dtype))
+
+
+def test_float_tensors_are_refused_too() -> None:
+    for values in (torch.rand(1, *SIZE), torch.rand(2, 1, *SIZE, requires_grad=True)):
+        with pytest.raises(UserError, match="no natural range"):
+            make().predict(values)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_values_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(UserError, match="not finite"):
+        make(intensity_range=(0, 1)).predict(np.full(SIZE, value))
+
+
+@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (5, 8, 10), (8, 10, 4), (8, 10, 2), (2, 1, 1, 8, 10)])
+def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
+    with pytest.raises(UserError, match=r"of shape .*give \(H, W\)"):
+        make().predict(np.zeros(shape, np.uint8))
+
+
+@pytest.mark.parametrize(
+    "thing", [None, 3, [None], [[[1], [1, 2]]], np.array([["a"]]), [torch.zeros(8, 10).bfloat16()]]
+)
+def test_what_is_no_image_is_refused_in_one_line(thing: Any) -> None:
+    with pytest.raises(UserError) as error:
+        make(intensity_range=(0, 1)).predict(thing)
+    assert "give" in str(error.value) or "not an array" in str(error.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.png").write_bytes(b"junk")
+    for name in ("broken.png", "missing.png"):
+        with pytest.raises(UserError, match=name):
+            make().predict(tmp_path / name)
+        with pytest.raises(UserError, match=name):
+            make().score([noise(*SIZE), tmp_path / name])
+
+
+def test_score_batch_takes_only_what_preprocessing_makes() -> None:
+    assert make().score_batch(noise(2, 1, *SIZE))[1].shape == (2, *SIZE)
+    floats: Any = np.zeros((2, 1, *SIZE), np.float32)
+    for wrong in (noise(2, 1, 8, 8), noise(2, 3, *SIZE), noise(1, *SIZE), floats):
+        with pytest.raises(UserError, match="score_batch takes uint8"):
+            make().score_batch(wrong)
+
+
+def test_preprocessing_survives_a_round_trip() -> None:
+    for preprocessing in (Preprocessing(3, SIZE), Preprocessing(1, SIZE, (0.0, 4095.0), 77)):
+        assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
+
+
+# --- loading ---
+
+
+def test_the_example_in_the_docstring_runs(trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(trained)
+    results = doctest.testmod(detector)
+    assert results.attempted > 0
+    assert results.failed == 0
+
+
+def test_a_loaded_detector_scores_as_the_model_does_whatever_the_batch(trained: Path) -> None:
+    loaded = Detector.load(trained / "last.ckpt")
+    model, _ = checkpoint.load_model(trained / "last.ckpt")
+    images = noise(5, 1, tiny.SIZE, tiny.SIZE)
+    with torch.no_grad():
+        scores, maps = model(torch.from_numpy(images))
+    np.testing.assert_allclose(loaded.score(images), scores.numpy(), rtol=1e-4)
+    np.testing.assert_allclose(
+        np.stack([p.anomaly_map for p in loaded.predict(images)]), maps[:, 0], rtol=1e-4, atol=1e-6
+    )
+    alone = [float(loaded.score(image)[0]) for image in images[::-1]][::-1]
+    np.testing.assert_allclose(alone, scores.numpy(), rtol=1e-4)
+    assert (loaded.threshold, loaded.pixel_threshold, loaded.map_scale) == (
+        *(model.threshold, model.pixel_threshold),
+        model.map_scale,
+    )
+
+
+def test_read_only_images_bring_no_warning(trained: Path, recwarn: pytest.WarningsRecorder) -> None:
+    image = noise(1, 1, tiny.SIZE, tiny.SIZE)
+    image.flags.writeable = False
+    Detector.load(trained / "last.ckpt").score_batch(image)
+    assert [str(warning.message) for warning in recwarn] == []
+
+
+@pytest.mark.parametrize("name", ["missing.ckpt", "part.png", "missing.onnx"])
+def test_a_file_that_is_no_detector_is_refused(trained: Path, name: str) -> None:
+    with pytest.raises(UserError, match=name):
+        Detector.load(trained / name)
+
+
+def test_a_device_that_is_not_here_is_refused(trained: Path) -> None:
+    with pytest.raises(UserError, match="device=nonsense"):
+        Detector.load(trained / "last.ckpt", "nonsense")
+    with pytest.raises(UserError, match=r"\.onnx runs on the cpu"):
+        Detector.load("model.onnx", "cuda")
+
+
+def test_lightning_is_not_needed(trained: Path) -> None:
+    program = (
+        "import sys; sys.modules['pytorch_lightning'] = sys.modules['lightning'] = None\n"
+        "from anomap import Detector\n"
+        "print(Detector.load('last.ckpt').predict('part.png').score)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=trained, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) == pytest.approx(
+        Detector.load(trained / "last.ckpt").score(trained / "part.png")[0], rel=1e-4
+    )
+
+
+def test_pillow_images_are_refused_alone_and_in_a_list() -> None:
+    image = Image.fromarray(noise(*SIZE))
+    for given in (image, [image]):
+        with pytest.raises(UserError, match="a Pillow image: give its file"):
+            make().predict(given)

@@ -12,6 +12,7 @@ from anomap.detection.metrics import (
     average_precision,
     image_metrics,
     oracle_f1_threshold,
+    threshold_grid,
     threshold_table,
 )
 
@@ -110,6 +111,38 @@ def test_threshold_table_keeps_the_given_order() -> None:
     table = threshold_table([0.0, 1.0], [0, 1], [2.0, 0.5, -1.0])
     assert [row["threshold"] for row in table] == [2.0, 0.5, -1.0]
     assert [row["f1"] for row in table] == [0.0, 1.0, pytest.approx(2 / 3)]
+
+
+def test_threshold_table_by_hand() -> None:
+    (row,) = threshold_table([1.0, 2.0, 3.0, 4.0, 5.0], [0, 0, 0, 1, 1], [2.0])
+    assert row == {
+        "threshold": 2.0,
+        "accuracy_normal": pytest.approx(2 / 3),  # 2.0 is not above 2.0
+        "accuracy_abnormal": 1.0,
+        "f1": pytest.approx(4 / 5),
+        "fpr": pytest.approx(1 / 3),
+        "tpr": 1.0,
+    }
+
+
+def test_threshold_table_of_one_class() -> None:
+    (row,) = threshold_table([1.0, 2.0], [0, 0], [1.5])
+    assert row == {
+        "threshold": 1.5,
+        "accuracy_normal": 0.5,
+        "accuracy_abnormal": None,
+        "f1": None,
+        "fpr": 0.5,
+        "tpr": None,
+    }
+
+
+def test_threshold_grid_spans_the_scores_and_holds_the_chosen_one() -> None:
+    scores = np.arange(101.0)[::-1]
+    assert threshold_grid(scores, chosen=33.3, count=5).tolist() == [0.0, 25.0, 33.3, 50.0, 75.0, 100.0]
+    assert threshold_grid(scores, chosen=50.0, count=5).tolist() == [0.0, 25.0, 50.0, 75.0, 100.0]
+    assert threshold_grid([7.0], chosen=9.0).tolist() == [7.0, 9.0]
+    assert len(threshold_grid(scores, chosen=-1.0)) == 51
 
 
 @given(pairs=_BOTH, offset=st.sampled_from([0.0, 1e9, -1e300]))

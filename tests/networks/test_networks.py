@@ -125,6 +125,20 @@ def test_unknown_options_are_refused() -> None:
         Discriminator(1, 32, norm="layer")  # pyright: ignore[reportArgumentType]
 
 
+def test_a_cell_head_judges_each_cell_by_itself_and_sees_the_context() -> None:
+    net = UNet(3, 32, width=8, depth=2, stem=True, bounded=False, map_head="cell", context=2)
+    x = torch.rand(4, 5, 32, 32)
+    tiny.settle(net, x)
+    before = net(x)
+    changed = x.clone()
+    changed[:, 4, 10, 20] += 1  # one cell of the context
+    after = net(changed)
+    different = (before.map_logits != after.map_logits).nonzero()
+    assert {tuple(place) for place in different[:, 2:].tolist()} == {(10, 20)}
+    assert torch.equal(before.image, after.image)  # what is reconstructed does not depend on the context
+    assert before.image.shape == (4, 3, 32, 32)
+
+
 @pytest.mark.parametrize("skips", ["none", "plain", "cbam"])
 def test_nothing_from_outside_the_normal_region_is_carried_over(skips: Any) -> None:
     """Under a map of zeros the image has no influence; under ones it has all."""

@@ -8,6 +8,28 @@ def train() -> None:
     run("train")
 
 
+def evaluate() -> None:
+    """anomap-evaluate."""
+    run("evaluate")
+
+
+def predict() -> None:
+    """anomap-predict."""
+    run("predict")
+
+
+def export() -> None:
+    """anomap-export."""
+    run("export")
+
+
 def preview() -> None:
     """anomap-preview."""
     run("preview")
+
+
+def report() -> None:
+    """anomap-report."""
+    from anomap.commands.report import main  # the others need not load it
+
+    main()

@@ -1,36 +1,30 @@
-"""The end of a run: calibrate, score the test set, and write everything people and programs read."""
+"""The end of a training or an evaluation: score the test set, decide, and write what people and programs read."""
 
-import importlib.metadata
-import platform
+import dataclasses
 import resource
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from matplotlib.figure import Figure
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from anomap import __version__
+from anomap.commands.pictures import worth_showing, write_pictures
 from anomap.config import flat
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import ImageSet, to_float
+from anomap.data.imageset import to_float
 from anomap.detection import checkpoint
-from anomap.detection.detector import Detector, Scores
-from anomap.detection.metrics import auroc_interval, image_metrics
+from anomap.detection.calibration import Threshold
+from anomap.detection.metrics import auroc_interval, image_metrics, threshold_grid, threshold_table
+from anomap.detection.scored_set import ScoredSet, take_pictures
+from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import Batch
-from anomap.results import RunFolder, ScoreRow, write_metrics, write_scores
+from anomap.results import RunFolder, write_metrics, write_scores, write_thresholds
 from anomap.training.fit import Fit
-from anomap.viewing import figures
-from anomap.viewing.report import GALLERY_LIMIT, write_report
-from anomap.viewing.selection import gallery_indices, worst_false_alarms, worst_misses
-
-_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
 
 
 def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
@@ -40,14 +34,14 @@ def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
 
 
 def conclude(
-    detector: Detector,
+    detector: ScoringModel,
     data: AnomalyDataModule,
     config: dict[str, Any],
     run: RunFolder,
     stages: Sequence[Fit],
     beside: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
+    """End a training: calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
 
     Args:
         detector: with trained weights.
@@ -61,140 +55,98 @@ def conclude(
         The metrics.
     """
     detector.calibrate(batches(data.calibration_dataloader()))
-    began = time.perf_counter()
-    test = detector.score_all(batches(data.test_dataloader()))
-    score_seconds = time.perf_counter() - began
-    threshold = detector.set_threshold(config["threshold"], test)
-    section = checkpoint.section(detector, config)
+    scored = score_test(detector, data)
+    threshold = detector.set_threshold(config["threshold"], scored.test)
+    trained = {"n_train": len(data.train), "epochs": config["trainer"]["max_epochs"] if stages else 0}
+    section = {**checkpoint.section(detector, config), "trained": trained}
     # beside the state of the training, if there was one: the same file resumes and detects
     training = checkpoint.read(run.last_checkpoint) if run.last_checkpoint.is_file() else {}
     checkpoint.save(run.last_checkpoint, {**training, checkpoint.SECTION: section})
 
+    seconds, images = sum(stage.seconds for stage in stages), sum(stage.images for stage in stages)
+    rates = {"train_seconds": seconds, "train_images_per_second": _rate(images, seconds)}
+    metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **beside})
+    write_files(detector, scored, metrics, config, run)
+    _log_hyperparameters(stages, config, metrics)
+    write_metrics(run.metrics, metrics)
+    return metrics
+
+
+def score_test(detector: ScoringModel, data: AnomalyDataModule) -> ScoredSet:
+    """Score the test set, and keep what may have to be shown of it."""
+    began = time.perf_counter()
+    test = detector.score_all(batches(data.test_dataloader()))
+    seconds = time.perf_counter() - began
+    names, defects = zip(*((sample.name, sample.defect) for sample in data.test.samples), strict=True)
+    scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
+    return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
+
+
+def measure(
+    detector: ScoringModel,
+    scored: ScoredSet,
+    threshold: Threshold,
+    config: Mapping[str, Any],
+    path: Path,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `metrics.json` will hold.
+
+    Args:
+        detector: calibrated.
+        scored: the test set.
+        threshold: of the decision.
+        config: the whole configuration.
+        path: the checkpoint.
+        more: what only the caller knows.
+    """
+    test, interval = scored.test, scored.interval
     metrics = {
         **image_metrics(test.scores, test.labels, threshold.value),
         **test.pixel,
-        **data.counts(),
-        **beside,
+        **more,
         "threshold": threshold.value,
         "threshold_strategy": threshold.strategy,
         "threshold_note": threshold.note or None,
         "calibration_fpr": threshold.calibration_fpr,
-        "train_seconds": sum(stage.seconds for stage in stages),
-        "train_images_per_second": _rate(sum(stage.images for stage in stages), sum(stage.seconds for stage in stages)),
-        "score_images_per_second": _rate(len(test.scores), score_seconds),
+        "n_calibration": len(detector.calibration.scores),
+        "score_images_per_second": _rate(len(test.scores), scored.seconds),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "seed": config["seed"],
         "model": config["model"]["name"],
         "data": config["data"]["name"],
         "augmentation": config["augmentation"]["name"],
         "image_size": "x".join(str(side) for side in detector.image_size),
-        "epochs": config["trainer"]["max_epochs"] if stages else 0,
-        "checkpoint": str(run.last_checkpoint),
+        "checkpoint": str(path),
     }
-    interval = auroc_interval(test.scores, test.labels)
     if interval is not None:
         metrics |= {"image_auroc_low": interval.low, "image_auroc_high": interval.high}
-    rows = [
-        ScoreRow.decide(sample.name, sample.label, sample.defect, float(score), threshold.value)
-        for sample, score in zip(data.test.samples, test.scores, strict=True)
-    ]
-    write_scores(run.scores, rows)
-    _write_pictures(detector, data.test, test, rows, metrics, config, run)
-    _log_hyperparameters(stages, config, metrics)
-    write_metrics(run.metrics, metrics)
+    for key, kind in (("n_test_normal", "normal"), ("n_test_abnormal", "abnormal")):
+        if metrics[key] == 0:
+            metrics["test_note"] = f"no {kind} image in the test set: what needs both classes is null"
     return metrics
+
+
+def write_files(
+    detector: ScoringModel,
+    scored: ScoredSet,
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    run: RunFolder,
+    pictures: bool = True,
+) -> None:
+    """Write `scores.csv`, `thresholds.csv`, and unless `pictures` is false the figures and the report."""
+    threshold, test = metrics["threshold"], scored.test
+    rows = scored.rows(threshold)
+    table = threshold_table(test.scores, test.labels, threshold_grid(test.scores, threshold))
+    write_scores(run.scores, rows)
+    write_thresholds(run.thresholds, table)
+    if pictures:
+        write_pictures(detector, scored, rows, table, metrics, config, run)
 
 
 def _rate(count: int, seconds: float) -> float | None:
     return count / seconds if seconds > 0 else None
-
-
-class _Maps:
-    """Anomaly maps of chosen test images, computed in one batch and kept."""
-
-    def __init__(self, detector: Detector, images: ImageSet, chosen: Sequence[int]) -> None:
-        with torch.inference_mode():
-            maps = [
-                detector.score(to_float(torch.from_numpy(images.images[np.asarray(part)])))[1]
-                .anomaly_map.float()
-                .numpy()
-                for part in np.array_split(np.asarray(chosen), -(-len(chosen) // 32))
-            ]
-        self._maps = dict(zip(chosen, np.concatenate(maps), strict=True))
-
-    def __call__(self, index: int) -> np.ndarray:
-        """(1, H, W)."""
-        return self._maps[index]
-
-
-def _write_pictures(
-    detector: Detector,
-    images: ImageSet,
-    test: Scores,
-    rows: Sequence[ScoreRow],
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
-    run: RunFolder,
-) -> None:
-    """Everything in `figures/`, and `report.html`."""
-    threshold, scale = detector.threshold, detector.map_scale
-    shown = _some_of_each(images, 4)
-    mistakes = [*worst_misses(rows, 6), *worst_false_alarms(rows, 6)]
-    maps = _Maps(detector, images, sorted({*gallery_indices(rows, GALLERY_LIMIT), *shown, *mistakes}))
-    masks = images.masks
-    drawn: dict[str, Figure] = {
-        "score_distribution": figures.score_distribution(test.scores, test.labels, threshold),
-        "roc": figures.roc_curve(test.scores, test.labels, threshold),
-        "precision_recall": figures.precision_recall_curve(test.scores, test.labels, threshold),
-        "attention_maps": figures.attention_map_grid(
-            [images.images[i] for i in shown],
-            [maps(i) for i in shown],
-            scale,
-            names=[rows[i].path for i in shown],
-            labels=[int(images.labels[i]) for i in shown],
-            scores=[rows[i].score for i in shown],
-            masks=None if masks is None else [masks[i] for i in shown],
-            threshold=detector.pixel_threshold,
-        ),
-        "worst_mistakes": figures.worst_mistakes(
-            [rows[i] for i in mistakes],
-            [images.images[i] for i in mistakes],
-            [maps(i) for i in mistakes],
-            scale,
-        ),
-    }
-    run.figures.mkdir(parents=True, exist_ok=True)
-    for name, figure in drawn.items():
-        figures.save_figure(figure, run.figures / f"{name}.png")
-    write_report(
-        run.report,
-        title=f"{config['model']['name']} on {config['data']['name']}",
-        metrics=metrics,
-        rows=rows,
-        images=lambda i: images.images[i],
-        maps=maps,
-        masks=None if masks is None else lambda i: masks[i],
-        scale=scale,
-        pixel_threshold=detector.pixel_threshold,
-        config=config,
-        versions=versions(),
-    )
-
-
-def _some_of_each(images: ImageSet, count: int) -> list[int]:
-    """`count` images of each kind (defect type), spread over the set; at most 12."""
-    kinds: dict[str, list[int]] = {}
-    for index, sample in enumerate(images.samples):
-        kinds.setdefault(sample.defect, []).append(index)
-    each = max(1, min(count, 12 // len(kinds)))
-    spread = [[kind[len(kind) * i // each] for i in range(min(each, len(kind)))] for kind in kinds.values()]
-    return sorted({index for kind in spread for index in kind})[:12]
-
-
-def versions() -> dict[str, str]:
-    """Of anomap, Python, and what decides the numbers."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"anomap": __version__, "python": platform.python_version(), **packages}
 
 
 def _log_hyperparameters(stages: Sequence[Fit], config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
@@ -237,8 +189,10 @@ def print_outcome(metrics: Mapping[str, Any], run: RunFolder) -> None:
             table.add_row(f"image AUROC of {key.removesuffix('_auroc')}", f"{value:.4f}")
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(table)
-    if metrics.get("threshold_note"):
-        console.print(f"note: {metrics['threshold_note']}")
-    console.print(f"report       {run.report}\ncheckpoint   {run.last_checkpoint}")
+    for key in ("threshold_note", "test_note"):
+        if metrics.get(key):
+            console.print(f"note: {metrics[key]}")
+    found = run.report if run.report.is_file() else run.path
+    console.print(f"{'report' if found == run.report else 'results':<12} {found}\ncheckpoint   {metrics['checkpoint']}")
     if run.tensorboard.is_dir():
         console.print(f"watch        tensorboard --logdir {run.tensorboard}")

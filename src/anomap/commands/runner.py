@@ -44,7 +44,7 @@ def run(name: str) -> None:
 
     The command's module, and with it torch, is imported only once there is something to do: `--help` is quick.
     Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; an unexpected
-    error keeps its traceback and gives 1.
+    error keeps its traceback and gives 1, as does a sweep of which a job failed.
     """
     # Hydra would print errors in its own way and exit with 1: let them through to the handlers here
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -54,27 +54,31 @@ def run(name: str) -> None:
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
+    from anomap.commands import multirun
     from anomap.config import config_dir, plain
 
     def job(config: DictConfig) -> None:
+        folder = Path(HydraConfig.get().runtime.output_dir)
+
+        def work() -> None:
+            importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
+
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
+            multirun.run_job(work, config, folder)
+            return
         try:
-            module = importlib.import_module(f"anomap.commands.{name}")
-            module.command(plain(config), Path(HydraConfig.get().runtime.output_dir))
+            work()
         except (UserError, OmegaConfBaseException) as error:
-            # Hydra would print a line of its own above the error. A sweep needs that line, which says which job it was,
-            # and goes on with its other jobs first.
-            if HydraConfig.get().mode == RunMode.RUN:
-                fail(_line(error))
-            raise
+            fail(one_line(error))  # here, because Hydra would print a line of its own above it
 
     keep_memory()
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        fail(_line(error))
+        fail(one_line(error))
 
 
-def _line(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """What to tell the user; Hydra's errors are long, and their first line says what is wrong."""
     if isinstance(error, UserError):
         return str(error)

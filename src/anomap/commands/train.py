@@ -12,8 +12,8 @@ from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
-from anomap.detection.detector import Detector
 from anomap.detection.metrics import auroc
+from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
 from anomap.results import RunFolder
@@ -57,7 +57,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     if isinstance(objective, AdversarialObjective):
         stages.append(fit(objective, data, model, config["trainer"], config["logger"], run))
         objective = stages[-1].objective
-    detector = Detector(objective, image_size(config))
+    detector = ScoringModel(objective, image_size(config))
     beside = control_aurocs(data, config) if config["controls"] else {}
     return conclude(detector, data, config, run, stages, beside)
 
@@ -68,6 +68,6 @@ def control_aurocs(data: AnomalyDataModule, config: dict[str, Any]) -> dict[str,
     for name, control in CHEAP.items():
         objective = control()
         objective.fit(CleanBatches(data))
-        test = Detector(objective, image_size(config)).score_all(batches(data.test_dataloader()))
+        test = ScoringModel(objective, image_size(config)).score_all(batches(data.test_dataloader()))
         found[f"{name}_auroc"] = auroc(test.scores, test.labels)
     return found

@@ -4,7 +4,7 @@ import logging
 import sys
 import tempfile
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -21,6 +21,7 @@ from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 
+Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
@@ -46,7 +47,7 @@ def decode_all(
     """
     skipped: list[str] = []
     bar = {"description": f"decoding {label}", "total": len(samples), "disable": not sys.stderr.isatty()}
-    for sample, future in track(_in_flight(samples, decode), console=Console(stderr=True), transient=True, **bar):
+    for sample, future in track(in_flight(samples, decode), console=Console(stderr=True), transient=True, **bar):
         try:
             decoded = future.result()
         except UnreadableImageError as error:
@@ -66,15 +67,16 @@ def decode_all(
         )
 
 
-def _in_flight(
-    samples: Sequence[Sample], decode: Callable[[Sample], Result]
-) -> Iterator[tuple[Sample, Future[Result]]]:
+def in_flight(
+    items: Iterable[Item], work: Callable[[Item], Result]
+) -> Generator[tuple[Item, Future[Result]], None, None]:
+    """Do the work for each item on a thread pool, a few items ahead of who asks; in the order of `items`."""
     workers = worker_count()
-    pending: deque[tuple[Sample, Future[Result]]] = deque()
+    pending: deque[tuple[Item, Future[Result]]] = deque()
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
-            for sample in samples:
-                pending.append((sample, pool.submit(decode, sample)))
+            for item in items:
+                pending.append((item, pool.submit(work, item)))
                 if len(pending) > 4 * workers:
                     yield pending.popleft()
             while pending:

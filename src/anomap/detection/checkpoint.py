@@ -17,7 +17,7 @@ import torch
 from anomap import __version__
 from anomap.config import build
 from anomap.data.checks import check_image_size
-from anomap.detection.detector import Detector
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.results import write_atomically
 
@@ -25,8 +25,8 @@ FORMAT = 1
 SECTION = "anomap"
 
 
-def section(detector: Detector, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_detector` needs to make this detector again."""
+def section(detector: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `load_model` needs to make this detector again."""
     return {"format": FORMAT, "version": __version__, "config": dict(config), "state": detector.state_dict()}
 
 
@@ -70,7 +70,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any]]:
+def load_model(path: str | os.PathLike[str]) -> tuple[ScoringModel, dict[str, Any]]:
     """The detector of a checkpoint, ready to score, and the configuration of the run that made it.
 
     Raises:
@@ -87,7 +87,7 @@ def load_detector(path: str | os.PathLike[str]) -> tuple[Detector, dict[str, Any
         state = dict(found["state"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its configuration or its tensors are missing; the file is damaged") from error
-    detector = Detector(build(node), size)
+    detector = ScoringModel(build(node), size)
     try:
         detector.load_state_dict(state)
     except RuntimeError as error:

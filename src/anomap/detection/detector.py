@@ -1,145 +1,256 @@
-"""The detector: image in; anomaly score, decision and anomaly map out. The ONE scoring path.
+"""What users load: a trained detector, from a checkpoint or an exported ONNX file, that scores images and files.
 
-Evaluation, prediction, export and the monitoring during training all come through `Detector`: nothing else adds the
-parts of a score together.
+>>> from anomap import Detector
+>>> detector = Detector.load("last.ckpt")
+>>> prediction = detector.predict("part.png")
+>>> prediction.is_anomaly == (prediction.score > detector.threshold)
+True
+>>> prediction.anomaly_map.shape == detector.preprocessing.size
+True
+>>> len(detector.predict(["part.png", "part.png"]))
+2
 
-    detector = Detector.load("last.ckpt")
-    scores, maps = detector(images)              # uint8 (B, C, H, W), any size
+Needs neither Lightning nor the training code.
 """
 
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, overload
 
 import numpy as np
-import torch
-from torch import Tensor, nn
-from torch.nn import functional as F
+import numpy.typing as npt
+from PIL import Image
 
-from anomap.detection.calibration import Threshold, resolve_threshold
-from anomap.detection.pixel_metrics import PixelMetrics
-from anomap.detection.standardise import Calibration, Standardiser
-from anomap.objectives.base import Batch, Objective, Scored
+from anomap.data.images import MAX_PIXELS, convert, load_image
+from anomap.errors import UserError
+
+Images = npt.NDArray[np.uint8]
+Run = Callable[[Images], tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]
+
+BATCH = 32
 
 
-@dataclass
-class Scores:
-    """Scores of many images, in the order they came.
+@dataclass(frozen=True)
+class Preprocessing:
+    """How files and arrays become what the model sees; the arguments of `anomap.data.images.load_image`.
 
     Attributes:
-        scores: (N,) float64, raw, higher = more abnormal.
-        labels: (N,) 0 normal, 1 abnormal.
-        map_peaks: (N,) float32, the highest value of each anomaly map.
-        pixel: pixel metrics, empty when the images came without masks.
+        channels: 1 or 3.
+        size: (H, W), in pixels.
+        intensity_range: (low, high) in the files' units; None: the range of the file's type.
+        max_pixels: larger files are refused by their header.
     """
 
-    scores: np.ndarray
-    labels: np.ndarray
-    map_peaks: np.ndarray
-    pixel: dict[str, float | None]
+    channels: int
+    size: tuple[int, int]
+    intensity_range: tuple[float, float] | None = None
+    max_pixels: int = MAX_PIXELS
 
+    def to_dict(self) -> dict[str, Any]:
+        """Plain containers."""
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
 
-class Detector(nn.Module):
-    """A method with everything that scoring needs besides: preprocessing, standardisation, thresholds.
-
-    Args:
-        objective: the method, with the weights that score.
-        image_size: (H, W) the method sees.
-    """
-
-    def __init__(self, objective: Objective, image_size: tuple[int, int]) -> None:
-        super().__init__()
-        self.objective = objective
-        self.standardiser = Standardiser(len(objective.part_names))
-        self.calibration = Calibration()
-        self.image_size = image_size
-        self.eval()
-
-    @property
-    def threshold(self) -> float:
-        """An image is abnormal iff its score is above it."""
-        return float(self.calibration.threshold)
-
-    @property
-    def pixel_threshold(self) -> float:
-        """A pixel is abnormal iff its map value is above it."""
-        return float(self.calibration.pixel_threshold)
-
-    @property
-    def map_scale(self) -> tuple[float, float]:
-        """One range for the colours of all maps: from the middle of normal maps to well above the pixel threshold."""
-        middle = float(self.calibration.map_middle)
-        return middle, middle + 1.5 * max(self.pixel_threshold - middle, 1e-6)
-
-    def parts(self, scored: Scored) -> Tensor:
-        """The parts of a score as one tensor (B, K)."""
-        return torch.stack([scored.parts[name].float() for name in self.objective.part_names], dim=1)
-
-    def score(self, images: Tensor) -> tuple[Tensor, Scored]:
-        """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and all it was made of."""
-        scored = self.objective.score(images)
-        return self.standardiser(self.parts(scored)), scored
-
-    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Score uint8 images (B, C, H, W) of any size: anomaly score (B,), anomaly map (B, 1, *image_size)."""
-        images = images.float() / 255
-        if images.shape[-2:] != self.image_size:
-            images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
-        score, scored = self.score(images)
-        return score, scored.anomaly_map
-
-    @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Fit the standardiser to held-out normal images (`image` (B, C, H, W) in [0, 1]), and to nothing else."""
-        parts, peaks, middles = [], [], []
-        for batch in batches:
-            scored = self.objective.score(batch["image"])
-            parts.append(self.parts(scored))
-            middles.append(scored.anomaly_map.flatten(1).median(1).values)
-            peaks.append(scored.anomaly_map.flatten(1).amax(1))
-        all_parts = torch.cat(parts)
-        self.standardiser.fit(all_parts)
-        self.calibration.scores = self.standardiser(all_parts)
-        self.calibration.map_peaks = torch.cat(peaks)
-        self.calibration.map_middle.copy_(torch.cat(middles).median())
-
-    @torch.inference_mode()
-    def score_all(self, batches: Iterable[Batch]) -> Scores:
-        """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
-        scores, labels, peaks, pixel = [], [], [], PixelMetrics()
-        with_masks = False
-        for batch in batches:
-            score, scored = self.score(batch["image"])
-            scores.append(score.double().cpu())
-            labels.append(batch["label"].cpu())
-            peaks.append(scored.anomaly_map.flatten(1).amax(1).float().cpu())
-            if "mask" in batch:
-                with_masks = True
-                pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
-        return Scores(
-            torch.cat(scores).numpy(),
-            torch.cat(labels).numpy(),
-            torch.cat(peaks).numpy(),
-            pixel.compute() if with_masks else {},
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
+        """The inverse of `to_dict`."""
+        span = values.get("intensity_range")
+        return cls(
+            int(values["channels"]),
+            (int(values["size"][0]), int(values["size"][1])),
+            None if span is None else (float(span[0]), float(span[1])),
+            int(values.get("max_pixels") or MAX_PIXELS),
         )
 
-    def set_threshold(self, config: Mapping[str, Any], test: Scores | None = None) -> Threshold:
-        """Choose the thresholds from the stored scores of the calibration normals.
+    def read(self, path: str | os.PathLike[str]) -> Images:
+        """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
+        return load_image(path, self.channels, self.size, self.intensity_range, self.max_pixels)
 
-        The pixel threshold is the level below which the same share of the calibration normals' maps stay everywhere.
+    def take(self, values: Any) -> Images:
+        """An array or tensor as a file would hold it -> uint8 (C, H, W).
 
         Args:
-            config: the strategy, see `resolve_threshold`.
-            test: scores of the test set, which only a strategy named `oracle_*` reads.
+            values: (H, W), (H, W, 1 or 3) or (1 or 3, H, W); uint8, uint16, or any type of number if `intensity_range` is
+                set. Three channels are red, green, blue.
+
+        Raises:
+            UserError: another shape, a type without a natural range, or values that are not finite.
         """
-        threshold = resolve_threshold(
-            config,
-            self.calibration.scores.double().cpu().numpy(),
-            None if test is None else test.scores,
-            None if test is None else test.labels,
-        )
-        quantile = 1 - (threshold.calibration_fpr or 0.0)
-        self.calibration.threshold.fill_(threshold.value)
-        if len(self.calibration.map_peaks):
-            self.calibration.pixel_threshold.copy_(torch.quantile(self.calibration.map_peaks.float(), quantile))
-        return threshold
+        array = _array(values)
+        if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+            array = array.transpose(1, 2, 0)
+        if array.ndim == 3 and array.shape[2] == 1:
+            array = array[:, :, 0]
+        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
+            raise UserError(
+                f"an image of shape {array.shape}: give (H, W), (H, W, 3) or (3, H, W), and many of equal size as "
+                "(B, 1 or 3, H, W) or a list"
+            )
+        span = self.intensity_range
+        if span is None:
+            if array.dtype not in (np.uint8, np.uint16):
+                raise UserError(
+                    f"an image of type {array.dtype} has no natural range: give uint8 or uint16 as a file holds them, or "
+                    "train with data.intensity_range=[low,high]"
+                )
+            span = (0.0, float(np.iinfo(array.dtype).max))
+        if array.dtype.kind not in "biuf":
+            raise UserError(f"an image of type {array.dtype}: give numbers")
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise UserError("an image holds values that are not finite (NaN or infinity): mend them or leave it out")
+        return convert(array, self.channels, self.size, span)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a detector says of one image.
+
+    Attributes:
+        score: anomaly score, raw, higher = more abnormal.
+        is_anomaly: score > threshold.
+        anomaly_map: float32 (H, W), higher = more abnormal, at the detector's size.
+        threshold: from calibration normals.
+    """
+
+    score: float
+    is_anomaly: bool
+    anomaly_map: npt.NDArray[np.float32]
+    threshold: float
+
+
+class Detector:
+    """A trained detector; make one with `Detector.load`.
+
+    Attributes:
+        preprocessing: how images are read.
+        threshold: an image is abnormal iff its score is above it; may be set.
+        pixel_threshold: a pixel is abnormal iff its map value is above it.
+        map_scale: one range for the colours of all maps.
+    """
+
+    def __init__(
+        self,
+        run: Run,
+        preprocessing: Preprocessing,
+        threshold: float,
+        pixel_threshold: float,
+        map_scale: tuple[float, float],
+    ) -> None:
+        self._run = run
+        self.preprocessing = preprocessing
+        self.threshold, self.pixel_threshold, self.map_scale = threshold, pixel_threshold, map_scale
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> "Detector":
+        """Load a run's `checkpoints/last.ckpt`, or an exported `.onnx`.
+
+        Args:
+            path: the file.
+            device: for a checkpoint, where torch computes: cpu, cuda, mps.
+
+        Raises:
+            UserError: no such file or device, damaged, another kind or version; one line that says which.
+        """
+        if Path(path).suffix == ".onnx":
+            if device != "cpu":
+                raise UserError(
+                    f"device={device}: an exported .onnx runs on the cpu; leave device out, or load the checkpoint"
+                )
+            from anomap.detection.onnx_model import OnnxModel
+
+            exported = OnnxModel.load(path)
+            preprocessing = Preprocessing.from_dict(exported.preprocessing)
+            return cls(exported.run, preprocessing, exported.threshold, exported.pixel_threshold, exported.map_scale)
+        from anomap.detection.checkpoint import load_model  # and with it torch
+
+        model, config = load_model(path)
+        preprocessing = Preprocessing.from_dict({**config["data"], "size": model.image_size})
+        model.place(device)
+        return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale)
+
+    def score_batch(self, images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """Score images that `preprocessing` made.
+
+        Args:
+            images: uint8 (B, C, H, W).
+
+        Returns:
+            Scores (B,) and anomaly maps (B, H, W).
+
+        Raises:
+            UserError: images of another shape or type.
+        """
+        expected = (self.preprocessing.channels, *self.preprocessing.size)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise UserError(
+                f"images {images.dtype} {images.shape}: score_batch takes uint8 (B, {', '.join(map(str, expected))}); "
+                "score and predict take images of any size"
+            )
+        scores, maps = self._run(np.require(images, requirements=["C", "W"]))  # torch warns of what it cannot write to
+        return scores, maps.reshape(len(images), *self.preprocessing.size)
+
+    def score(self, images: Any) -> npt.NDArray[np.float64]:
+        """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
+        parts = [scores for scores, _ in self._scored(_listed(images)[0])]
+        return np.concatenate(parts) if parts else np.zeros(0)
+
+    @overload
+    def predict(self, images: str | os.PathLike[str]) -> Prediction: ...
+    @overload
+    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+    @overload
+    def predict(self, images: Any) -> Any: ...
+    def predict(self, images: Any) -> Any:
+        """Score and decide. The maps of all images are in memory at once: `anomap-predict` is for more than that.
+
+        Args:
+            images: one path, or one array or tensor as a file would hold it (see `Preprocessing.take`), which gives one
+                `Prediction`; or a list of those, or a batch (B, C, H, W) or (B, H, W, C), which gives a list.
+
+        Raises:
+            UserError: a file that cannot be read, or an array of a wrong shape or type.
+        """
+        chosen, single = _listed(images)
+        predictions = [
+            Prediction(float(score), bool(score > self.threshold), plane, self.threshold)
+            for scores, maps in self._scored(chosen)
+            for score, plane in zip(scores, maps, strict=True)
+        ]
+        return predictions[0] if single else predictions
+
+    def _scored(self, images: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
+        for start in range(0, len(images), BATCH):
+            part = images[start : start + BATCH]
+            read = [
+                self.preprocessing.read(image)
+                if isinstance(image, str | os.PathLike)
+                else self.preprocessing.take(image)
+                for image in part
+            ]
+            yield self.score_batch(np.stack(read))
+
+
+def _listed(images: Any) -> tuple[Sequence[Any], bool]:
+    """The images as a list, and whether it was a single one."""
+    if isinstance(images, str | os.PathLike):
+        return [images], True
+    dimensions = getattr(images, "ndim", None)
+    if dimensions is not None:
+        return (images, False) if dimensions == 4 else ([images], True)
+    if isinstance(images, Image.Image):
+        return [images], True
+    if not isinstance(images, Iterable):
+        raise UserError(f"images of type {type(images).__name__}: give a path, an array, a tensor, or a list of those")
+    return list(images), False
+
+
+def _array(values: Any) -> npt.NDArray[Any]:
+    """An array in this machine's byte order; UserError for what is none."""
+    if isinstance(values, Image.Image):  # as an array, one with a palette would be numbers of colours
+        raise UserError("a Pillow image: give its file, or numpy.asarray(image) of one in mode L or RGB")
+    try:
+        array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"an image of type {type(values).__name__}: not an array ({error})") from error
+    return array.astype(array.dtype.newbyteorder("="), copy=False)

@@ -178,6 +178,16 @@ def threshold_table(
     return rows
 
 
+def threshold_grid(scores: npt.ArrayLike, chosen: float, count: int = 50) -> Floats:
+    """Thresholds worth comparing: `count` evenly spaced quantiles of (N,) scores, from lowest to highest, and the chosen one.
+
+    Returns:
+        Ascending and distinct; each but the chosen one is a score.
+    """
+    quantiles = np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, count), method="nearest")
+    return np.unique(np.append(quantiles, chosen))
+
+
 def oracle_f1_threshold(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
     """The threshold with the highest F1 on these labels; among equals the highest: fewest alarms.
 

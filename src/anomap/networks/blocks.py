@@ -77,8 +77,9 @@ class SelfAttention(nn.Module):
         query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, C/8)
         key = F.max_pool2d(self.key(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/8)
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/2)
-        attended = F.scaled_dot_product_attention(query, key, value, scale=1.0)  # (B, N, C/2)
-        attended = attended.transpose(1, 2).unflatten(2, (height, width))
+        # one head, said explicitly: the ONNX exporter knows attention only with a dimension of heads
+        attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)
+        attended = attended[:, 0].transpose(1, 2).unflatten(2, (height, width))  # (B, C/2, H, W)
         return x + self.gamma * self.out(attended)
 
 

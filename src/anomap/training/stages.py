@@ -9,7 +9,7 @@ from torch import Tensor
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
 from anomap.data.sampler import SequentialBatches
-from anomap.detection.checkpoint import load_detector
+from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.objectives.base import Objective
 from anomap.results import RunFolder
@@ -53,7 +53,7 @@ def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[s
     assert isinstance(stage1, Objective)
     path = model["stage1_checkpoint"]
     if path is not None:
-        detector, found = load_detector(path)
+        detector, found = load_model(path)
         try:
             stage1.load_state_dict(detector.objective.state_dict())
         except RuntimeError:

@@ -264,7 +264,8 @@ def _show(axes: Axes, pixels: npt.NDArray, **options: Any) -> None:
     axes.set_axis_off()
 
 
-def _shorten(name: str, length: int) -> str:
+def shorten_name(name: str, length: int) -> str:
+    """The end of a file name, printable, at most `length` characters."""
     printable = "".join(character if character.isprintable() else "?" for character in name)
     return printable if len(printable) <= length else f"…{printable[1 - length :]}"
 
@@ -307,7 +308,7 @@ def attention_map_grid(
                 marked[outline(_plane(masks[row], rgb.shape[:2]) > 0)] = palette.rgb(palette.CONTOUR)
                 _show(axes[3], marked)
             label = int(labels[row])
-            name = _shorten(names[row], 18 * len(columns) - 30)
+            name = shorten_name(names[row], 18 * len(columns) - 30)
             text = f"{name} · {palette.CLASS_NAMES[label]} · {scores[row]:.4g}"
             style: dict[str, Any] = {"fontsize": 9, "fontweight": "normal", "pad": 4}
             axes[0].set_title(text, color=palette.CLASS_COLOURS[label], **style)
@@ -358,7 +359,7 @@ def worst_mistakes(
             for column, index in enumerate(chosen):
                 row = rows[index]
                 _show(grid[0, column], to_rgb_image(images[index]))
-                text = f"{_shorten(row.path, 22)}\n{_shorten(row.defect, 12)} · {row.score:.4g}"
+                text = f"{shorten_name(row.path, 22)}\n{shorten_name(row.defect, 12)} · {row.score:.4g}"
                 style: dict[str, Any] = {"fontsize": 7.5, "fontweight": "normal", "pad": 3}
                 grid[0, column].set_title(text, color=colour, **style)
                 if maps is not None and scale is not None:

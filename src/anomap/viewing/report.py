@@ -61,6 +61,7 @@ def write_report(
     masks: Pick | None = None,
     scale: Scale | None = None,
     pixel_threshold: float | None = None,
+    thresholds: Sequence[Mapping[str, float | None]] = (),
     config: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
     limit: int = GALLERY_LIMIT,
@@ -77,6 +78,7 @@ def write_report(
         masks: row index -> mask (H, W) or (1, H, W), 1 = abnormal, or None.
         scale: range of the map's colours, the same for all images; by default that of the maps shown.
         pixel_threshold: outlined in the overlays.
+        thresholds: the lines of `thresholds.csv`, shown as a table; that of the rows' threshold is marked.
         config: the run's configuration, shown as YAML.
         versions: package -> version.
         limit: thumbnails at most; each of `images`, `maps` and `masks` is called only for these rows.
@@ -103,6 +105,8 @@ def write_report(
         n_rows=len(rows),
         n_gallery=len(gallery),
         n_abnormal=sum(row.label == ABNORMAL for row in rows),
+        thresholds=thresholds,
+        threshold=rows[0].threshold,
         scale=scale if planes else None,
         has_maps=bool(planes),
         has_masks=any("mask" in entry for entry in gallery),

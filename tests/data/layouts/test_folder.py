@@ -133,9 +133,15 @@ def test_any_two_folders_make_a_test_set(tmp_path: Path) -> None:
     }
 
 
-def test_two_folders_must_be_given_and_be_apart(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("key", "label", "defect"), [("normal_dir", 0, "a"), ("abnormal_dir", 1, "b")])
+def test_one_folder_makes_a_test_set_of_one_class(tmp_path: Path, key: str, label: int, defect: str) -> None:
     save(tmp_path / "a/b/1.png")
-    assert "data.abnormal_dir is not set" in error_of(FolderLayout(normal_dir=tmp_path / "a"))
+    (sample,) = FolderLayout(**{key: tmp_path / "a"}).scan().test
+    assert (sample.name, sample.label, sample.defect) == ("a/b/1.png", label, defect)
+
+
+def test_two_folders_must_be_apart(tmp_path: Path) -> None:
+    save(tmp_path / "a/b/1.png")
     assert "inside" in error_of(FolderLayout(normal_dir=tmp_path / "a", abnormal_dir=tmp_path / "a/b"))
     (tmp_path / "c").mkdir()
     assert "no image" in error_of(FolderLayout(normal_dir=tmp_path / "a", abnormal_dir=tmp_path / "c"))

@@ -5,11 +5,11 @@
     root/test/<any other name>/**                   abnormal test images; the name is the defect
     root/ground_truth/<that name>/**/<stem>_mask.png   optional masks (also <stem>.png)
 
-or a test set alone, made of any two folders: `normal_dir` and `abnormal_dir`.
+or a test set alone, made of any two folders, or of one: `normal_dir` and `abnormal_dir`.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anomap.data.files import EXTENSIONS, find_images, is_image, shorten, visible_folders
@@ -26,7 +26,7 @@ class FolderLayout:
     Args:
         root: the folder with `train` and `test`.
         normal_names: names of folders with normal images, compared without regard to case.
-        normal_dir: instead of `root`, with `abnormal_dir`: a folder of normal test images.
+        normal_dir: instead of `root`, with `abnormal_dir` or alone: a folder of normal test images.
         abnormal_dir: a folder of abnormal test images; its sub-folders are the defects.
     """
 
@@ -75,21 +75,29 @@ class FolderLayout:
         return Scan(train, self._with_masks(test, root))
 
     def _scan_two_folders(self) -> Scan:
-        normal = existing_folder("normal_dir", self.normal_dir).resolve()
-        abnormal = existing_folder("abnormal_dir", self.abnormal_dir).resolve()
-        if normal.is_relative_to(abnormal) or abnormal.is_relative_to(normal):
-            raise UserError(
-                f"data.normal_dir={self.normal_dir} and data.abnormal_dir={self.abnormal_dir} hold the same "
-                "images: "
-                "name two folders of which neither is inside the other"
-            )
-        root = Path(os.path.commonpath([normal, abnormal]))
-        test = [Sample(_name(path, root), NORMAL, normal.name, path) for path in self._images(normal)]
-        for path in self._images(abnormal):
-            inside = path.relative_to(abnormal).parts
-            defect = inside[0] if len(inside) > 1 else abnormal.name
-            test.append(Sample(_name(path, root), ABNORMAL, defect, path))
-        return Scan([], test)
+        given = {NORMAL: ("normal_dir", self.normal_dir), ABNORMAL: ("abnormal_dir", self.abnormal_dir)}
+        folders = {
+            label: existing_folder(key, value).resolve() for label, (key, value) in given.items() if value is not None
+        }
+        if len(folders) == 2:
+            normal, abnormal = folders.values()
+            if normal.is_relative_to(abnormal) or abnormal.is_relative_to(normal):
+                raise UserError(
+                    f"data.normal_dir={self.normal_dir} and data.abnormal_dir={self.abnormal_dir} hold the same "
+                    "images: name two folders of which neither is inside the other"
+                )
+            root = Path(os.path.commonpath([normal, abnormal]))
+        else:
+            (folder,) = folders.values()
+            root = folder.parent
+        return Scan([], [sample for label, folder in folders.items() for sample in self._labelled(folder, label, root)])
+
+    def _labelled(self, folder: Path, label: int, root: Path) -> Iterator[Sample]:
+        """All images below `folder` with one label; sub-folders of an abnormal one are defects."""
+        for path in self._images(folder):
+            inside = path.relative_to(folder).parts
+            defect = inside[0] if label == ABNORMAL and len(inside) > 1 else folder.name
+            yield Sample(_name(path, root), label, defect, path)
 
     def _is_normal(self, folder_name: str) -> bool:
         return folder_name.casefold() in {name.casefold() for name in self.normal_names}

@@ -1,0 +1,6 @@
+"""`python scripts/predict.py`: the same as `anomap-predict`."""
+
+from anomap.commands.entry import predict
+
+if __name__ == "__main__":
+    predict()

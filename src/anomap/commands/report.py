@@ -1,0 +1,97 @@
+"""anomap-report: what a sweep found, as a table of mean ± standard deviation over seeds: CSV, Markdown, HTML."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from anomap.commands.runner import fail
+from anomap.errors import UserError
+from anomap.results import write_atomically
+from anomap.sweeps import DEFAULT_METRICS, Table, is_job, others, read_jobs, tabulate
+from anomap.viewing.sweep_page import sweep_page
+from anomap.viewing.sweep_tables import csv_table, markdown_table
+
+_EXAMPLES = """
+Examples
+  anomap-report outputs/train/multirun/DATE/TIME
+  anomap-report DIR --metrics image_auroc,pixel_aupro
+  anomap-report DIR --by model                 for each model also its mean over everything else that varied
+  anomap-report DIR --over data.normal_class   also the mean over the classes, for each combination of the rest
+
+A mean is taken for each seed first; the ± is its standard deviation over seeds.
+Exit status: 0 done, 2 your input is wrong, 1 otherwise.
+"""
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message}; --help shows the usage")
+        raise AssertionError  # fail() does not return
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Read the command line, write the reports, print the table."""
+    chosen = _parser().parse_args(arguments)
+    try:
+        table = report(chosen.sweep, chosen.metrics, chosen.by, chosen.over)
+    except UserError as error:
+        fail(str(error))
+        return
+    print(markdown_table(table))
+    for suffix in ("csv", "md", "html"):
+        print(f"{suffix:<5} {chosen.sweep[0] / f'report.{suffix}'}")
+
+
+def report(
+    sweeps: Sequence[Path],
+    metrics: Sequence[str] | None = None,
+    by: Sequence[str] = (),
+    over: Sequence[str] = (),
+) -> Table:
+    """Compare all jobs of the sweeps, and write `report.csv`, `report.md` and `report.html` into the first one's folder.
+
+    Args:
+        sweeps: their folders.
+        metrics: the columns; by default `DEFAULT_METRICS` and the controls, as far as they exist.
+        by: add means for each value of these keys, over all others that varied.
+        over: add means over these keys.
+
+    Raises:
+        UserError: there are no jobs, or no such metric or key.
+    """
+    first = sweeps[0]
+    if is_job(first):
+        raise UserError(f"{first}: one run's folder, which has its own report.html; give the folder of a sweep")
+    jobs = read_jobs(sweeps)
+    table = tabulate(jobs, metrics, others(jobs, by) if by else over)
+    title = f"Sweep {first.resolve().name}"
+    write_atomically(first / "report.csv", csv_table(table))
+    write_atomically(first / "report.md", f"# {title}\n\n{markdown_table(table)}")
+    page = sweep_page(table, title, first)
+    write_atomically(first / "report.html", page.encode("utf-8", "replace"))  # bytes of a name that are no text
+    return table
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(
+        prog="anomap-report",
+        description="What a sweep found: a table of mean ± standard deviation over seeds, as CSV, Markdown and HTML.",
+        epilog=_EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("sweep", nargs="+", type=Path, help="folder of a sweep; the reports go into the first")
+    parser.add_argument(
+        "--metrics",
+        type=_names,
+        metavar="NAME,...",
+        help=f"numbers of metrics.json to compare (default: {', '.join(DEFAULT_METRICS)}, and the controls)",
+    )
+    means = parser.add_mutually_exclusive_group()
+    means.add_argument("--by", type=_names, default=[], metavar="KEY,...", help="add means over all keys but these")
+    means.add_argument("--over", type=_names, default=[], metavar="KEY,...", help="add means over these keys")
+    return parser
+
+
+def _names(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]

@@ -1,0 +1,117 @@
+"""Which images a prediction is about: one file, a folder, or a pattern.
+
+>>> find_inputs("parts", recursive=True).names  # doctest: +SKIP
+['a.png', 'line 2/b.tif']
+"""
+
+import fnmatch
+import os
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from anomap.data.files import EXTENSIONS, is_image
+from anomap.errors import UserError
+
+# A folder that holds the first is one of anomap-predict's results, and the others there are its pictures, not input.
+MARKER, OVERLAYS, CONTACT_SHEET = "predict.json", "overlays", "contact_sheet.png"
+_MAGIC = re.compile(r"[*?[]")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images that were found.
+
+    Attributes:
+        root: the folder that the names are relative to.
+        names: posix paths below `root`, sorted, all different; at least one.
+    """
+
+    root: Path
+    names: list[str]
+
+    def path(self, name: str) -> Path:
+        """The file of a name."""
+        return self.root / name
+
+
+def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Inputs:
+    """Find images; nothing is opened.
+
+    Hidden files and folders are left out, and so are the pictures that anomap-predict has drawn. Links to files are
+    followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
+
+    Args:
+        given: a file, whatever its extension; a folder, whose image files are taken; or a pattern of such files, in which
+            `*`, `?` and `[...]` stand for parts of a name and `**` for any number of folders. What exists under the
+            very name that is given is no pattern.
+        recursive: of a folder, also the images in its sub-folders.
+
+    Raises:
+        UserError: there is no such file or folder, or no image in it.
+    """
+    path = Path(given).expanduser()
+    if path.is_file():
+        return Inputs(path.parent, [path.name])
+    if path.is_dir():
+        names = _below(path, ("**", "*") if recursive else ("*",))
+        if not names:
+            hint = "" if recursive else ", or recursive=true for its sub-folders"
+            raise UserError(f"input={given}: no image in this folder ({_kinds()}); give another{hint}")
+        return Inputs(path, names)
+    root, segments = _split(path)
+    if not segments:
+        raise UserError(
+            f"input={given}: no such file or folder; give an image, a folder, or a pattern like 'DIR/*.png'"
+        )
+    if not root.is_dir():
+        raise UserError(f"input={given}: there is no folder {root}; give a pattern like 'DIR/*.png'")
+    names = _below(root, segments)
+    if not names:
+        raise UserError(f"input={given}: no image fits this pattern ({_kinds()}); ** stands for any number of folders")
+    return Inputs(root, names)
+
+
+def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
+    """The folder before the first part with a wildcard, and the parts from there on."""
+    parts = path.parts
+    first = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
+    return Path(*parts[:first]), parts[first:]
+
+
+def _below(root: Path, segments: Sequence[str]) -> list[str]:
+    """Sorted names of the image files below `root` that fit the pattern; two `**` may find one twice."""
+    return sorted({path.relative_to(root).as_posix() for path in _fitting(root, segments)})
+
+
+def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:
+    head, rest = segments[0], segments[1:]
+    if head == "**":
+        yield from _fitting(folder, rest or ("*",))
+        for entry in _visible(folder, head):
+            if entry.is_dir(follow_symlinks=False):
+                yield from _fitting(folder / entry.name, segments)
+        return
+    for entry in _visible(folder, head):
+        if not fnmatch.fnmatchcase(entry.name, head):
+            continue
+        if rest and entry.is_dir():
+            yield from _fitting(folder / entry.name, rest)
+        elif not rest and is_image(entry.name) and entry.is_file():
+            yield folder / entry.name
+
+
+def _visible(folder: Path, pattern: str) -> list[os.DirEntry[str]]:
+    """What lies in a folder, without what is hidden (unless the pattern begins with a dot) or drawn by anomap-predict."""
+    try:
+        with os.scandir(folder) as found:
+            entries = [entry for entry in found if not entry.name.startswith(".") or pattern.startswith(".")]
+    except OSError as error:
+        raise UserError(f"{folder}: this folder cannot be read ({error.strerror}); give another input") from error
+    drawn = {OVERLAYS, CONTACT_SHEET} if any(entry.name == MARKER for entry in entries) else set()
+    return [entry for entry in entries if entry.name not in drawn]
+
+
+def _kinds() -> str:
+    return " ".join(sorted(EXTENSIONS))

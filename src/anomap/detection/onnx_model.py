@@ -1,0 +1,59 @@
+"""An exported detector in an ONNX file, run by ONNX Runtime; needs no torch."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from anomap.errors import UserError
+
+METADATA = "anomap"  # key of the file's metadata: JSON of what `OnnxModel` holds
+
+
+class OnnxModel:
+    """See `load`.
+
+    Attributes:
+        preprocessing: `channels`, `size`, `intensity_range`, `max_pixels`.
+        threshold: of the score.
+        pixel_threshold: of the map.
+        map_scale: one range for the colours of all maps.
+    """
+
+    def __init__(self, session: Any, metadata: dict[str, Any]) -> None:
+        self._session = session
+        self.preprocessing: dict[str, Any] = metadata["preprocessing"]
+        self.threshold = float(metadata["threshold"])
+        self.pixel_threshold = float(metadata["pixel_threshold"])
+        low, high = metadata["map_scale"]
+        self.map_scale = (float(low), float(high))
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> "OnnxModel":
+        """Open a file that `anomap-export` wrote.
+
+        Raises:
+            UserError: no such file, damaged, not of anomap, or onnxruntime is not installed.
+        """
+        if not Path(path).is_file():
+            raise UserError(f"{path}: no such file; anomap-export writes one")
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise UserError(f'{path}: needs onnxruntime; pip install "anomap[onnx]"') from error
+        try:
+            session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
+            metadata = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+            return cls(session, metadata)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: an ONNX file, but not one that anomap-export wrote") from error
+        except Exception as error:  # onnxruntime raises many kinds for a damaged file
+            raise UserError(f"{path}: not a readable ONNX file (truncated, or another kind of file)") from error
+
+    def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+        """uint8 (B, C, H, W) -> scores (B,), maps (B, 1, H, W)."""
+        score, anomaly_map = self._session.run(["score", "anomaly_map"], {"images": images})
+        return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False)

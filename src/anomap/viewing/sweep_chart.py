@@ -1,0 +1,116 @@
+"""A metric against a swept number, as the geometry of a chart that a template draws."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from anomap.sweeps import Summary, Table, as_number
+from anomap.viewing.sweep_tables import written
+
+WIDTH, HEIGHT = 520, 300
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62, 16, 14, 44
+_MOST_LINES = 8  # more cannot be told apart: four colours, solid and dashed
+_LABEL_GAP = 44  # pixels between labels of the x axis
+_LOGARITHMIC = 20  # from this ratio between the ends on
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One mean with its standard deviation."""
+
+    x: float
+    y: float
+    low: float  # y of mean - sd, and of mean + sd
+    high: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """One combination of the other keys."""
+
+    name: str
+    style: int
+    points: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """Everything in pixels."""
+
+    key: str
+    metric: str
+    curves: tuple[Curve, ...]
+    left_out: int  # curves that are not drawn
+    x_ticks: tuple[tuple[float, str], ...]
+    y_ticks: tuple[tuple[float, str], ...]
+    frame: tuple[float, float, float, float] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
+
+
+def charts(table: Table) -> list[Chart]:
+    """One for each numeric key and each metric that is not the same everywhere."""
+    drawn = []
+    for position in range(len(table.keys)):
+        numbers = [as_number(row.settings[position]) for row in table.rows]
+        if len(set(numbers)) > 1 and None not in numbers:
+            drawn += [chart for metric in table.metrics if (chart := _chart(table, position, metric)) is not None]
+    return drawn
+
+
+def _chart(table: Table, position: int, metric: str) -> Chart | None:
+    lines: dict[tuple[str, ...], list[tuple[float, Summary]]] = {}
+    for row in table.rows:
+        x, summary = as_number(row.settings[position]), row.values.get(metric)
+        if x is not None and summary is not None:
+            lines.setdefault(row.settings[:position] + row.settings[position + 1 :], []).append((x, summary))
+    every = [point for line in lines.values() for point in line]
+    if len({summary.mean for _, summary in every}) < 2 or len({x for x, _ in every}) < 2:
+        return None
+    xs = sorted({x for x, _ in every})
+    logarithmic = xs[0] > 0 and xs[-1] / xs[0] >= _LOGARITHMIC
+    ticks = _ticks([s.mean + sign * (s.sd or 0) for _, s in every for sign in (-1, 1)])
+
+    def place_x(value: float) -> float:
+        low, high, at = (math.log(v) for v in (xs[0], xs[-1], value)) if logarithmic else (xs[0], xs[-1], value)
+        inset = 14  # so that no point lies on the axis
+        return round(_LEFT + inset + (WIDTH - _LEFT - _RIGHT - 2 * inset) * (at - low) / (high - low), 1)
+
+    def place_y(value: float) -> float:
+        return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (ticks[-1] - value) / (ticks[-1] - ticks[0]), 1)
+
+    def place(x: float, summary: Summary) -> Point:
+        sd = summary.sd or 0.0
+        text = f"{table.keys[position]}={x:g}: {written(metric, summary, 0)}"
+        return Point(place_x(x), place_y(summary.mean), place_y(summary.mean - sd), place_y(summary.mean + sd), text)
+
+    curves = tuple(
+        Curve("/".join(name), style, tuple(place(x, summary) for x, summary in sorted(line, key=lambda p: p[0])))
+        for style, (name, line) in enumerate(lines.items())
+    )
+    return Chart(
+        key=table.keys[position],
+        metric=metric,
+        curves=curves[:_MOST_LINES],
+        left_out=max(0, len(curves) - _MOST_LINES),
+        x_ticks=_thinned([(place_x(x), f"{x:g}") for x in xs]),
+        y_ticks=tuple((place_y(tick), f"{tick:.6g}") for tick in ticks),
+    )
+
+
+def _ticks(values: Sequence[float]) -> list[float]:
+    """Four to seven round numbers that enclose the values."""
+    low, high = min(values), max(values)
+    rough = (high - low or abs(high) or 1.0) / 4
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(factor * power for factor in (1, 2, 2.5, 5, 10) if factor * power >= rough * (1 - 1e-9))
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [number * step for number in range(first, max(last, first + 1) + 1)]
+
+
+def _thinned(ticks: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
+    """Labels that do not overlap; the last one, the end of the axis, always stays."""
+    kept = [ticks[-1]]
+    for tick in reversed(ticks[:-1]):
+        if kept[-1][0] - tick[0] >= _LABEL_GAP:
+            kept.append(tick)
+    return tuple(reversed(kept))

@@ -1,0 +1,95 @@
+"""The table of a sweep as text: for spreadsheets and programs (CSV), and for people (Markdown)."""
+
+import csv
+import io
+import re
+
+from anomap.results import escape_cell
+from anomap.sweeps import Job, Row, Summary, Table, as_number
+
+_MARKDOWN = re.compile(r"([\\|<`*\[])")
+
+
+def csv_table(table: Table) -> str:
+    """One line for each combination, each mean and each job that is not counted; every digit is kept.
+
+    A metric has three columns: mean, standard deviation over seeds (empty for one seed), and how many seeds had it.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\r\n")
+    parts = [f"{metric}{part}" for metric in table.metrics for part in ("", "_sd", "_n")]
+    writer.writerow([*(escape_cell(key) for key in table.keys), "n", *parts, "seed", "note"])
+    for row in (*table.rows, *table.means):
+        numbers = [cell for metric in table.metrics for cell in _numbers(row.values.get(metric))]
+        writer.writerow([*(_cell(value) for value in row.settings), row.n, *numbers, "", escape_cell(row.note)])
+    for job in table.problems:
+        settings = [_cell(value) for value in job.cell(table.keys)]
+        note = escape_cell(f"{job.name}: {job.problem}")
+        writer.writerow([*settings, 0, *("" for _ in parts), _cell(job.seed), note])
+    return text.getvalue()
+
+
+def markdown_table(table: Table) -> str:
+    """The table, and below it what is not in it."""
+    lines = []
+    if table.common:
+        lines += ["All: " + ", ".join(f"{_text(key)}={_text(value)}" for key, value in table.common.items()), ""]
+    if table.rows:
+        heads = [*(_text(key) for key in table.keys or ("jobs",)), "n", *(_text(name) for name in table.metrics)]
+        aligned = ["---"] * max(1, len(table.keys)) + ["--:"] * (1 + len(table.metrics))
+        lines += [_line(heads), _line(aligned)]
+        lines += [_line(_cells(row, table)) for row in (*table.rows, *table.means)]
+        lines += ["", "Mean ± standard deviation (n - 1) over n seeds; a single seed has none."]
+        lines += [""] * bool(table.means)
+        lines += [f"- {_text(' / '.join(row.settings))}: {_text(row.note)}" for row in table.means]
+    if table.problems:
+        lines += ["", f"Not in the table ({len(table.problems)} of {len(table.jobs)} jobs):"]
+        lines += [f"- {_text(job.name)}: {_text(job.problem)}" for job in table.problems]
+    return "\n".join(lines) + "\n"
+
+
+def written(metric: str, summary: Summary | None, n: int) -> str:
+    """`0.9130 ± 0.0030`; with its own n if that is not the row's."""
+    if summary is None:
+        return "–"
+    digits = 1 if "second" in metric else 4
+    text = f"{summary.mean:.{digits}f}"
+    if summary.sd is not None:
+        text += f" ± {summary.sd:.{digits}f}"
+    return text if summary.n == n else f"{text} (n={summary.n})"
+
+
+def label(row: Row) -> tuple[str, ...]:
+    """Its settings; of a sweep of seeds alone, `all`."""
+    return row.settings or ("all",)
+
+
+def seeds_and_settings(job: Job) -> str:
+    """What a job is, in one line."""
+    return ", ".join([*(f"{key}={value}" for key, value in job.settings.items()), f"seed={job.seed or '?'}"])
+
+
+def _cell(value: str) -> str:
+    """A number stays one, also a negative one."""
+    return escape_cell(value) if as_number(value) is None else value
+
+
+def _numbers(summary: Summary | None) -> tuple[str, str, str]:
+    if summary is None:
+        return "", "", "0"
+    return repr(summary.mean), "" if summary.sd is None else repr(summary.sd), str(summary.n)
+
+
+def _cells(row: Row, table: Table) -> list[str]:
+    values = [written(metric, row.values.get(metric), row.n) for metric in table.metrics]
+    return [*(_text(value) for value in label(row)), str(row.n), *values]
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(cells) + " |"
+
+
+def _text(value: str) -> str:
+    """Nothing that Markdown or a terminal would act on."""
+    plain = "".join(letter if letter.isprintable() else " " for letter in value)
+    return _MARKDOWN.sub(r"\\\1", plain)
