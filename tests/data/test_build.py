@@ -38,7 +38,7 @@ def test_every_key_has_a_comment_and_the_first_line_is_a_command(path: Path) -> 
     assert first.startswith("# ")
     commands = {"base": "anomap-train data=folder", "checkpoint": "anomap-evaluate checkpoint="}
     assert commands.get(path.stem, f"anomap-train data={path.stem}") in first
-    keys = [line for line in lines if line.strip() and not line.startswith(("defaults:", "  - ", "name:"))]
+    keys = [line for line in lines if line.strip() and not line.startswith(("# ", "defaults:", "  - ", "name:"))]
     assert all(" # " in line for line in keys)
 
 

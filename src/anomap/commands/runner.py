@@ -6,6 +6,7 @@ import ctypes
 import importlib
 import os
 import platform
+import re
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -37,6 +38,18 @@ def fail(message: str) -> None:
     """One line on standard error, exit status 2."""
     print("error: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(USER_ERROR)
+
+
+def quoted(argument: str) -> str:
+    """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
+
+    Values that are quoted already, or hold brackets or quotes of their own, are left to the user.
+    """
+    found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
+    if found is None or any(sign in found[2] for sign in "'\"[]{}()\\$"):
+        return argument
+    values = ",".join(f"'{value}'" if "=" in value else value for value in found[2].split(","))
+    return f"{found[1]}={values}"
 
 
 def run(name: str) -> None:
@@ -72,10 +85,15 @@ def run(name: str) -> None:
             fail(one_line(error))  # here, because Hydra would print a line of its own above it
 
     keep_memory()
+    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         fail(one_line(error))
+    except ValueError as error:  # Hydra's, of threshold=3.5 where threshold is a group
+        if "Config group override" not in str(error):
+            raise
+        fail(f"{error}: a group takes the name of an option, its keys take values, such as threshold.value=3.5")
 
 
 def one_line(error: Exception) -> str:

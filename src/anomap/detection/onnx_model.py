@@ -10,7 +10,9 @@ import numpy.typing as npt
 
 from anomap.errors import UserError
 
-METADATA = "anomap"  # key of the file's metadata: JSON of what `OnnxModel` holds
+METADATA = "anomap"  # key of the file's metadata: JSON of what `OnnxModel` holds, and of where it comes from
+FORMAT = 1
+INPUT, OUTPUTS = "images", ("score", "anomaly_map", "is_anomaly")
 
 
 class OnnxModel:
@@ -21,10 +23,12 @@ class OnnxModel:
         threshold: of the score.
         pixel_threshold: of the map.
         map_scale: one range for the colours of all maps.
+        metadata: all that the file says of itself, also `model`, `calibration` and `version`.
     """
 
     def __init__(self, session: Any, metadata: dict[str, Any]) -> None:
         self._session = session
+        self.metadata = metadata
         self.preprocessing: dict[str, Any] = metadata["preprocessing"]
         self.threshold = float(metadata["threshold"])
         self.pixel_threshold = float(metadata["pixel_threshold"])
@@ -36,24 +40,43 @@ class OnnxModel:
         """Open a file that `anomap-export` wrote.
 
         Raises:
-            UserError: no such file, damaged, not of anomap, or onnxruntime is not installed.
+            UserError: no such file, damaged, not of anomap, of a newer format, or onnxruntime is not installed.
         """
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; anomap-export writes one")
         try:
-            import onnxruntime
+            session = open_session(os.fspath(path))
         except ImportError as error:
             raise UserError(f'{path}: needs onnxruntime; pip install "anomap[onnx]"') from error
+        except Exception as error:  # onnxruntime raises many kinds for a damaged file
+            raise UserError(f"{path}: not a readable ONNX file (truncated, or another kind of file)") from error
         try:
-            session = onnxruntime.InferenceSession(os.fspath(path), providers=["CPUExecutionProvider"])
             metadata = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
+            if metadata["format"] != FORMAT:
+                raise UserError(
+                    f"{path}: ONNX format {metadata['format']}, this anomap reads {FORMAT}; export it again"
+                )
             return cls(session, metadata)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: an ONNX file, but not one that anomap-export wrote") from error
-        except Exception as error:  # onnxruntime raises many kinds for a damaged file
-            raise UserError(f"{path}: not a readable ONNX file (truncated, or another kind of file)") from error
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """uint8 (B, C, H, W) -> scores (B,), maps (B, 1, H, W)."""
-        score, anomaly_map = self._session.run(["score", "anomaly_map"], {"images": images})
+        """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size)."""
+        score, anomaly_map = self._session.run(OUTPUTS[:2], {INPUT: images})
         return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False)
+
+
+def open_session(source: str | bytes) -> Any:
+    """ONNX Runtime's session of a file's path or content, on the CPU.
+
+    Raises:
+        ImportError: onnxruntime is not installed.
+        Exception: of many kinds, not a sound ONNX file.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # errors
+    # by default idle threads spin: alone that gains nothing on batches, beside other work it costs a fifth of the speed
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

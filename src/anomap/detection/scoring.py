@@ -81,7 +81,8 @@ class ScoringModel(nn.Module):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Score uint8 images (B, C, H, W) of any size: anomaly score (B,), anomaly map (B, 1, *image_size)."""
         images = images.float() / 255
-        if images.shape[-2:] != self.image_size:
+        # an exported graph takes any size: it always resizes, which changes nothing where the size fits
+        if torch.compiler.is_exporting() or images.shape[-2:] != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
         score, scored = self.score(images)
         return score, scored.anomaly_map

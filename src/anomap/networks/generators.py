@@ -141,10 +141,7 @@ class Generated:
 
     image: Tensor  # (B, C, H, W)
     map_logits: Tensor | None = None  # (B, 1, H, W)
-
-    def detach(self) -> "Generated":
-        """The same, cut from the graph: what the discriminator learns from."""
-        return Generated(self.image.detach(), None if self.map_logits is None else self.map_logits.detach())
+    features: Sequence[Tensor] = ()  # of the encoder, (B, F, h, w) after each halving, before any guidance
 
 
 def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
@@ -245,6 +242,7 @@ class UNet(nn.Module):
         for layer in self.downs:
             x = layer(x)
             features.append(x)
+        encoded = tuple(features)
         if attention_map is not None:
             features = [f * F.adaptive_avg_pool2d(attention_map, f.shape[-2:]) for f in features]
         x = features.pop()
@@ -257,4 +255,4 @@ class UNet(nn.Module):
         image = self.image_head(x)
         if self.map_head is not None:
             map_logits = self.map_head(x)
-        return Generated(torch.tanh(image) if self.bounded else image, map_logits)
+        return Generated(torch.tanh(image) if self.bounded else image, map_logits, encoded)

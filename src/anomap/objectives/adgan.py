@@ -9,9 +9,14 @@ hard-augmented copy:
     L_D = adversarial, x real, x̂ and x̂_h fake
 
 What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings.
+
+The score adds how ordinary the image is as a whole to what stage 1 has learned to see, a Gaussian over normal images (as
+CutPaste scores by a Gaussian over its features, arXiv 2104.04015, section 3.1):
+
+    image    d(x) = Mahalanobis distance of v(x), the means and deviations of stage 1's encoder feature maps
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
@@ -20,6 +25,7 @@ from torch import Tensor, nn
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Batch, Scored, Step, per_pixel, resized
+from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
 from anomap.objectives.skip_ganomaly import SkipGANomaly
@@ -38,9 +44,10 @@ class ADGAN(SkipGANomaly):
         adversarial: kind of the adversarial losses.
         guide: `learned`, or a control for the ablation: `ones` (no guidance) or `random` (a map that says nothing).
         score_weights: of the two terms of stage 2's score, `reconstruction` and `feature` (1901.08954, eq. 6).
+        parts: which parts make up the score; None: all.
     """
 
-    part_names = ("reconstruction", "map")
+    part_names = ("reconstruction", "map", "image")
     uses_augmentation = True
 
     def __init__(
@@ -52,6 +59,7 @@ class ADGAN(SkipGANomaly):
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
+        parts: Sequence[str] | None = None,
     ) -> None:
         super().__init__(generator, discriminator, weights, adversarial, score_weights)
         if guide not in get_args(Guide):
@@ -59,6 +67,11 @@ class ADGAN(SkipGANomaly):
         self.stage1 = stage1.requires_grad_(False).eval()
         self.representation: Representation = stage1.representation  # both stages see the same
         self.guide: Guide = guide
+        known = type(self).part_names
+        if parts is not None and (not parts or set(parts) - set(known)):
+            raise ValueError(f"parts {list(parts)}: use some of {list(known)}")
+        self.part_names = known if parts is None else tuple(parts)
+        self.whole = GlobalGaussian()
 
     def train(self, mode: bool = True) -> "ADGAN":
         """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
@@ -86,15 +99,31 @@ class ADGAN(SkipGANomaly):
             attention = self.attention(self.stage1.generator(x))
         return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Fit the Gaussian over whole images; stage 1 is trained by then, and the representation came fitted with it."""
+        clean = self.representation.clean_batches(batches)
+        self.whole.fit(torch.cat([self.describe(self.stage1.generator(x)) for x in clean]))
+
+    def describe(self, first: Generated) -> Tensor:
+        """The image as a whole, (B, D): mean and deviation of every feature map of stage 1's encoder."""
+        moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in first.features]
+        return torch.cat([moment for pair in moments for moment in pair], dim=1)
+
     def score(self, images: Tensor) -> Scored:
-        """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², and stage 1's map. Map: stage 1's 1 - A, plus |x - x̂|."""
+        """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², stage 1's map, the image as a whole. Map: 1 - A + |x - x̂|."""
         x = self.representation(images)
         generated = self.stage1.generator(x)
         first = self.stage1.score_of(x, generated, images.shape[-2:])
         attention = self.attention(generated)
         reconstruction = self.generator(x, attention).image
+        parts = {
+            "reconstruction": self.residual_score(x, reconstruction),
+            "map": first.parts["map"],
+            "image": self.whole(self.describe(generated)),
+        }
         return Scored(
-            parts={"reconstruction": self.residual_score(x, reconstruction), "map": first.parts["map"]},
+            parts=parts,
             anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), images.shape[-2:]),
             attention_map=resized(attention, images.shape[-2:]),
             reconstruction=self.representation.image(reconstruction),

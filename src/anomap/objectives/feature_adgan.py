@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from anomap.objectives.adgan import ADGAN, Guide
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Scored, resized
-from anomap.objectives.density import GlobalGaussian, Mixture, run_generator, sample_cells
+from anomap.objectives.density import Mixture, run_generator, sample_cells
 from anomap.objectives.losses import AdversarialKind, top_mean
 
 
@@ -54,13 +54,8 @@ class FeatureADGAN(ADGAN):
         top_fraction: float = 0.01,
         parts: Sequence[str] = ("density", "image", "map", "residual"),
     ) -> None:
-        super().__init__(stage1, generator, discriminator, weights, adversarial, guide)
-        unknown = set(parts) - set(FeatureADGAN.part_names)
-        if unknown or not parts:
-            raise ValueError(f"parts {list(parts)}: use some of {list(FeatureADGAN.part_names)}")
-        self.part_names = tuple(parts)
+        super().__init__(stage1, generator, discriminator, weights, adversarial, guide, parts=parts)
         self.mixture = Mixture(components)
-        self.whole = GlobalGaussian()
         self.samples = samples
         self.top_fraction = top_fraction
 
@@ -71,13 +66,13 @@ class FeatureADGAN(ADGAN):
 
         def local_maps() -> Iterator[Tensor]:
             for x in self.representation.clean_batches(batches):
-                vectors.append(self.describe(x))
+                vectors.append(self.describe_features(x))
                 yield self.representation.local(x)
 
         self.mixture.fit(sample_cells(local_maps(), self.samples, generator), generator.initial_seed())
         self.whole.fit(torch.cat(vectors))
 
-    def describe(self, x: Tensor) -> Tensor:
+    def describe_features(self, x: Tensor) -> Tensor:
         """The image as a whole, (B, D): means of all channels over the cells, deviations of the local ones."""
         return torch.cat([x.mean((2, 3)), self.representation.local(x).std((2, 3), correction=0)], dim=1)
 
@@ -91,7 +86,7 @@ class FeatureADGAN(ADGAN):
         energy = self.mixture(local)
         parts = {
             "density": top_mean(energy, self.top_fraction),
-            "image": self.whole(self.describe(x)),
+            "image": self.whole(self.describe_features(x)),
         }
         if "map" in self.part_names:
             parts["map"] = self.stage1.score_of(x, generated, size).parts["map"]

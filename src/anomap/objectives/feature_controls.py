@@ -13,6 +13,8 @@ from anomap.objectives.density import Mixture, run_generator, sample_cells
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import WhitenedFeatures
 
+MEMORY_SLICE = 512  # remembered cells that all cells are compared with at once
+
 
 class FeatureDensity(Objective):
     """Negative log density of whitened features: one Gaussian (Mahalanobis distance) or a mixture of them.
@@ -83,9 +85,11 @@ class PatchMemory(FittedState, Objective):
         """Score: mean of the map's top cells. Map: Euclidean distance to the nearest remembered cell."""
         features = self.representation.raw(images)[0]
         rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
-        square = (self.bank**2).sum(1)
-        # ||x - b||² without the ||x||² that all candidates share; a slice at a time, for N x M distances are too many
-        nearest = torch.cat([(square - 2 * part @ self.bank.T).amin(1) for part in rows.split(1024)])
+        # ||x - b||² without the ||x||² that all candidates share. A slice of the memory at a time, for N x M distances are
+        # too many; of the memory and not of the rows, whose number an exported graph leaves open
+        nearest = torch.stack(
+            [((part**2).sum(1) - 2 * rows @ part.T).amin(1) for part in self.bank.split(MEMORY_SLICE)]
+        ).amin(0)
         distance = (nearest + (rows**2).sum(1)).clamp(min=0).sqrt()
         distance = distance.view(features.shape[0], 1, *features.shape[2:])
         return Scored({"distance": top_mean(distance, self.top_fraction)}, resized(distance, images.shape[-2:]))

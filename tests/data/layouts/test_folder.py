@@ -2,6 +2,7 @@
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -136,7 +137,8 @@ def test_any_two_folders_make_a_test_set(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("key", "label", "defect"), [("normal_dir", 0, "a"), ("abnormal_dir", 1, "b")])
 def test_one_folder_makes_a_test_set_of_one_class(tmp_path: Path, key: str, label: int, defect: str) -> None:
     save(tmp_path / "a/b/1.png")
-    (sample,) = FolderLayout(**{key: tmp_path / "a"}).scan().test
+    options: dict[str, Any] = {key: tmp_path / "a"}
+    (sample,) = FolderLayout(**options).scan().test
     assert (sample.name, sample.label, sample.defect) == ("a/b/1.png", label, defect)
 
 
