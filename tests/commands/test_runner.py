@@ -14,7 +14,7 @@ from anomap.commands.runner import quoted
     [
         ("seed=0", "seed=0"),
         ("checkpoint=out/seed=0/last.ckpt", "checkpoint='out/seed=0/last.ckpt'"),
-        ("checkpoint=a/seed=0/x,b", "checkpoint='a/seed=0/x',b"),
+        ("checkpoint=out/model=a,seed=0/last.ckpt", "checkpoint='out/model=a,seed=0/last.ckpt'"),
         ("checkpoint='a/seed=0/x'", "checkpoint='a/seed=0/x'"),
         ("data.intensity_range=[0,1]", "data.intensity_range=[0,1]"),
         ("-m", "-m"),
@@ -24,6 +24,10 @@ from anomap.commands.runner import quoted
 )
 def test_values_with_an_equals_sign_are_quoted_for_hydra(given: str, expected: str) -> None:
     assert quoted(given) == expected
+
+
+def test_in_a_sweep_commas_part_values() -> None:
+    assert quoted("checkpoint=a/seed=0/x,b", many=True) == "checkpoint='a/seed=0/x',b"
 
 
 @pytest.mark.parametrize(

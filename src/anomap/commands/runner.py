@@ -40,16 +40,17 @@ def fail(message: str) -> None:
     sys.exit(USER_ERROR)
 
 
-def quoted(argument: str) -> str:
+def quoted(argument: str, many: bool = False) -> str:
     """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
 
-    Values that are quoted already, or hold brackets or quotes of their own, are left to the user.
+    Values that are quoted already, or hold brackets or quotes of their own, are left to the user. In a sweep (`many`) commas
+    part values.
     """
     found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
     if found is None or any(sign in found[2] for sign in "'\"[]{}()\\$"):
         return argument
-    values = ",".join(f"'{value}'" if "=" in value else value for value in found[2].split(","))
-    return f"{found[1]}={values}"
+    values = found[2].split(",") if many else [found[2]]
+    return f"{found[1]}=" + ",".join(f"'{value}'" if "=" in value else value for value in values)
 
 
 def run(name: str) -> None:
@@ -85,7 +86,8 @@ def run(name: str) -> None:
             fail(one_line(error))  # here, because Hydra would print a line of its own above it
 
     keep_memory()
-    sys.argv[1:] = [quoted(argument) for argument in sys.argv[1:]]
+    many = bool({"-m", "--multirun"} & set(sys.argv))
+    sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
