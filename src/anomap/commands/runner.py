@@ -70,11 +70,13 @@ def run(name: str) -> None:
 
     from anomap.commands import multirun
     from anomap.config import config_dir, plain
+    from anomap.schema import check_keys
 
     def job(config: DictConfig) -> None:
         folder = Path(HydraConfig.get().runtime.output_dir)
 
         def work() -> None:
+            check_keys(config, name, HydraConfig.get().runtime.choices)
             importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
 
         if HydraConfig.get().mode == RunMode.MULTIRUN:
