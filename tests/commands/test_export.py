@@ -56,7 +56,11 @@ def noise(count: int, *size: int) -> Any:
 # --- the file gives what the checkpoint gives ---
 
 
-@pytest.mark.parametrize("model", tiny.MODELS)
+QUICK = ("adgan", "feature_adgan", "ganomaly")  # the others take seconds each, and are for the slow job
+ALL = [model if model in QUICK else pytest.param(model, marks=pytest.mark.slow) for model in tiny.MODELS]
+
+
+@pytest.mark.parametrize("model", ALL)
 def test_onnx_gives_what_the_checkpoint_gives(
     runs: Runs, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
