@@ -43,7 +43,9 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
         raise UserError(f"{key}: no such key; {hint}")
 
 
-def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, list[str]]]:
+def unknown(
+    config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = ""
+) -> Iterator[tuple[str, list[str]]]:
     """Keys of `config` that `reference` has not, each with those that it has in that place.
 
     A new mapping with a `_target_` is a part of somebody's own (a fill, a region): its constructor checks its keys.
