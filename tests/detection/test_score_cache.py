@@ -32,6 +32,7 @@ def scored_set(masks: bool = True) -> ScoredSet:
         np.array([0, 1, 0]),
         np.array([1, 2, 3], np.float32),
         {"pixel_auroc": 0.1 + 0.2, "pixel_ap": None},
+        {"part_map_auroc": 0.1 + 0.6},
     )
     names = ["test/a.png", "test/\udcff, é\n.png", "b"]
     return ScoredSet(test, names, ["good", "hole", "good"], 1.5, Interval(0.25, 0.75), {0: picture(), 2: picture()})
@@ -45,7 +46,7 @@ def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, masks: bool) 
     assert found is not None
     for kept in ("scores", "labels", "map_peaks"):
         np.testing.assert_array_equal(getattr(found.test, kept), getattr(scored.test, kept), strict=True)
-    assert found.test.pixel == scored.test.pixel
+    assert (found.test.pixel, found.test.parts) == (scored.test.pixel, scored.test.parts)
     assert found.rows(0.2) == scored.rows(0.2)
     assert (found.seconds, found.interval) == (1.5, (0.25, 0.75))
     assert found.pictures.keys() == {0, 2}

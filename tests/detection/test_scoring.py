@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 import torch
+from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -123,6 +124,20 @@ def test_score_all_keeps_the_order_and_every_image() -> None:
         assert scores.map_peaks.tolist() == test.flatten(1).amax(1).tolist()
         assert scores.pixel["pixel_auroc"] == 1.0  # the mask is the map, cut
     assert detector.score_all({"image": test, "label": labels} for _ in range(1)).pixel == {}
+
+
+def test_each_part_of_the_score_is_measured_alone() -> None:
+    detector, test = calibrated(Moments(), images(11)), images(7, seed=4)
+    labels = torch.tensor([0, 1, 0, 0, 1, 1, 0])
+    found = detector.score_all({"image": i, "label": y} for i, y in zip(test.split(3), labels.split(3), strict=True))
+    assert found.parts == pytest.approx(
+        {
+            "part_mean_auroc": roc_auc_score(labels, test.flatten(1).mean(1)),
+            "part_spread_auroc": roc_auc_score(labels, test.flatten(1).std(1)),
+        }
+    )
+    # the only part of a score is the score
+    assert calibrated(Mean(), images(11)).score_all([{"image": test, "label": labels}]).parts == {}
 
 
 def test_raw_images_of_any_size_are_brought_to_the_detectors() -> None:

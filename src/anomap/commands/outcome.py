@@ -104,6 +104,7 @@ def measure(
     metrics = {
         **image_metrics(test.scores, test.labels, threshold.value),
         **test.pixel,
+        **test.parts,
         **more,
         "threshold": threshold.value,
         "threshold_strategy": threshold.strategy,

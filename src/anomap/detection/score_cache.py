@@ -58,6 +58,7 @@ def save(path: Path, scored: ScoredSet) -> None:
         "seconds": scored.seconds,
         "interval": scored.interval,
         "pixel": scored.test.pixel,
+        "parts": scored.test.parts,
     }
     arrays: dict[str, npt.NDArray[Any]] = {
         "text": np.frombuffer(json.dumps(text).encode(), np.uint8),
@@ -106,7 +107,8 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
         raise ValueError("lengths differ, or a score is not finite")
     interval = None if text["interval"] is None else Interval(*text["interval"])
     shown = _pictures(file) if pictures else {}
-    return ScoredSet(Scores(scores, labels, peaks, text["pixel"]), names, defects, text["seconds"], interval, shown)
+    test = Scores(scores, labels, peaks, text["pixel"], text["parts"])
+    return ScoredSet(test, names, defects, text["seconds"], interval, shown)
 
 
 def _pictures(file: Mapping[str, npt.NDArray[Any]]) -> dict[int, Picture]:

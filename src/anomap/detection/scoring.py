@@ -5,7 +5,7 @@ parts of a score together. `anomap.detection.detector.Detector` is what users lo
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.detection.calibration import Threshold, resolve_threshold
+from anomap.detection.metrics import auroc
 from anomap.detection.pixel_metrics import PixelMetrics
 from anomap.detection.standardise import Calibration, Standardiser
 from anomap.errors import UserError
@@ -29,12 +30,14 @@ class Scores:
         labels: (N,) 0 normal, 1 abnormal.
         map_peaks: (N,) float32, the highest value of each anomaly map.
         pixel: pixel metrics, empty when the images came without masks.
+        parts: `part_<name>_auroc`, the image AUROC of each part of the score alone; empty for a single part.
     """
 
     scores: np.ndarray
     labels: np.ndarray
     map_peaks: np.ndarray
     pixel: dict[str, float | None]
+    parts: dict[str, float | None] = field(default_factory=dict)
 
 
 class ScoringModel(nn.Module):
@@ -122,22 +125,31 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def score_all(self, batches: Iterable[Batch]) -> Scores:
         """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
-        scores, labels, peaks, pixel = [], [], [], PixelMetrics()
+        scores, labels, peaks, parts, pixel = [], [], [], [], PixelMetrics()
         with_masks = False
         for batch in batches:
             score, scored = self.score(batch["image"])
             scores.append(score.double().cpu())
+            parts.append(self.parts(scored).cpu())
             labels.append(batch["label"].cpu())
             peaks.append(scored.anomaly_map.flatten(1).amax(1).float().cpu())
             if "mask" in batch:
                 with_masks = True
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
+        truth = torch.cat(labels).numpy()
         return Scores(
             torch.cat(scores).numpy(),
-            torch.cat(labels).numpy(),
+            truth,
             torch.cat(peaks).numpy(),
             pixel.compute() if with_masks else {},
+            self._part_aurocs(torch.cat(parts).numpy(), truth),
         )
+
+    def _part_aurocs(self, parts: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+        names = self.objective.part_names
+        if len(names) == 1:
+            return {}
+        return {f"part_{name}_auroc": auroc(parts[:, k], labels) for k, name in enumerate(names)}
 
     def set_threshold(self, config: Mapping[str, Any], test: Scores | None = None) -> Threshold:
         """Choose the thresholds from the stored scores of the calibration normals.
