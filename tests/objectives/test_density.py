@@ -4,7 +4,7 @@ import numpy as np
 import torch
 from sklearn.mixture import GaussianMixture
 
-from anomap.objectives.density import GlobalGaussian, Mixture
+from anomap.objectives.density import GlobalGaussian, Mixture, NearestNormal
 
 
 def _clusters(count: int = 400) -> torch.Tensor:
@@ -38,7 +38,11 @@ def test_mixture_of_one_is_a_gaussian() -> None:
 
 def test_mixture_and_gaussian_load_into_fresh_ones() -> None:
     rows = _clusters()
-    for fitted, fresh in ((Mixture(2), Mixture(2)), (GlobalGaussian(), GlobalGaussian())):
+    for fitted, fresh in (
+        (Mixture(2), Mixture(2)),
+        (GlobalGaussian(), GlobalGaussian()),
+        (NearestNormal(), NearestNormal()),
+    ):
         fitted.fit(rows)
         fresh.load_state_dict(fitted.state_dict())
         given = rows[:6].T.reshape(1, 3, 2, 3) if isinstance(fitted, Mixture) else rows[:6]
@@ -67,3 +71,23 @@ def test_global_gaussian_with_fewer_images_than_dimensions_is_finite() -> None:
     vectors = torch.randn(5, 20)
     gaussian.fit(vectors)
     assert torch.isfinite(gaussian(vectors)).all()
+
+
+def test_nearest_normal_tells_what_lies_between_two_kinds() -> None:
+    rows = _clusters()
+    nearest, gaussian = NearestNormal(), GlobalGaussian()
+    nearest.fit(rows)
+    gaussian.fit(rows)
+    middle = (rows[:200].mean(0) + rows[200:].mean(0)).view(
+        1, 3
+    ) / 2  # normal to one Gaussian over both, but to neither kind
+    assert gaussian(middle) < gaussian(rows).median()
+    assert nearest(middle) > 3 * nearest(rows + 0.01).max()
+
+
+def test_nearest_normal_remembers_no_more_than_it_may() -> None:
+    rows = _clusters()
+    nearest = NearestNormal(samples=50)
+    nearest.fit(rows)
+    assert nearest.memory.shape == (50, 3)
+    assert (nearest(rows) < 1e-2).sum() == 50

@@ -10,10 +10,11 @@ hard-augmented copy:
 
 What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings.
 
-The score adds how ordinary the image is as a whole to what stage 1 has learned to see, a Gaussian over normal images (as
-CutPaste scores by a Gaussian over its features, arXiv 2104.04015, section 3.1):
+The score may add how ordinary the image is as a whole to what stage 1 has learned to see (CutPaste scores by a Gaussian
+over its features, arXiv 2104.04015, section 3.1; here it is the distance to the nearest normal image in the space which
+that Gaussian whitens):
 
-    image    d(x) = Mahalanobis distance of v(x), the means and deviations of stage 1's encoder feature maps
+    image    d(x) = min_i |W (v(x) - v(x_i))|,  v: means and deviations of stage 1's encoder feature maps
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +26,7 @@ from torch import Tensor, nn
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Batch, Scored, Step, per_pixel, resized
-from anomap.objectives.density import GlobalGaussian
+from anomap.objectives.density import GlobalGaussian, NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
 from anomap.objectives.skip_ganomaly import SkipGANomaly
@@ -71,7 +72,7 @@ class ADGAN(SkipGANomaly):
         if parts is not None and (not parts or set(parts) - set(known)):
             raise ValueError(f"parts {list(parts)}: use some of {list(known)}")
         self.part_names = known if parts is None else tuple(parts)
-        self.whole = GlobalGaussian()
+        self.whole: GlobalGaussian = NearestNormal()
 
     def train(self, mode: bool = True) -> "ADGAN":
         """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
@@ -101,7 +102,7 @@ class ADGAN(SkipGANomaly):
 
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Fit the Gaussian over whole images; stage 1 is trained by then, and the representation came fitted with it."""
+        """Remember the training images as wholes; stage 1 is trained by then, and the representation came fitted with it."""
         clean = self.representation.clean_batches(batches)
         self.whole.fit(torch.cat([self.describe(self.stage1.generator(x)) for x in clean]))
 

@@ -117,6 +117,43 @@ class GlobalGaussian(FittedState):
         self.mean = mean.float()
         self.matrix = (axes / values.sqrt() / deviation[:, None]).float()  # (D, D)
 
+    def whiten(self, vectors: Tensor) -> Tensor:
+        """(B, D) -> (B, D), where the Euclidean distance is Mahalanobis'."""
+        return (vectors - self.mean) @ self.matrix
+
     def forward(self, vectors: Tensor) -> Tensor:
         """Squared Mahalanobis distance: (B, D) -> (B,)."""
-        return ((vectors - self.mean) @ self.matrix).square().sum(1)
+        return self.whiten(vectors).square().sum(1)
+
+
+class NearestNormal(GlobalGaussian):
+    """Distance to the nearest of many normal images, in the space that the Gaussian whitens.
+
+    d(v) = min_i |W (v - v_i)|. Where there are several kinds of normal images, one Gaussian is wide enough for all of them
+    together; each lies close only to its own kind.
+
+    Args:
+        shrinkage: see `GlobalGaussian`.
+        samples: how many normal images are remembered, drawn at random where there are more.
+    """
+
+    memory: Tensor
+
+    def __init__(self, shrinkage: float = 0.03, samples: int = 2000) -> None:
+        super().__init__(shrinkage)
+        self.samples = samples
+        self.register_buffer("memory", torch.zeros(0))  # (M, D), whitened
+
+    def fit(self, vectors: Tensor) -> None:
+        """Fit the Gaussian to the rows of (N, D), and remember them or some of them."""
+        super().fit(vectors)
+        kept = vectors
+        if len(vectors) > self.samples:
+            kept = vectors[torch.randperm(len(vectors), generator=run_generator())[: self.samples]]
+        self.memory = self.whiten(kept.float())
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Euclidean distance in the whitened space: (B, D) -> (B,)."""
+        rows = self.whiten(vectors)
+        squared = rows.square().sum(1, keepdim=True) - 2 * rows @ self.memory.T + self.memory.square().sum(1)
+        return squared.amin(1).clamp(min=0).sqrt()

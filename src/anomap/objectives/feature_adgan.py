@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from anomap.objectives.adgan import ADGAN, Guide
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Scored, resized
-from anomap.objectives.density import Mixture, run_generator, sample_cells
+from anomap.objectives.density import GlobalGaussian, Mixture, run_generator, sample_cells
 from anomap.objectives.losses import AdversarialKind, top_mean
 
 
@@ -56,6 +56,7 @@ class FeatureADGAN(ADGAN):
     ) -> None:
         super().__init__(stage1, generator, discriminator, weights, adversarial, guide, parts=parts)
         self.mixture = Mixture(components)
+        self.whole = GlobalGaussian()
         self.samples = samples
         self.top_fraction = top_fraction
 

@@ -53,9 +53,8 @@ class FashionMnistLayout:
         """Find and label the samples; UserError when a file is missing or broken."""
         if self.root is None and not Path(DEBIAN_ROOT).is_dir():
             raise UserError(
-                f"{DEBIAN_ROOT} does not exist: apt-get install dataset-fashion-mnist, or set data.root to "
-                "the folder "
-                "of the four IDX files"
+                f"{DEBIAN_ROOT} does not exist: apt-get install dataset-fashion-mnist, "
+                "or set data.root to the folder of the four IDX files"
             )
         root = existing_folder("root", self.root or DEBIAN_ROOT)
         images = {part: _read_idx(root, f"{prefix}-images-idx3-ubyte", 3) for part, prefix in _PARTS.items()}
