@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,6 @@ def test_fashion_mnist_reaches_what_is_published(tmp_path: Path, kind: int, publ
     command = ["experiment=fashion_mnist", f"data.normal_class={kind}", "seed=0", f"hydra.run.dir={tmp_path}"]
     runner = "from anomap.commands.entry import train; train()"
     subprocess.run([sys.executable, "-c", runner, *command], check=True)
-    metrics = read_metrics(RunFolder(tmp_path).metrics)
+    metrics: dict[str, Any] = read_metrics(RunFolder(tmp_path).metrics)
     assert metrics["image_auroc"] > published - 0.01  # another processor rounds differently
     assert metrics["image_auroc"] > metrics["control_nearest_neighbour_auroc"]

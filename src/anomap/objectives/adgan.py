@@ -112,20 +112,24 @@ class ADGAN(SkipGANomaly):
         return torch.cat([moment for pair in moments for moment in pair], dim=1)
 
     def score(self, images: Tensor) -> Scored:
-        """Parts: stage 2's 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)², stage 1's map, the image as a whole. Map: 1 - A + |x - x̂|."""
+        """Parts, as configured: 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)² of stage 2, stage 1's map, the image as a whole.
+
+        Map: 1 - A + |x - x̂|.
+        """
         x = self.representation(images)
+        size = images.shape[-2:]
         generated = self.stage1.generator(x)
-        first = self.stage1.score_of(x, generated, images.shape[-2:])
+        first = self.stage1.score_of(x, generated, size)
         attention = self.attention(generated)
         reconstruction = self.generator(x, attention).image
-        parts = {
-            "reconstruction": self.residual_score(x, reconstruction),
-            "map": first.parts["map"],
-            "image": self.whole(self.describe(generated)),
-        }
+        parts = {"map": first.parts["map"]}
+        if "reconstruction" in self.part_names:
+            parts["reconstruction"] = self.residual_score(x, reconstruction)
+        if "image" in self.part_names:
+            parts["image"] = self.whole(self.describe(generated))
         return Scored(
             parts=parts,
-            anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), images.shape[-2:]),
-            attention_map=resized(attention, images.shape[-2:]),
+            anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), size),
+            attention_map=resized(attention, size),
             reconstruction=self.representation.image(reconstruction),
         )
