@@ -1,5 +1,6 @@
 """Where the configuration lies, how it becomes plain data, and how plain data becomes objects."""
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,15 @@ ALLOWED_TARGETS = (
         "pytorch_lightning.callbacks.",
     ),
 )
+
+# Modules of yours that may be named too, with commas between: ANOMAP_PLUGINS=mine anomap-train model=mine
+PLUGINS = "ANOMAP_PLUGINS"
+
+
+def allowed_targets() -> tuple[str, ...]:
+    """What a configuration may name: `ALLOWED_TARGETS`, and the modules that the user trusts (`ANOMAP_PLUGINS`)."""
+    plugins = (name.strip() for name in os.environ.get(PLUGINS, "").split(","))
+    return ALLOWED_TARGETS + tuple(f"{name}." for name in plugins if name)
 
 
 def config_dir() -> Path:
@@ -54,7 +64,7 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
             constructor does not take.
     """
     for target in targets(node):
-        _check_target(target)
+        find(target)
     if any("${" in text for text in _texts(node)):
         raise UserError(f"{node['_target_']}: holds an interpolation ${{...}}; a plain configuration has none left")
     try:
@@ -68,16 +78,26 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
         raise
 
 
-def _check_target(target: str) -> None:
-    """Both the name and the place where the thing is defined must be allowed: `anomap.networks.blocks.torch.load` is not."""
-    found = None
-    if target.startswith(ALLOWED_TARGETS):
+def find(target: str) -> Any:
+    """The class or function of this dotted name.
+
+    Both the name and the place where the thing is defined must be allowed: `anomap.networks.blocks.torch.load` is not.
+
+    Raises:
+        UserError: not allowed, or not there.
+    """
+    allowed, found = allowed_targets(), None
+    if target.startswith(allowed):
         try:
             found = hydra.utils.get_object(target)
         except Exception:  # Hydra wraps whatever the import raised, or refuses by itself
             raise UserError(f"_target_={target}: no such class, or it cannot be imported") from None
-    if not f"{getattr(found, '__module__', '')}.".startswith(ALLOWED_TARGETS):
-        raise UserError(f"_target_={target}: not allowed; a configuration may only name {', '.join(ALLOWED_TARGETS)}")
+    if not f"{getattr(found, '__module__', '')}.".startswith(allowed):
+        raise UserError(
+            f"_target_={target}: not allowed; a configuration may only name {', '.join(allowed)}, "
+            f"and modules that you trust and list in the environment variable {PLUGINS}"
+        )
+    return found
 
 
 def _texts(node: Any) -> Iterator[str]:

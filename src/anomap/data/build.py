@@ -5,6 +5,7 @@ import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from anomap.config import find
 from anomap.data.datamodule import AnomalyDataModule, Augmentation
 from anomap.data.layouts import Layout
 from anomap.data.layouts.elpv import ElpvLayout
@@ -28,8 +29,8 @@ def build_datamodule(
     """Build the datamodule of a config.
 
     Args:
-        config: `name` chooses the layout (`folder`, `elpv`, `mvtec`, `fashion_mnist`); the other keys are the
-            options of that layout and of `AnomalyDataModule`.
+        config: `name` chooses the layout (`folder`, `elpv`, `mvtec`, `fashion_mnist`, or the dotted name of a class of
+            your own); the other keys are the options of that layout and of `AnomalyDataModule`.
         augmentation: for training batches, or None.
         seed: of the training order.
         stride: of the model, in pixels.
@@ -39,9 +40,10 @@ def build_datamodule(
     """
     options = dict(config)
     name = options.pop("name", None)
-    if name not in LAYOUTS:
+    make = find(str(name)) if "." in str(name) else LAYOUTS.get(name)
+    if make is None:
         raise UserError(f"data.name={name}: use one of {', '.join(LAYOUTS)}{_hint(str(name), list(LAYOUTS))}")
-    layout_keys = set(inspect.signature(LAYOUTS[name]).parameters)
+    layout_keys = set(inspect.signature(make).parameters)
     parameters = inspect.signature(AnomalyDataModule).parameters
     module_keys = set(parameters) - _NOT_IN_CONFIG
     for key in options:
@@ -51,7 +53,7 @@ def build_datamodule(
     for key in sorted(module_keys - options.keys()):
         if parameters[key].default is inspect.Parameter.empty:
             raise UserError(f"data.{key} is not set: give data.{key}=...")
-    layout = LAYOUTS[name](**{key: value for key, value in options.items() if key in layout_keys})
+    layout: Layout = make(**{key: value for key, value in options.items() if key in layout_keys})
     module_options = {key: value for key, value in options.items() if key in module_keys}
     return AnomalyDataModule(layout, augmentation=augmentation, seed=seed, stride=stride, **module_options)
 
