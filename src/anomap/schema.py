@@ -6,12 +6,13 @@ configuration must be one that its command and the chosen options (`model=…`, 
 
 import difflib
 import inspect
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
+from anomap.config import config_dir, flat
 from anomap.errors import UserError
 
 PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what others define
@@ -34,33 +35,70 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
         if choice not in (None, "null") and group not in PRESETS and not set("@/") & set(group)
     }
     reference = compose(name, [f"{group}={choice}" for group, choice in groups.items() if group != "hydra"])
-    for key, known in unknown(_container(config), _container(reference)):
+    known = container(reference)
+    for key in unknown(container(config), known):
         parent, _, last = key.rpartition(".")
-        if parent == "trainer" and last in _trainer_arguments():
+        if parent != "trainer" or last not in _trainer_arguments():
+            raise UserError(f"{key}: no such key; {suggestion(key, known, groups_of(name))}")
+
+
+def groups_of(name: str) -> list[str]:
+    """The groups that a command's defaults list names: those that its command line may choose options of."""
+    entries = OmegaConf.load(config_dir() / f"{name}.yaml").defaults
+    return [str(key).split()[-1] for entry in entries if OmegaConf.is_dict(entry) for key in entry]
+
+
+def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ()) -> str:
+    """What somebody may have meant who wrote `key`, which `reference` has not.
+
+    The nearest key of the same place; else the keys that are called so elsewhere; else all that the place has.
+
+    Args:
+        key: with dots, as on the command line.
+        reference: the configuration, plain containers.
+        more: names that are known beside the topmost keys: of groups.
+    """
+    parts: list[str] = key.split(".")
+    here: Any = reference
+    known = [*map(str, reference), *more]
+    for depth, part in enumerate(parts):
+        if isinstance(here, Mapping) and part in here:
+            here = here[part]
+            known = [str(name) for name in here] if isinstance(here, Mapping) else []
             continue
-        close = difflib.get_close_matches(last, known, 1, cutoff=0.5)
-        hint = f"did you mean {parent and parent + '.'}{close[0]}?" if close else f"known here: {', '.join(known)}"
-        raise UserError(f"{key}: no such key; {hint}")
+        prefix = ".".join([*parts[:depth], ""])
+        if close := nearest(part, known):
+            return f"did you mean {prefix}{close}?"
+        if not known:  # Hydra leaves an empty mapping where it failed to put a key below a value
+            return f"{prefix[:-1]} has no keys below"
+        if elsewhere := [name for name in flat(reference) if name.rpartition(".")[2] == part]:
+            return f"did you mean {' or '.join(sorted(elsewhere, key=lambda name: name.count('.'))[:2])}?"
+        break
+    return f"known here: {', '.join(name for name in dict.fromkeys(known) if name != 'hydra')}"
 
 
-def unknown(
-    config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, list[str]]]:
-    """Keys of `config` that `reference` has not, each with those that it has in that place.
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """The most similar of the known words, if any is similar."""
+    return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff=0.5)), None)
+
+
+def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """Keys of `config` that `reference` has not.
 
     A new mapping with a `_target_` is a part of somebody's own (a fill, a region): its constructor checks its keys.
     """
     for key, value in config.items():
         if key not in reference:
             if not (isinstance(value, Mapping) and "_target_" in value):
-                yield f"{prefix}{key}", [str(name) for name in reference]
+                yield f"{prefix}{key}"
         elif isinstance(value, Mapping) and isinstance(reference[key], Mapping):
             own = value.get("_target_") != reference[key].get("_target_")
             if not own:
                 yield from unknown(value, reference[key], f"{prefix}{key}.")
 
 
-def _container(config: DictConfig) -> dict[str, Any]:
+def container(config: DictConfig) -> dict[str, Any]:
+    """The configuration as plain dicts and lists, interpolations as they are written."""
     return OmegaConf.to_container(config, resolve=False)  # pyright: ignore[reportReturnType]
 
 

@@ -169,8 +169,8 @@ def test_a_failing_job_is_recorded_and_stops_no_other(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("argument", "words"),
     [
-        ("model=control_mean,nope", "model/nope"),
-        ("trainer.max_epoch=1,2", "max_epoch"),
+        ("model=control_mean,nope", "model=nope: no such option"),
+        ("trainer.max_epoch=1,2", "did you mean trainer.max_epochs?"),
         ("+trainer.strategy=ddp,auto", "trainer.strategy=ddp"),
     ],
 )

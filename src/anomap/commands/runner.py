@@ -68,7 +68,7 @@ def run(name: str) -> None:
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    from anomap.commands import multirun
+    from anomap.commands import hydra_errors, multirun
     from anomap.config import config_dir, plain
     from anomap.schema import check_keys
 
@@ -93,7 +93,7 @@ def run(name: str) -> None:
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        fail(one_line(error))
+        fail(hydra_errors.explain(error, name) or one_line(error))
     except ValueError as error:  # Hydra's, of threshold=3.5 where threshold is a group
         if "Config group override" not in str(error):
             raise
