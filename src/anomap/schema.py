@@ -16,6 +16,7 @@ from anomap.config import config_dir, flat
 from anomap.errors import UserError
 
 PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what others define
+FREE = ("space.",)  # what may hold keys of a reader's own: the command checks them
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
@@ -38,14 +39,19 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
     known = container(reference)
     for key in unknown(container(config), known):
         parent, _, last = key.rpartition(".")
-        if parent != "trainer" or last not in _trainer_arguments():
+        if not key.startswith(FREE) and (parent != "trainer" or last not in _trainer_arguments()):
             raise UserError(f"{key}: no such key; {suggestion(key, known, groups_of(name))}")
 
 
 def groups_of(name: str) -> list[str]:
     """The groups that a command's defaults list names: those that its command line may choose options of."""
-    entries = OmegaConf.load(config_dir() / f"{name}.yaml").defaults
-    return [str(key).split()[-1] for entry in entries if OmegaConf.is_dict(entry) for key in entry]
+    groups: list[str] = []
+    for entry in OmegaConf.load(config_dir() / f"{name}.yaml").defaults:
+        if OmegaConf.is_dict(entry):
+            groups += [str(key).split()[-1] for key in entry]
+        elif entry != "_self_":  # another command's file, built upon
+            groups += groups_of(entry)
+    return groups
 
 
 def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ()) -> str:

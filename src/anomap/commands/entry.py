@@ -28,6 +28,11 @@ def preview() -> None:
     run("preview")
 
 
+def tune() -> None:
+    """anomap-tune."""
+    run("tune")
+
+
 def report() -> None:
     """anomap-report."""
     from anomap.commands.report import main  # the others need not load it

@@ -17,8 +17,8 @@ from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
 from anomap.results import RunFolder
-from anomap.training.fit import Fit, fit
-from anomap.training.stages import CleanBatches, prepare_stage1
+from anomap.training.method import train_method
+from anomap.training.stages import CleanBatches
 
 log = logging.getLogger(__name__)
 
@@ -41,22 +41,16 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the data or the configuration is wrong; nothing has been trained then.
     """
-    run, model = RunFolder(folder), config["model"]
+    run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
-    objective = build(model["objective"])
+    objective = build(config["model"]["objective"])
     check_image_size(image_size(config), objective.stride)
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
     data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
     data.setup()
 
-    stages: list[Fit] = []
-    if "stage1" in model:
-        stages += prepare_stage1(objective, data, config, run)
-    objective.fit(CleanBatches(data))
-    if isinstance(objective, AdversarialObjective):
-        stages.append(fit(objective, data, model, config["trainer"], config["logger"], run))
-        objective = stages[-1].objective
+    objective, stages = train_method(objective, data, config, run)
     detector = ScoringModel(objective, image_size(config))
     beside = control_aurocs(data, config) if config["controls"] else {}
     return conclude(detector, data, config, run, stages, beside)

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,6 +91,7 @@ def fit(
     trainer: Mapping[str, Any],
     logger: Mapping[str, Any],
     run: RunFolder,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Fit:
     """Train `objective` for a fixed number of epochs.
 
@@ -101,11 +102,13 @@ def fit(
         trainer: the `trainer` group, arguments of Lightning's Trainer.
         logger: the `logger` group; empty for none.
         run: where checkpoint and logs go.
+        callbacks: further ones.
     """
     module = AdversarialTraining(objective, ema_decay=model["ema_decay"], **model["optimizer"])
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     stopwatch = Stopwatch()
-    callbacks: list[pl.Callback] = [
+    used: list[pl.Callback] = [
+        *callbacks,
         stopwatch,
         Monitoring(),
         ModelCheckpoint(
@@ -117,16 +120,16 @@ def fit(
         ),
     ]
     shown = sys.stderr.isatty()
-    callbacks.append(RichProgressBar() if shown else EpochLines())
+    used.append(RichProgressBar() if shown else EpochLines())
     tensorboard = build({**logger, "save_dir": str(run.tensorboard)}) if logger else False
     if logger:
-        callbacks.append(LearningRateMonitor("epoch"))
+        used.append(LearningRateMonitor("epoch"))
     try:
         lightning = pl.Trainer(
             **trainer,
             default_root_dir=run.path,
             logger=tensorboard,
-            callbacks=callbacks,
+            callbacks=used,
             plugins=[AtomicCheckpointIO()],
             enable_progress_bar=shown,
             enable_model_summary=False,
