@@ -84,8 +84,10 @@ def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ())
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known words, if any is similar."""
-    return next(iter(difflib.get_close_matches(word, list(known), 1, cutoff=0.5)), None)
+    """The most similar of the known words, if any is similar; else one that begins so."""
+    words = list(known)
+    close = difflib.get_close_matches(word, words, 1, cutoff=0.5)
+    return next(iter([*close, *(name for name in words if name.startswith(word))]), None)
 
 
 def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

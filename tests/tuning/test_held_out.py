@@ -1,0 +1,110 @@
+"""What no trial is trained with, and what the objective is made of."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from anomap.config import build
+from anomap.data.build import build_datamodule
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.errors import UserError
+from anomap.objectives.base import Objective, Scored
+from anomap.tuning.held_out import HeldOut, NormalsOnly, without
+from tests import tiny
+
+HARD = tiny.config()["augmentation"]
+HELD = {**HARD, "only_regions": ["blob", "crack"], "only_fills": ["noise", "shift"], "seed": 0}
+
+
+def test_what_is_held_out_is_never_drawn_in_training() -> None:
+    drawn = build(without(HARD, HELD)).describe(torch.arange(2000), 0)
+    words = {word for line in drawn for word in line.replace(" + ", " x ").split(" x ")}
+    assert not words & {"blob", "crack", "noise", "shift"}
+    assert words >= {"rectangle", "scar", "cutout", "rotate"}
+    held = {
+        word for line in build(HELD).describe(torch.arange(2000), 0) for word in line.replace(" + ", " x ").split(" x ")
+    }
+    assert held == {"blob", "crack", "noise", "shift"}
+
+
+def test_a_kind_is_held_out_whatever_it_is_called() -> None:
+    cutout = tiny.config("augmentation=cutout")["augmentation"]
+    with pytest.raises(UserError, match="augmentation=cutout has no other"):
+        without(cutout, {**HELD, "only_regions": ["rectangle"]})
+    with pytest.raises(UserError, match="augmentation=cutout has no other"):
+        without(cutout, {**HELD, "only_fills": ["cutout"]})
+    assert without(cutout, HELD)["fills"].keys() == cutout["fills"].keys()
+
+
+@pytest.mark.parametrize(
+    ("held", "told"), [([], "at least one"), (None, "at least one"), (["bolb"], "bolb is not there")]
+)
+def test_what_cannot_be_held_out_is_one_line(held: Any, told: str) -> None:
+    with pytest.raises(UserError, match=told):
+        without(HARD, {**HELD, "only_regions": held})
+
+
+def test_a_training_that_draws_from_held_out_kinds_only_is_refused() -> None:
+    with pytest.raises(UserError, match="nothing is left"):
+        without({**HARD, "only_fills": ["noise"]}, HELD)
+
+
+class Roughness(Objective):
+    """Scores the contrast between neighbouring pixels; its second part is always the same."""
+
+    part_names = ("roughness", "constant")
+
+    def fit(self, images: Any) -> None:
+        """Nothing."""
+
+    def score(self, images: torch.Tensor) -> Scored:
+        rough = (images.diff(dim=3).abs()).mean((1, 2, 3))
+        return Scored({"roughness": rough, "constant": torch.ones(len(images))}, images[:, :1])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyDataModule:
+    root = tiny.write_folder(tmp_path_factory.mktemp("data"), train=40)
+    for path in (root / "test").rglob("*.png"):
+        path.write_text("no image")
+    made = build_datamodule(tiny.config(f"data.root={root}")["data"])
+    made.layout = NormalsOnly(made.layout)
+    made.setup()
+    return made
+
+
+def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(data: AnomalyDataModule) -> None:
+    assert len(data.test) == 0
+    held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
+    assert sum(map(len, held.normal)) == len(data.calibration)
+    assert held.auroc(Roughness(), (tiny.SIZE, tiny.SIZE)) == 1.0  # noise is rougher than smooth stripes
+    again = HeldOut(data, {**HELD, "only_fills": ["noise"]})
+    assert all(torch.equal(a, b) for a, b in zip(held.abnormal, again.abnormal, strict=True))
+
+
+def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:
+    half = HeldOut(data, {**HELD, "probability": 0.5})
+    assert 0 < sum(map(len, half.abnormal)) < len(data.calibration)
+    with pytest.raises(UserError, match="no image was changed"):
+        HeldOut(data, {**HELD, "probability": 0.0})
+
+
+def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> None:
+    class Broken(Roughness):
+        def score(self, images: torch.Tensor) -> Scored:
+            scored = super().score(images)
+            scored.parts["roughness"] = scored.parts["roughness"] * torch.nan
+            return scored
+
+    value = HeldOut(data, HELD).auroc(Broken(), (tiny.SIZE, tiny.SIZE))
+    assert value != value
+
+
+def test_layouts_lose_their_test_set_and_nothing_else(tmp_path: Path) -> None:
+    root = tiny.write_folder(tmp_path, train=6)
+    layout = build_datamodule(tiny.config(f"data.root={root}")["data"]).layout
+    found, normal = layout.scan(), NormalsOnly(layout).scan()
+    assert (normal.train, normal.test) == (found.train, [])
+    assert found.test
