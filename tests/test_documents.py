@@ -56,7 +56,7 @@ def in_document(path: Path) -> Iterator[list[str]]:
 def in_yaml(path: Path) -> Iterator[list[str]]:
     """The commands of a YAML file: on its first line and among the examples of its help."""
     for line in path.read_text().splitlines():
-        if re.match(r"#.*anomap-\w+|\s+anomap-\w+ +\w", line):
+        if re.match(r"(#.*|\s+)anomap-\w+ +(-|[\w./@+~]+=)", line):
             yield from commands(re.sub(r"^.*?(?=anomap-)", "", line))
 
 
@@ -108,12 +108,9 @@ def composed(name: str, arguments: list[str]) -> None:
             next(words)
         elif not word.startswith("-"):
             overrides.append(word)
-    # presets of the reader's own, and launchers, which are packages of their own, are not here
-    overrides = [
-        text
-        for text in overrides
-        if not text.startswith(("hydra/launcher=", "hydra.launcher.", *["experiment="] * own))
-    ]
+    overrides = [text for text in overrides if not text.startswith(("hydra/launcher=", "hydra.launcher."))]  # packages
+    if own:  # with options of the reader's own, which are not here
+        overrides = [text for text in overrides if not _missing_option(text)]
     parsed = OverridesParser.create().parse_overrides(overrides)
     many = {"-m", "--multirun"} & {*arguments} or any(text.startswith("sweep=") for text in overrides)
     groups = groups_of(name)
@@ -128,6 +125,11 @@ def composed(name: str, arguments: list[str]) -> None:
         config = compose(name, one, return_hydra_config=True)
         if any(text.startswith("+") for text in one):  # Hydra itself refuses unknown keys without
             check_keys(compose(name, one), name, config.hydra.runtime.choices)
+
+
+def _missing_option(text: str) -> bool:
+    group, _, option = text.partition("=")
+    return (CONF / group).is_dir() and not (CONF / group / f"{option}.yaml").is_file()
 
 
 @pytest.mark.parametrize("written", sorted(WRITTEN), ids=" ".join)

@@ -56,7 +56,7 @@ class Roughness(Objective):
 
     part_names = ("roughness", "constant")
 
-    def fit(self, images: Any) -> None:
+    def fit(self, batches: Any) -> None:
         """Nothing."""
 
     def score(self, images: torch.Tensor) -> Scored:

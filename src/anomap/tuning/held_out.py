@@ -30,7 +30,7 @@ from anomap.data.samples import Scan
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.objectives.base import Batch, Objective
+from anomap.objectives.base import Objective
 
 
 class NormalsOnly:
@@ -108,20 +108,16 @@ class HeldOut:
         """
         device = next(iter([*objective.parameters(), *objective.buffers()]), torch.empty(0)).device
         detector = ScoringModel(objective, image_size).to(device)
-        detector.calibrate(batches(self.normal, 0, device))
-        normal = detector.score_all(batches(self.normal, 0, device))
-        abnormal = detector.score_all(batches(self.abnormal, 1, device))
-        scores = np.concatenate([normal.scores, abnormal.scores])
+        detector.calibrate([{"image": images.to(device)} for images in self.normal])
+        normal, abnormal = (_scores(detector, images, device) for images in (self.normal, self.abnormal))
+        scores = np.concatenate([normal, abnormal])
         if not np.isfinite(scores).all():
             return float("nan")
-        value = auroc(scores, np.concatenate([normal.labels, abnormal.labels]))
+        value = auroc(scores, np.repeat([0, 1], [len(normal), len(abnormal)]))
         return float("nan") if value is None else value
 
 
-def batches(images: Sequence[Tensor], label: int, device: torch.device) -> list[Batch]:
-    """Batches as scoring wants them; empty ones left out."""
-    return [
-        {"image": part.to(device), "label": torch.full((len(part),), label, dtype=torch.int64)}
-        for part in images
-        if len(part)
-    ]
+@torch.inference_mode()
+def _scores(detector: ScoringModel, images: Sequence[Tensor], device: torch.device) -> np.ndarray:
+    """Anomaly scores (N,) float64 of batches of images, of which some may be empty."""
+    return torch.cat([detector.score(part.to(device))[0].double().cpu() for part in images if len(part)]).numpy()
