@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
@@ -113,6 +114,7 @@ def measure(
         "n_calibration": len(detector.calibration.scores),
         "score_images_per_second": _rate(len(test.scores), scored.seconds),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "threads": torch.get_num_threads(),
         "seed": config["seed"],
         "model": config["model"]["name"],
         "data": config["data"]["name"],
