@@ -105,7 +105,7 @@ def test_a_lost_process_of_joblib_is_told_of() -> None:
     joblib = pytest.importorskip("joblib")
     with pytest.raises(Exception) as raised:  # noqa: PT011 - its own kind is what the next line is about
         joblib.Parallel(n_jobs=2)(joblib.delayed(os._exit)(1) for _ in range(2))
-    assert "lost with its job (TerminatedWorkerError" in str(lost(raised.value))
+    assert "lost with its work (TerminatedWorkerError" in str(lost(raised.value))
 
 
 def test_lost_processes_of_ray_and_submitit_are_told_of_and_their_jobs_errors_are_not() -> None:

@@ -138,6 +138,10 @@ def test_a_worker_writes_a_shard_that_is_called_after_its_names(run: Run, images
         assert (told["scored"], [failure["name"] for failure in told["failures"]]) == (3, [b"broken.png"])
     assert [row.path for row in found(tmp_path)] == ["1.png", "\\udcff7.png", "sub/2.png"]
     assert len(list((tmp_path / "scores").iterdir())) == 1
+    worker.folder = tmp_path / "scores" / "file"
+    worker.folder.write_bytes(b"")
+    (told,) = worker(names).to_pylist()
+    assert "cannot be written" in told["problem"]
 
 
 def test_a_shard_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
@@ -148,10 +152,3 @@ def test_a_shard_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> N
     (tmp_path / "scores" / "part-0.parquet").write_bytes(b"PAR1 torn")
     with pytest.raises(UserError, match=r"part-0.parquet: not as anomap-predict wrote it"):
         list(predict_ray.rows(tmp_path))
-
-
-def test_what_a_worker_says_is_found_inside_rays_errors() -> None:
-    exceptions = pytest.importorskip("ray.exceptions")
-    wrapped = exceptions.RayTaskError("score", "traceback", UserError("x: cannot be written"))
-    assert str(predict_ray._mendable(wrapped)) == "x: cannot be written"
-    assert predict_ray._mendable(exceptions.WorkerCrashedError()) is None

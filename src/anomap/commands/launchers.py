@@ -5,7 +5,7 @@ import re
 # hydra/launcher=… -> the extra that brings it
 EXTRAS = {
     "joblib": "sweep",
-    **dict.fromkeys(("ray", "ray_local"), "ray"),
+    **dict.fromkeys(("ray", "ray_local", "ray_cluster"), "ray"),
     **dict.fromkeys(("submitit_local", "submitit_slurm", "slurm"), "slurm"),
 }
 
@@ -24,11 +24,11 @@ def missing(error: Exception) -> str | None:
 
 
 def lost(error: Exception) -> str | None:
-    """What to say if a process of the sweep died with its job; None for any other error."""
+    """What to say if another process died with its work; None for any other error."""
     family = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     if not family & _LOST or family & _TOLD:
         return None
     return (
-        f"a process of the sweep was lost with its job ({type(error).__name__}; out of memory, out of time, or killed); what is "
-        "done is kept: started again with the same hydra.sweep.dir, the sweep repeats only the rest"
+        f"a process was lost with its work ({type(error).__name__}; out of memory, out of time, or killed); what is done is "
+        "kept: started again in the same folder (hydra.sweep.dir, output), the command does only the rest"
     )

@@ -38,7 +38,7 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
         config: `conf/predict.yaml`.
 
     Raises:
-        UserError: Ray is not installed or cannot be reached, or a worker cannot write.
+        UserError: Ray is not installed or cannot be reached, or a worker cannot write; what is written stays valid.
     """
     options = _checked(config["ray"])
     done = {row.path for row in rows(folder)}
@@ -114,23 +114,24 @@ class Worker:
         self.root, self.folder, self.overlays, self.batch_size = Path(root), Path(folder), overlays, batch_size
 
     def __call__(self, shard: Any) -> Any:
-        """A table of `name`s -> a table of one row: `scored`, `abnormal`, `failures` as (name, reason)."""
+        """A table of `name`s -> a table of one row: `scored`, `abnormal`, `failures` (name, why), `problem` if it gave up."""
         import pyarrow as pa
 
         names = [os.fsdecode(name) for name in shard["name"].to_pylist()]
         found: list[PredictionRow] = []
         failures: list[dict[str, Any]] = []
+        problem = None
         inputs = Inputs(self.root, names)
-        for part, failed in scored(self.detector, inputs, names, self.folder, self.overlays, self.batch_size):
-            found += part
-            failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
-        if found:
-            write_shard(self.folder / SHARDS, found)
-        told = {
-            "scored": len(found),
-            "abnormal": sum(row.prediction == ABNORMAL for row in found),
-            "failures": failures,
-        }
+        try:
+            for part, failed in scored(self.detector, inputs, names, self.folder, self.overlays, self.batch_size):
+                found += part
+                failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
+            if found:
+                write_shard(self.folder / SHARDS, found)
+        except UserError as error:  # raised, it would be wrapped several times on its way
+            problem = str(error)
+        abnormal = sum(row.prediction == ABNORMAL for row in found)
+        told = {"scored": len(found), "abnormal": abnormal, "failures": failures, "problem": problem}
         return pa.Table.from_pylist([told], _told_schema())
 
 
@@ -138,7 +139,8 @@ def _told_schema() -> Any:
     import pyarrow as pa
 
     pair = pa.struct([("name", pa.binary()), ("why", pa.string())])
-    return pa.schema([("scored", pa.int64()), ("abnormal", pa.int64()), ("failures", pa.list_(pair))])
+    counts = [("scored", pa.int64()), ("abnormal", pa.int64())]
+    return pa.schema([*counts, ("failures", pa.list_(pair)), ("problem", pa.string())])
 
 
 def write_shard(folder: Path, found: Sequence[PredictionRow]) -> None:
@@ -167,7 +169,6 @@ def _told(
     """What the workers tell of their shards, in the order in which they finish them."""
     import pyarrow as pa
     import ray
-    from ray.exceptions import RayError
 
     size = options["shard_size"]
     shards = [
@@ -189,19 +190,10 @@ def _told(
         num_cpus=options["cpus_per_worker"],
         num_gpus=options["gpus_per_worker"],
     )
-    try:
-        yield from told.iter_rows()
-    except RayError as error:
-        raise _mendable(error) or error from None
-
-
-def _mendable(error: BaseException | None) -> UserError | None:
-    """What a worker's user could mend, wherever Ray has wrapped it."""
-    while error is not None:
-        if isinstance(error, UserError):
-            return UserError(str(error.args[0]) if error.args else str(error))
-        error = getattr(error, "cause", None) or error.__cause__
-    return None
+    for row in told.iter_rows():
+        if row["problem"] is not None:
+            raise UserError(row["problem"])
+        yield row
 
 
 @contextmanager
@@ -216,7 +208,7 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray").setLevel(logging.WARNING)
+    logging.getLogger("ray").setLevel(logging.ERROR)
     own = options["address"] is None
     cores = (options["workers"] or 0) * options["cpus_per_worker"]
     try:
@@ -225,7 +217,7 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
             num_cpus=cores or None if own else None,
             include_dashboard=False if own else None,
             log_to_driver=False,
-            logging_level=logging.WARNING,
+            logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"ray.address={options['address']}: {str(error).splitlines()[0]}") from error
