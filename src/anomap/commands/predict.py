@@ -51,7 +51,7 @@ def predict(config: dict[str, Any], folder: Path) -> Outcome:
         folder = Path(config["output"]).expanduser()
     engine = ENGINES[config["engine"]]
     claim(folder, checkpoint, detector.threshold, inputs, config["engine"])
-    outcome = engine.score(detector, inputs, folder, {**config, "checkpoint": str(checkpoint)})
+    outcome = engine.score(detector, inputs, folder, {**config, "checkpoint": str(checkpoint.resolve())})
     if outcome.scored + outcome.earlier == 0 and not outcome.interrupted:
         raise UserError(
             f"input={config['input']}: none of {outcome.unreadable} files can be read; {folder / UNREADABLE} says why"
