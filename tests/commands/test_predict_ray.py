@@ -50,11 +50,13 @@ def found(folder: Path) -> list[PredictionRow]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
 def test_two_workers_say_what_one_process_says_and_go_on(
-    run: Run, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pytest.importorskip("ray.data")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # Ray's processes would give way to whatever else runs
     out = tmp_path / "out"
     command(config(run, images, overlays="all"), out)
     predict({**config(run, images, overlays="all"), "engine": "local"}, tmp_path / "local")

@@ -179,7 +179,14 @@ def _told(
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = False
     root, folder, threshold = work
-    workers = options["workers"] or max(1, int(ray.cluster_resources().get("CPU", 1) // options["cpus_per_worker"]))
+    there = ray.cluster_resources()
+    for key, name in (("cpus_per_worker", "CPU"), ("gpus_per_worker", "GPU")):
+        if options[key] > there.get(name, 0):  # Ray would wait for such a machine
+            raise UserError(f"ray.{key}={options[key]}: Ray has {there.get(name, 0):g} here; give at most that")
+    fitting = int(there["CPU"] // options["cpus_per_worker"])
+    if options["gpus_per_worker"]:
+        fitting = min(fitting, int(there["GPU"] // options["gpus_per_worker"]))
+    workers = min(options["workers"] or fitting, fitting)
     told = ray.data.from_arrow(shards).map_batches(
         Worker,
         fn_constructor_args=(config["checkpoint"], config["device"], root, folder, threshold),
@@ -200,6 +207,7 @@ def _told(
 def _running(options: dict[str, Any]) -> Iterator[None]:
     """Ray, of this machine or of a cluster, quiet, and left as it was found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use over the network
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of its own ways on standard error
     try:
         import ray
         import ray.data
@@ -208,7 +216,8 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
     if ray.is_initialized():
         yield
         return
-    logging.getLogger("ray").setLevel(logging.ERROR)
+    for name in ("ray", "ray.data"):  # the second has a level of its own
+        logging.getLogger(name).setLevel(logging.ERROR)
     own = options["address"] is None
     cores = (options["workers"] or 0) * options["cpus_per_worker"]
     try:
