@@ -22,7 +22,7 @@ check: $(VENV)/ready
 $(VENV)/ready: pyproject.toml
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
-	$(BIN)/pip install --quiet --editable ".[elpv,pretrained,onnx,tune,dev]"
+	$(BIN)/pip install --quiet --editable ".[elpv,pretrained,onnx,tune,sweep,dev]"
 	touch $@
 
 clean:

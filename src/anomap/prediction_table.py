@@ -12,10 +12,13 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 from anomap.errors import UserError
 from anomap.results import ABNORMAL, NORMAL, escape_cell, unescape_cell
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 _ROW_GROUP = 65_536  # rows of scores.parquet that are in memory at once
 
@@ -152,31 +155,35 @@ def _foreign(path: Path) -> UserError:
 def write_parquet(source: Path, target: Path) -> None:
     """Make `scores.parquet` of `scores.csv`, whole or not at all; memory does not grow with the rows.
 
-    Bytes of a file name that are no UTF-8, which Parquet cannot hold, are written as backslash escapes.
-
     Raises:
         UserError: the source is malformed, or the disk is full.
     """
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    schema = pa.schema(
-        [("path", pa.string()), ("score", pa.float64()), ("threshold", pa.float64()), ("prediction", pa.string())]
-    )
     rows = read_predictions(source)
     temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
     try:
-        with pq.ParquetWriter(temporary, schema) as writer:
+        with pq.ParquetWriter(temporary, parquet_table([]).schema) as writer:
             while group := list(islice(rows, _ROW_GROUP)):
-                columns = {
-                    "path": [row.path.encode("utf-8", "backslashreplace").decode() for row in group],
-                    "score": [row.score for row in group],
-                    "threshold": [row.threshold for row in group],
-                    "prediction": [row.prediction for row in group],
-                }
-                writer.write_table(pa.table(columns, schema))
+                writer.write_table(parquet_table(group))
         os.replace(temporary, target)
     except OSError as error:
         raise UserError(f"{target}: cannot be written ({error}); scores.csv holds the same") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def parquet_table(rows: Sequence[PredictionRow]) -> "pa.Table":
+    """Rows as an Arrow table; bytes of a file name that are no UTF-8, which Parquet cannot hold, as backslash escapes."""
+    import pyarrow as pa
+
+    schema = pa.schema(
+        [("path", pa.string()), ("score", pa.float64()), ("threshold", pa.float64()), ("prediction", pa.string())]
+    )
+    columns = {
+        "path": [row.path.encode("utf-8", "backslashreplace").decode() for row in rows],
+        "score": [row.score for row in rows],
+        "threshold": [row.threshold for row in rows],
+        "prediction": [row.prediction for row in rows],
+    }
+    return pa.table(columns, schema)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from anomap import Detector
 from anomap.commands import predict as predict_module
+from anomap.commands import prediction_scoring
 from anomap.commands.predict import Outcome, command, predict
 from anomap.config import config_dir, plain
 from anomap.data.files import worker_count
@@ -228,14 +229,14 @@ def test_a_stopped_prediction_has_valid_files_and_goes_on(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     given, out = config(run, images, batch_size=2, overlays="all"), tmp_path / "out"
-    draw, calls = predict_module._draw, iter(range(100))
+    draw, calls = prediction_scoring.draw, iter(range(100))
 
     def stopped(*arguments: Any) -> None:
         if next(calls) == 2:
             os.kill(os.getpid(), number)
         draw(*arguments)
 
-    monkeypatch.setattr(predict_module, "_draw", stopped)
+    monkeypatch.setattr(prediction_scoring, "draw", stopped)
     before = signal.getsignal(signal.SIGTERM)
     with pytest.raises(SystemExit) as end:
         command(given, out)
@@ -243,7 +244,7 @@ def test_a_stopped_prediction_has_valid_files_and_goes_on(
     assert signal.getsignal(signal.SIGTERM) == before
     assert f"give output={out} to go on" in capsys.readouterr().out
     assert len(scores(out)) == pq.read_metadata(out / "scores.parquet").num_rows == 4
-    monkeypatch.setattr(predict_module, "_draw", draw)
+    monkeypatch.setattr(prediction_scoring, "draw", draw)
     assert predict(given, out).scored == 6
     assert len(list((out / "overlays").iterdir())) == len(scores(out)) == 10
 

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -54,13 +55,17 @@ OmegaConf.register_new_resolver("anomap.sweep_name", folder_name, replace=True)
 
 def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     """Do one job of a sweep, unless it is done; a failure is recorded in its folder and does not stop the others."""
-    refuse_several_processes(config)
+    elsewhere = not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher")
+    if not elsewhere:
+        refuse_several_processes(config)
     if RunFolder(folder).finished:
         log.info("%s: finished before, skipped (delete the folder to run it again)", folder.name)
         return
     error_file = folder / ERROR
     error_file.unlink(missing_ok=True)
     try:
+        if elsewhere and (why := several_processes(config)) is not None:
+            raise UserError(why)  # a failure as any other: to exit would only take a launcher's process with it
         work()
     except (UserError, OmegaConfBaseException) as error:
         line = " ".join(one_line(error).split())
@@ -72,7 +77,13 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
 
 
 def refuse_several_processes(config: DictConfig) -> None:
-    """Stop a sweep whose jobs would start further processes.
+    """Stop a sweep whose jobs would start further processes, with one line and exit status 2."""
+    if (why := several_processes(config)) is not None:
+        fail(why)
+
+
+def several_processes(config: DictConfig) -> str | None:
+    """Why a job that would start further processes cannot be one of a sweep; None if it starts none.
 
     Lightning starts those with the sweep's own command line: each of them would run the whole sweep again.
     """
@@ -80,9 +91,8 @@ def refuse_several_processes(config: DictConfig) -> None:
         value = OmegaConf.select(config, f"trainer.{key}")
         one_of_many = OmegaConf.is_list(value) and len(value) == 1  # [3] is one device: the fourth
         if value is not None and str(value) not in alone and not one_of_many:
-            fail(
-                f"trainer.{key}={value} in a sweep: each process would start the whole sweep again; use {alone[0]}, or no sweep"
-            )
+            return f"trainer.{key}={value} in a sweep: each process would start the whole sweep again; use {alone[0]}, or no sweep"
+    return None
 
 
 class Conclusion(Callback):

@@ -8,13 +8,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
 from anomap.commands.pictures import worth_showing, write_pictures
-from anomap.config import flat
+from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
 from anomap.detection import checkpoint
@@ -25,6 +26,7 @@ from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import Batch
 from anomap.results import RunFolder, write_metrics, write_scores, write_thresholds
 from anomap.training.fit import Fit
+from anomap.training.hyperparameters import log_hyperparameters
 
 
 def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
@@ -67,7 +69,7 @@ def conclude(
     rates = {"train_seconds": seconds, "train_images_per_second": _rate(images, seconds)}
     metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **beside})
     write_files(detector, scored, metrics, config, run)
-    _log_hyperparameters(stages, config, metrics)
+    _log_hyperparameters(stages, config, metrics, run)
     write_metrics(run.metrics, metrics)
     return metrics
 
@@ -113,6 +115,7 @@ def measure(
         "n_calibration": len(detector.calibration.scores),
         "score_images_per_second": _rate(len(test.scores), scored.seconds),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "threads": torch.get_num_threads(),
         "seed": config["seed"],
         "model": config["model"]["name"],
         "data": config["data"]["name"],
@@ -150,18 +153,16 @@ def _rate(count: int, seconds: float) -> float | None:
     return count / seconds if seconds > 0 else None
 
 
-def _log_hyperparameters(stages: Sequence[Fit], config: Mapping[str, Any], metrics: Mapping[str, Any]) -> None:
-    """The configuration with the final metrics, for TensorBoard's HParams tab."""
-    numbers = {
-        f"hp/{name}": value
-        for name, value in metrics.items()
-        if isinstance(value, float) and name.startswith(("image_", "test_"))
-    }
-    for stage in stages[-1:]:
-        for logger in stage.trainer.loggers:
-            if isinstance(logger, TensorBoardLogger):
-                logger.log_hyperparams({key: str(value) for key, value in flat(config).items()}, numbers)
-                logger.finalize("success")
+def _log_hyperparameters(
+    stages: Sequence[Fit], config: Mapping[str, Any], metrics: Mapping[str, Any], run: RunFolder
+) -> None:
+    """The run's row in TensorBoard's HParams tab; a control, which is not trained, has one too, to be compared with."""
+    loggers = stages[-1].trainer.loggers if stages else []
+    if not stages and config["logger"]:
+        loggers = [build({**config["logger"], "save_dir": str(run.tensorboard)})]
+    for logger in loggers:
+        if isinstance(logger, TensorBoardLogger):
+            log_hyperparameters(logger, config, metrics)
 
 
 def print_outcome(metrics: Mapping[str, Any], run: RunFolder) -> None:

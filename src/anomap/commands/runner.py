@@ -62,17 +62,19 @@ def run(name: str) -> None:
     """
     # Hydra would print errors in its own way and exit with 1: let them through to the handlers here
     os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
     import hydra
     from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
     from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
-    from anomap.commands import hydra_errors, multirun
+    from anomap.commands import hydra_errors, launchers, multirun
     from anomap.config import config_dir, plain
     from anomap.schema import check_keys
 
     def job(config: DictConfig) -> None:
+        keep_memory()  # here, because a sweep's jobs may run in processes of their own
         folder = Path(HydraConfig.get().runtime.output_dir)
 
         def work() -> None:
@@ -87,17 +89,23 @@ def run(name: str) -> None:
         except (UserError, OmegaConfBaseException) as error:
             fail(one_line(error))  # here, because Hydra would print a line of its own above it
 
-    keep_memory()
     many = bool({"-m", "--multirun"} & set(sys.argv))
     sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
-        fail(hydra_errors.explain(error, name) or one_line(error))
+        fail(launchers.missing(error) or hydra_errors.explain(error, name) or one_line(error))
     except ValueError as error:  # Hydra's, of threshold=3.5 where threshold is a group
         if "Config group override" not in str(error):
             raise
         fail(f"{error}: a group takes the name of an option, its keys take values, such as threshold.value=3.5")
+    except Exception as error:
+        if (absent := launchers.missing(error)) is not None:
+            fail(absent)
+        if (said := launchers.lost(error)) is None:
+            raise
+        print(f"error: {said}", file=sys.stderr)
+        sys.exit(multirun.FAILED)
 
 
 def one_line(error: Exception) -> str:

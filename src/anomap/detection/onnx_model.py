@@ -79,4 +79,8 @@ def open_session(source: str | bytes) -> Any:
     options.log_severity_level = 3  # errors
     # by default idle threads spin: alone that gains nothing on batches, beside other work it costs a fifth of the speed
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    if (
+        threads := os.environ.get("OMP_NUM_THREADS", "")
+    ).isdecimal():  # one of several processes, as torch would see it
+        options.intra_op_num_threads = int(threads)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
