@@ -38,12 +38,12 @@ def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
     """
     buffer = BytesIO()
     torch.save(dict(checkpoint), buffer)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise UserError(
-            f"{path}: the checkpoint could not be written ({error.strerror}); the previous one is kept"
+            f"{path}: the checkpoint could not be written ({error.strerror}); the previous one, if there was one, is kept: "
+            f"make room or give other rights, and go on from it"
         ) from error
 
 
