@@ -35,14 +35,18 @@ def arguments(given: Sequence[str]) -> list[str]:
                 f"only {' and '.join(_KEPT)} can"
             )
     if not folder.is_dir():
-        raise UserError(f"resume={text}: no such folder; give the folder of a run (its .hydra and checkpoints lie there)")
+        raise UserError(
+            f"resume={text}: no such folder; give the folder of a run (its .hydra and checkpoints lie there)"
+        )
     if not _is_run(RunFolder(folder)):
         if (folder / "multirun.yaml").is_file():
             raise UserError(
                 f"resume={text}: the folder of a sweep; start the same sweep again with hydra.sweep.dir={text}, "
                 "or resume one of the runs in it"
             )
-        raise UserError(f"resume={text}: no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)")
+        raise UserError(
+            f"resume={text}: no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
+        )
     place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     # in front, so that what Lightning adds for further processes comes last and counts
     ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]

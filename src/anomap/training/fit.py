@@ -28,7 +28,8 @@ from anomap.training.stopping import Stop
 log = logging.getLogger(__name__)
 
 # Lightning's own chatter: devices found, tips, and a warning about the frozen and averaged copies, which belong in eval mode
-logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", "Found .* module.s. in eval mode", module="pytorch_lightning")
 warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", category=FutureWarning)
 warnings.filterwarnings(

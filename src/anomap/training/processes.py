@@ -47,7 +47,9 @@ def check_processes(trainer: pl.Trainer, images: int) -> None:
     if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
         raise UserError(f"trainer.strategy={trainer.strategy.strategy_name}: several processes train by ddp only")  # pyright: ignore[reportAttributeAccessIssue]
     if trainer.world_size > 1 and not trainer.strategy._ddp_kwargs.get("find_unused_parameters"):  # pyright: ignore[reportAttributeAccessIssue]
-        raise UserError(f"trainer.devices are {trainer.world_size} here: set +trainer.strategy=ddp, or trainer.devices=1")
+        raise UserError(
+            f"trainer.devices are {trainer.world_size} here: set +trainer.strategy=ddp, or trainer.devices=1"
+        )
     if trainer.world_size > images:
         raise UserError(f"{trainer.world_size} processes for {images} training images: use fewer (trainer.devices)")
 
