@@ -59,7 +59,8 @@ def test_monitoring_sees_what_all_processes_have_scored(monkeypatch: pytest.Monk
         callback.on_validation_epoch_start(cast(Any, None), cast(Any, None))
         callback._parts = ([torch.zeros(1, 2)], [torch.tensor([[float(label), 1.0] for label in labels])])
         callback._labels = [torch.tensor(labels)]
-        callback._shown = {label: (torch.full((1,), len(labels)),) * 3 for label in labels}
+        counted = torch.full((1,), len(labels))
+        callback._shown = dict.fromkeys(labels, (counted, counted, counted))
     held = [(c._parts, c._labels, c._contrast, c._shown) for c in (first, second)]
     monkeypatch.setattr(monitoring, "from_all", lambda _: held)
     second._gather()

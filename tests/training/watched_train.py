@@ -15,10 +15,10 @@ seen: list[tuple[int, list[int]]] = []
 step, shared = AdversarialTraining.training_step, SharedStatistics.on_train_batch_end
 
 
-def watched(self: AdversarialTraining, batch: Any, index: int) -> None:
+def watched(self: AdversarialTraining, batch: Any, batch_index: int) -> None:
     """Remember the samples."""
     seen.append((self.current_epoch, batch["index"].tolist()))
-    step(self, batch, index)
+    step(self, batch, batch_index)
 
 
 def after(self: SharedStatistics, trainer: Any, pl_module: Any, *rest: Any) -> None:
@@ -33,7 +33,7 @@ def after(self: SharedStatistics, trainer: Any, pl_module: Any, *rest: Any) -> N
 
 
 AdversarialTraining.training_step = watched
-SharedStatistics.on_train_batch_end = after
+SharedStatistics.on_train_batch_end = after  # pyright: ignore[reportAttributeAccessIssue]
 
 if __name__ == "__main__":
     train()

@@ -65,6 +65,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     """
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     from anomap.config import plain
     from anomap.training.checkpoints import made_by
@@ -75,7 +76,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     if found is None:
         try:
             found = plain(OmegaConf.load(run.config))  # pyright: ignore[reportArgumentType]
-        except (OSError, ValueError, OmegaConfBaseException) as error:
+        except (OSError, ValueError, YAMLError, OmegaConfBaseException) as error:
             raise UserError(f"{run.config}: the run's configuration cannot be read; start it anew") from error
     if found.get("command") != config["command"]:
         raise UserError(f"{run.path}: a run of anomap-{found.get('command')}; anomap-train resumes its own runs only")

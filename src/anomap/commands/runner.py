@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import platform
 import re
@@ -98,6 +99,7 @@ def run(name: str) -> None:
             stopping.leave(error, f"go on with: {resume.advice(folder, sweep)}" if name == "train" else "")
 
     keep_memory()
+    logging.raiseExceptions = False  # a log on a full disk would say so with a traceback for every line
     signal.signal(signal.SIGTERM, stopping.obey)
     try:
         if name == "train":

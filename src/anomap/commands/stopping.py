@@ -49,11 +49,11 @@ def is_further() -> bool:
 
 @contextmanager
 def further_process() -> Iterator[None]:
-    """In a further process: log warnings only, and do not complain when the first process is gone."""
+    """In a further process: log errors only, since the first says the rest, and do not complain when the first process is gone."""
     if not is_further():
         yield
         return
-    logging.getLogger().setLevel(logging.WARNING)
+    logging.getLogger().setLevel(logging.ERROR)
     parent = os.getppid()
     try:
         yield

@@ -18,7 +18,7 @@ class TrainLoader(DataLoader[dict[str, Tensor]]):
     sampler: TrainBatches
     given = 0
 
-    def __iter__(self) -> Iterator[Any]:
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.given = self.sampler.left_out
         for batch in super().__iter__():
             self.given += 1

@@ -31,7 +31,7 @@ class TrainBatches(Sampler[Index]):
             world_size,
         )
         self.epoch = 0
-        self.start = (0, 0)
+        self.start: tuple[int, int] = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls it."""

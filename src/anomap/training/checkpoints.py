@@ -65,9 +65,9 @@ def made_by(path: Path) -> dict[str, Any] | None:
 
 
 def goes_on(path: Path, config: Mapping[str, Any]) -> bool:
-    """Whether `path` holds training of this very configuration."""
+    """Whether `path` holds training of this very configuration; never for an empty one."""
     found = made_by(path)
-    return found is not None and _decisive(found) == _decisive(config)
+    return bool(found) and _decisive(found) == _decisive(config)
 
 
 def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -31,6 +31,9 @@ log = logging.getLogger(__name__)
 for _name in ("pytorch_lightning", "lightning_fabric"):
     logging.getLogger(_name).setLevel(logging.WARNING)
 warnings.filterwarnings("ignore", "Found .* module.s. in eval mode", module="pytorch_lightning")
+warnings.filterwarnings(
+    "ignore", "`broadcast_buffers` is deprecated"
+)  # by newer versions of torch, for what older lack
 warnings.filterwarnings("ignore", ".*LeafSpec.* is deprecated", category=FutureWarning)
 warnings.filterwarnings(
     "ignore", ".*does not have many workers", module="pytorch_lightning"

@@ -93,6 +93,7 @@ class AdversarialTraining(pl.LightningModule):
                     value.detach(),
                     on_step=False,
                     on_epoch=True,
+                    sync_dist=True,
                     prog_bar=name == "loss",
                 )
 

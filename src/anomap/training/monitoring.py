@@ -85,7 +85,7 @@ class Monitoring(pl.Callback):
         scores, labels = standardiser(test), torch.cat(self._labels)
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:
-            pl_module.log("monitor/test_auroc", value, prog_bar=True)
+            pl_module.log("monitor/test_auroc", value, prog_bar=True, sync_dist=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for name, values in (
@@ -110,7 +110,7 @@ class Monitoring(pl.Callback):
         made, given = torch.cat(self._contrast, dim=1).mean(1).tolist()
         if given == 0:  # blank images are reconstructed as blank
             return
-        pl_module.log("monitor/reconstruction_contrast", made / given)
+        pl_module.log("monitor/reconstruction_contrast", made / given, sync_dist=True)
         if made < MIN_CONTRAST * given:
             log.warning(
                 "epoch %d: the reconstructions are nearly constant (%.1f %% of the images' contrast): the generator may "
