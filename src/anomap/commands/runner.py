@@ -85,7 +85,10 @@ def run(name: str) -> None:
                 check_keys(config, name, HydraConfig.get().runtime.choices)
                 importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
             except OSError as error:
-                raise stopping.full_disk(error, folder) or error from error
+                full = stopping.full_disk(error, folder)
+                if full is None:
+                    raise
+                raise full from error
 
         try:
             with stopping.further_process():

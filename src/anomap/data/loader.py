@@ -15,19 +15,24 @@ class TrainLoader(DataLoader[dict[str, Tensor]]):
     The order is a pure function of the seed and the epoch, so these two numbers are all it takes to go on.
     """
 
-    sampler: TrainBatches
     given = 0
 
+    @property
+    def order(self) -> TrainBatches:
+        """Its sampler."""
+        assert isinstance(self.sampler, TrainBatches)
+        return self.sampler
+
     def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        self.given = self.sampler.left_out
+        self.given = self.order.left_out
         for batch in super().__iter__():
             self.given += 1
             yield batch
 
     def state_dict(self) -> dict[str, int]:
         """Where it is."""
-        return {"epoch": self.sampler.epoch, "batches": self.given}
+        return {"epoch": self.order.epoch, "batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from there."""
-        self.sampler.start = (state["epoch"], state["batches"])
+        self.order.start = (state["epoch"], state["batches"])
