@@ -1,6 +1,5 @@
 """`anomap-train resume=RUN_DIR`, and commands that signals, a kill or a full disk end."""
 
-import contextlib
 import errno
 import os
 import random
