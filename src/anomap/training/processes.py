@@ -61,7 +61,9 @@ class SharedStatistics(pl.Callback):
         """Rank 0's closed-form statistics for all, to the last bit."""
         if trainer.world_size > 1:
             for buffer in pl_module.buffers():
-                distributed.broadcast(buffer, 0)
+                values = buffer.contiguous()  # whatever order they lie in here
+                distributed.broadcast(values, 0)
+                buffer.copy_(values)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
