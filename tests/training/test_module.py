@@ -258,6 +258,7 @@ def test_the_average_follows_buffers_that_moving_a_module_replaced() -> None:
     """`.to("cuda")` makes new tensors of BatchNorm's statistics, as does another type."""
     method = tiny.objective("ganomaly")
     average = MovingAverage(method, decay=0.0)
+    average.update()
     method.double()
     average.double()
     for (name, tensor), buffer in zip(method.named_buffers(), average.objective.buffers(), strict=True):
