@@ -147,8 +147,9 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
 
     def command(folder: Path | None, *more: str) -> "subprocess.Popen[str]":
         own = (*fixed, f"hydra.run.dir={folder}") if folder is not None else ()
+        flags = [argument for argument in more if argument == "-m"]  # Hydra wants it before the first override
         process = subprocess.Popen(
-            [Path(sys.executable).with_name("anomap-train"), *own, *more],
+            [Path(sys.executable).with_name("anomap-train"), *flags, *own, *more[len(flags) :]],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
