@@ -42,8 +42,7 @@ def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise UserError(
-            f"{path}: the checkpoint could not be written ({error.strerror}); the previous one, if there was one, is kept: "
-            f"make room or give other rights, and go on from it"
+            f"{path}: the checkpoint could not be written ({error.strerror}); the previous one is kept"
         ) from error
 
 
