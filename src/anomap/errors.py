@@ -7,3 +7,14 @@ class UserError(Exception):
     The message is one line: what is wrong, where, and what to do about it. Commands print it to standard error
     without a traceback and exit with status 2.
     """
+
+
+class Stopped(BaseException):
+    """A signal (SIGINT, SIGTERM) ended the work at a point from which it can go on.
+
+    No `Exception`: like KeyboardInterrupt it ends a sweep too, instead of being a job's failure.
+    """
+
+    def __init__(self, signal: int) -> None:
+        super().__init__(signal)
+        self.signal = signal

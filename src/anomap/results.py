@@ -48,12 +48,20 @@ class RunFolder:
         self.report = self.path / "report.html"
 
     @property
+    def stage1(self) -> "RunFolder":
+        """The folder of the first of two stages."""
+        return RunFolder(self.path / "stage1")
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end: `metrics.json` is the last file a run writes."""
         return self.metrics.is_file()
 
     def __repr__(self) -> str:
         return f"RunFolder({str(self.path)!r})"
+
+
+_TEMPORARY = ".tmp-"
 
 
 def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None:
@@ -64,7 +72,7 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     path = Path(path)
     data = content.encode("utf-8", "surrogateescape") if isinstance(content, str) else content
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.parent / f".tmp-{secrets.token_hex(8)}"  # same folder: a rename across disks is a copy
+    temporary = path.parent / f"{_TEMPORARY}{secrets.token_hex(8)}"  # same folder: a rename across disks is a copy
     try:
         with open(temporary, "xb") as file:  # unlike mkstemp, gives the permissions the user's umask asks for
             file.write(data)
@@ -74,6 +82,12 @@ def write_atomically(path: str | os.PathLike[str], content: bytes | str) -> None
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_temporaries(folder: str | os.PathLike[str]) -> None:
+    """Remove what a process left half-written in `folder` and below when it was killed."""
+    for path in Path(folder).rglob(f"{_TEMPORARY}*"):
+        path.unlink(missing_ok=True)
 
 
 def _plain(key: str, value: Any) -> MetricValue:

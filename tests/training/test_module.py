@@ -254,6 +254,23 @@ def test_the_count_of_updates_survives_a_checkpoint() -> None:
     assert same(copied(first), copied(second))
 
 
+def test_the_average_follows_buffers_that_moving_a_module_replaced() -> None:
+    """`.to("cuda")` makes new tensors of BatchNorm's statistics, as does another type."""
+    method = tiny.objective("ganomaly")
+    average = MovingAverage(method, decay=0.0)
+    average.update()
+    method.double()
+    average.double()
+    for (name, tensor), buffer in zip(method.named_buffers(), average.objective.buffers(), strict=True):
+        if tensor.is_floating_point():
+            tensor += 2.5
+            assert not torch.equal(tensor, buffer), name
+    average.update()
+    for (name, tensor), buffer in zip(method.named_buffers(), average.objective.buffers(), strict=True):
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, buffer, msg=name)
+
+
 # --- schedule ---
 
 

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import ctypes
 import importlib
+import logging
 import os
 import platform
 import re
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from anomap.errors import UserError
+from anomap.commands import resume, stopping
+from anomap.errors import Stopped, UserError
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -57,8 +60,9 @@ def run(name: str) -> None:
     """Run the command `name`: compose `conf/<name>.yaml` and call `anomap.commands.<name>.command` with it.
 
     The command's module, and with it torch, is imported only once there is something to do: `--help` is quick.
-    Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; an unexpected
-    error keeps its traceback and gives 1, as does a sweep of which a job failed.
+    Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; 130 and 143 when
+    stopped by Ctrl-C and SIGTERM, with a line that says how to go on; an unexpected error keeps its traceback and gives 1,
+    as does a sweep of which a job failed.
     """
     # Hydra would print errors in its own way and exit with 1: let them through to the handlers here
     os.environ["HYDRA_FULL_ERROR"] = "1"
@@ -76,25 +80,49 @@ def run(name: str) -> None:
     def job(config: DictConfig) -> None:
         keep_memory()  # here, because a sweep's jobs may run in processes of their own
         folder = Path(HydraConfig.get().runtime.output_dir)
+        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
 
         def work() -> None:
-            check_keys(config, name, HydraConfig.get().runtime.choices)
-            importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
+            try:
+                check_keys(config, name, HydraConfig.get().runtime.choices)
+                importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
+            except OSError as error:
+                full = stopping.full_disk(error, folder)
+                if full is None:
+                    raise
+                raise full from error
 
-        if HydraConfig.get().mode == RunMode.MULTIRUN:
-            multirun.run_job(work, config, folder)
-            return
         try:
-            work()
+            with stopping.further_process():
+                if sweep:
+                    multirun.run_job(work, config, folder)
+                else:
+                    work()
         except (UserError, OmegaConfBaseException) as error:
             fail(one_line(error))  # here, because Hydra would print a line of its own above it
+        except (Stopped, KeyboardInterrupt) as error:
+            stopping.leave(error, f"go on with: {resume.advice(folder, sweep)}" if name == "train" else "")
 
+    logging.raiseExceptions = False  # a log on a full disk would say so with a traceback for every line
+    signal.signal(signal.SIGTERM, stopping.obey)
+    try:
+        if name == "train":
+            sys.argv[1:] = resume.arguments(sys.argv[1:])
+    except UserError as error:
+        fail(str(error))
     many = bool({"-m", "--multirun"} & set(sys.argv))
     sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
     try:
         hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
     except (UserError, HydraException, OmegaConfBaseException) as error:
         fail(launchers.missing(error) or hydra_errors.explain(error, name) or one_line(error))
+    except (Stopped, KeyboardInterrupt) as error:
+        stopping.leave(error)
+    except OSError as error:
+        full = stopping.full_disk(error, Path.cwd())
+        if full is None:
+            raise
+        fail(str(full))
     except ValueError as error:  # Hydra's, of threshold=3.5 where threshold is a group
         if "Config group override" not in str(error):
             raise

@@ -5,7 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 
+from anomap.commands import resume
 from anomap.commands.outcome import batches, conclude, print_outcome
 from anomap.config import build
 from anomap.data.build import build_datamodule
@@ -16,20 +18,30 @@ from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
-from anomap.results import RunFolder
+from anomap.results import RunFolder, remove_temporaries
+from anomap.training.checkpoints import goes_on
 from anomap.training.method import train_method
+from anomap.training.processes import go_on_alone
 from anomap.training.stages import CleanBatches
 
 log = logging.getLogger(__name__)
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
-    """Train and print the table."""
+    """Train and print the table; with `resume`, go on with an earlier run."""
+    if config.get("resume") is not None:
+        config, folder = resume.configuration(config, HydraConfig.get().overrides.task)
+        if RunFolder(folder).finished:
+            print(f"{folder}: finished before, nothing to do; its results are in {RunFolder(folder).metrics}")
+            return
     print_outcome(train(config, folder), RunFolder(folder))
 
 
 def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train, calibrate, test and report.
+
+    If the folder holds an unfinished training of this very configuration, it goes on from there, and ends with the same
+    weights and metrics (times aside) as if it had never stopped. Anything else that an earlier run left there is replaced.
 
     Args:
         config: the whole configuration, plain containers only (`conf/train.yaml`, resolved).
@@ -40,6 +52,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     Raises:
         UserError: the data or the configuration is wrong; nothing has been trained then.
+        Stopped: a signal came while training; the checkpoint to go on from is written.
     """
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
@@ -49,11 +62,28 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
     data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
     data.setup()
+    start_over(run, config)
 
     objective, stages = train_method(objective, data, config, run)
+    if stages:
+        go_on_alone()
+        data.trainer = None  # which knows of other processes
     detector = ScoringModel(objective, image_size(config))
     beside = control_aurocs(data, config) if config["controls"] else {}
     return conclude(detector, data, config, run, stages, beside)
+
+
+def start_over(run: RunFolder, config: dict[str, Any]) -> None:
+    """Remove what must not be taken for this run's: results and checkpoints of another, half-written files."""
+    checkpoints = (run.last_checkpoint, run.stage1.last_checkpoint)
+    going_on = not run.finished and any(goes_on(path, config) for path in checkpoints)
+    run.metrics.unlink(missing_ok=True)
+    for path in checkpoints:
+        if not going_on or not goes_on(path, config):
+            path.unlink(missing_ok=True)
+    remove_temporaries(run.path)
+    if going_on:
+        log.info("%s: going on from its checkpoint", run.path)
 
 
 def control_aurocs(data: AnomalyDataModule, config: dict[str, Any]) -> dict[str, float | None]:

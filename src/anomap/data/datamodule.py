@@ -25,6 +25,7 @@ from anomap.data.images import MAX_PIXELS, convert, load_image, load_mask
 from anomap.data.imageset import Decoded, Donors, ImageSet, Storage, decode_image_set, to_float
 from anomap.data.layouts import Layout
 from anomap.data.leakage import without_test_copies
+from anomap.data.loader import TrainLoader
 from anomap.data.sampler import SequentialBatches, TrainBatches
 from anomap.data.samples import NORMAL, Sample, Scan, Splits, split_calibration
 from anomap.errors import UserError
@@ -150,7 +151,8 @@ class AnomalyDataModule(pl.LightningDataModule):
                 "no training images: data.normal_dir and data.abnormal_dir make a test set only; set data.root to train"
             )
         rank, world_size = self._rank()
-        return self._loader(self.train, TrainBatches(len(self.train), self.batch_size, self.seed, rank, world_size))
+        batches = TrainBatches(len(self.train), self.batch_size, self.seed, rank, world_size)
+        return self._loader(self.train, batches, TrainLoader)
 
     def calibration_dataloader(self) -> DataLoader[dict[str, Tensor]]:
         """The calibration set in stored order; over all ranks every sample once."""
@@ -205,9 +207,11 @@ class AnomalyDataModule(pl.LightningDataModule):
         )
         return Storage(mapped=planes * height * width > self.cache_mb * 10**6, folder=self.cache_dir)
 
-    def _loader(self, image_set: ImageSet, batches: Sampler[Any]) -> DataLoader[dict[str, Tensor]]:
+    def _loader(
+        self, image_set: ImageSet, batches: Sampler[Any], kind: type[DataLoader[dict[str, Tensor]]] = DataLoader
+    ) -> DataLoader[dict[str, Tensor]]:
         on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
-        return DataLoader(
+        return kind(
             image_set,
             sampler=batches,
             batch_size=None,  # the sampler's items are whole batches already

@@ -11,11 +11,15 @@ Index = NDArray[np.int64]
 
 
 class TrainBatches(Sampler[Index]):
-    """Shuffled batches of even sizes; every sample in every epoch.
+    """Shuffled batches of even sizes; every sample once in every epoch, over all ranks.
 
     Batch sizes differ by at most one and none is 1 where that can be avoided: batch normalisation cannot
-    train on a single sample, and dropping the last samples would waste normal images. With several ranks the
-    shards have equal sizes (the last ones are filled up from the start of the order): ranks step together.
+    train on a single sample, and dropping the last samples would waste normal images. Every rank gets its share of each
+    step, so that all take equally many steps.
+
+    Attributes:
+        start: (epoch, batches): in that epoch, leave out so many batches at the beginning, which a run that is
+            resumed has had already.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
@@ -27,21 +31,27 @@ class TrainBatches(Sampler[Index]):
             world_size,
         )
         self.epoch = 0
+        self.start: tuple[int, int] = (0, 0)
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls it."""
         self.epoch = epoch
 
+    @property
+    def left_out(self) -> int:
+        """Batches that the next iteration leaves out."""
+        return self.start[1] if self.start[0] == self.epoch else 0
+
     def __len__(self) -> int:
-        shard = math.ceil(self.count / self.world_size)
-        batches = math.ceil(shard / self.batch_size)
-        return min(batches, max(1, shard // 2)) if self.batch_size > 1 else batches
+        """Batches of a whole epoch."""
+        smallest = 1 if self.batch_size == 1 else 2
+        wanted = math.ceil(self.count / (self.batch_size * self.world_size))
+        return min(wanted, max(1, self.count // (smallest * self.world_size)))
 
     def __iter__(self) -> Iterator[Index]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
-        shard = math.ceil(self.count / self.world_size)
-        order = np.resize(order, shard * self.world_size)  # repeats from the start
-        yield from np.array_split(order[self.rank :: self.world_size], len(self))
+        shares = np.array_split(order, len(self) * self.world_size)
+        yield from shares[self.rank :: self.world_size][self.left_out :]
 
 
 class SequentialBatches(Sampler[Index]):

@@ -38,7 +38,6 @@ def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
     """
     buffer = BytesIO()
     torch.save(dict(checkpoint), buffer)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:

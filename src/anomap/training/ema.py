@@ -31,8 +31,8 @@ class MovingAverage(nn.Module):
         self.decay = decay
         self.register_buffer("updates", torch.zeros((), dtype=torch.long))
         self._count = 0
-        copies = (self.objective.generator, self.objective.discriminator)
-        self._pairs = [_tensors(copied, module) for copied, module in zip(copies, trained, strict=True)]
+        self._trained = trained  # a tuple, so that they are no submodules of this copy
+        self._pairs: list[tuple[list[torch.Tensor], list[torch.Tensor]]] | None = None
 
     @torch.no_grad()
     def update(self) -> None:
@@ -40,8 +40,15 @@ class MovingAverage(nn.Module):
         self.updates += 1
         self._count += 1
         decay = min(self.decay, (1 + self._count) / (10 + self._count))
+        if self._pairs is None:  # found when first needed: moving a module to a device replaces its buffers
+            copies = (self.objective.generator, self.objective.discriminator)
+            self._pairs = [_tensors(copied, module) for copied, module in zip(copies, self._trained, strict=True)]
         for averaged, current in self._pairs:
             torch._foreach_lerp_(averaged, current, 1 - decay)  # pyright: ignore[reportPrivateImportUsage]
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "MovingAverage":
+        self._pairs = None
+        return super()._apply(*args, **kwargs)
 
     def train(self, mode: bool = True) -> "MovingAverage":
         """Always in evaluation mode."""

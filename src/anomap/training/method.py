@@ -36,6 +36,7 @@ def train_method(
         stages += prepare_stage1(objective, data, config, run)
     objective.fit(CleanBatches(data))
     if isinstance(objective, AdversarialObjective):
-        stages.append(fit(objective, data, config["model"], config["trainer"], config["logger"], run, callbacks))
+        groups = (config["model"], config["trainer"], config["logger"])
+        stages.append(fit(objective, data, *groups, run, config, callbacks))
         objective = stages[-1].objective
     return objective, stages

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
@@ -26,6 +27,7 @@ class AdversarialTraining(pl.LightningModule):
         betas: Adam's momenta.
         schedule: `constant` or `cosine` (to zero over the run).
         ema_decay: of the averaged weights.
+        seed: of the random numbers that a method draws in a step.
     """
 
     def __init__(
@@ -36,6 +38,7 @@ class AdversarialTraining(pl.LightningModule):
         betas: tuple[float, float],
         schedule: str,
         ema_decay: float,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.automatic_optimization = False
@@ -44,6 +47,7 @@ class AdversarialTraining(pl.LightningModule):
         self.lr_generator, self.lr_discriminator = lr_generator, lr_discriminator
         self.betas = (betas[0], betas[1])
         self.schedule = schedule
+        self.seed = seed
         self._bad_step: Tensor | None = (
             None  # first step of the epoch with a loss that is no number; stays on the device
         )
@@ -68,6 +72,9 @@ class AdversarialTraining(pl.LightningModule):
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
         """One generator pass, one discriminator step on its detached result, one generator step."""
+        # noise is a function of its place in the run, not of what was drawn before: a resumed run draws the same
+        place = [self.seed, self.current_epoch, batch_index, self.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         generator_optimizer, discriminator_optimizer = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
         step = self.objective.generate(batch)  # before any toggle, or its graph would hold no generator gradient
         losses = {}
@@ -86,6 +93,7 @@ class AdversarialTraining(pl.LightningModule):
                     value.detach(),
                     on_step=False,
                     on_epoch=True,
+                    sync_dist=True,
                     prog_bar=name == "loss",
                 )
 
@@ -102,15 +110,23 @@ class AdversarialTraining(pl.LightningModule):
         self._bad_step = torch.where(torch.isfinite(loss.detach()), self._bad_step, torch.minimum(self._bad_step, here))
 
     def on_train_epoch_end(self) -> None:
-        """Step the schedules; stop before a checkpoint could be written with weights that are no numbers."""
+        """Step the schedules."""
+        self.check_finite()
+        for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+            scheduler.step()
+
+    def check_finite(self) -> None:
+        """Stop before a checkpoint could be written with weights that are no numbers.
+
+        Raises:
+            TrainingDiverged: a loss of this epoch, or a weight, is not a finite number.
+        """
         if self._bad_step is not None and torch.isfinite(self._bad_step):
             self._diverged(f"step {int(self._bad_step)}: the loss is not a finite number")
         # the epoch's last step may have spoilt the weights that no loss has seen yet
         weights = [tensor for tensor in self.objective.state_dict().values() if tensor.is_floating_point()]
         if not all(torch.stack([torch.isfinite(tensor).all() for tensor in weights]).tolist()):
             self._diverged("the end: a weight is not a finite number")
-        for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
-            scheduler.step()
 
     def _diverged(self, where: str) -> None:
         kept = "the last good checkpoint is kept" if self.current_epoch else "nothing was saved"

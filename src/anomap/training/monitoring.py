@@ -12,6 +12,7 @@ from torchvision.utils import make_grid
 from anomap.detection.metrics import auroc
 from anomap.detection.standardise import Standardiser
 from anomap.objectives.base import Objective, Scored
+from anomap.training.processes import from_all
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
@@ -73,6 +74,7 @@ class Monitoring(pl.Callback):
         """Log AUROC, score histograms and images, all on the axis of epochs."""
         if trainer.sanity_checking:
             return
+        self._gather()
         if self._contrast:
             self._watch_contrast(pl_module)
         if not self._labels:
@@ -83,7 +85,7 @@ class Monitoring(pl.Callback):
         scores, labels = standardiser(test), torch.cat(self._labels)
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:
-            pl_module.log("monitor/test_auroc", value, prog_bar=True)
+            pl_module.log("monitor/test_auroc", value, prog_bar=True, sync_dist=True)
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
                 for name, values in (
@@ -95,12 +97,20 @@ class Monitoring(pl.Callback):
                         logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
                 self._log_images(logger, pl_module, trainer.current_epoch)
 
+    def _gather(self) -> None:
+        """What every process has scored, in each of them; the images to be shown are those of the first that has them."""
+        held = from_all((self._parts, self._labels, self._contrast, self._shown))
+        if len(held) > 1:
+            self._parts = ([p for h in held for p in h[0][0]], [p for h in held for p in h[0][1]])
+            self._labels, self._contrast = [x for h in held for x in h[1]], [x for h in held for x in h[2]]
+            self._shown = {label: shown for h in reversed(held) for label, shown in h[3].items()}
+
     def _watch_contrast(self, pl_module: pl.LightningModule) -> None:
         """Log how much contrast the reconstructions kept; warn when next to nothing is left."""
         made, given = torch.cat(self._contrast, dim=1).mean(1).tolist()
         if given == 0:  # blank images are reconstructed as blank
             return
-        pl_module.log("monitor/reconstruction_contrast", made / given)
+        pl_module.log("monitor/reconstruction_contrast", made / given, sync_dist=True)
         if made < MIN_CONTRAST * given:
             log.warning(
                 "epoch %d: the reconstructions are nearly constant (%.1f %% of the images' contrast): the generator may "

@@ -37,6 +37,8 @@ class CleanBatches:
 def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[str, Any], run: RunFolder) -> list[Fit]:
     """Fill `objective.stage1` with trained weights: from `model.stage1_checkpoint`, or by training it here.
 
+    In a run that is resumed the closed-form statistics are made again, and only the training goes on.
+
     Args:
         objective: a two-stage method; its `stage1` has the architecture and no training yet.
         data: ready to serve.
@@ -66,7 +68,7 @@ def prepare_stage1(objective: Objective, data: AnomalyDataModule, config: dict[s
     stage1.fit(CleanBatches(data))
     log.info("stage 1: %s", model["stage1"]["name"])
     trainer = {**config["trainer"], "max_epochs": model["stage1"]["epochs"]}
-    first = fit(stage1, data, model["stage1"], trainer, config["logger"], RunFolder(run.path / "stage1"))  # pyright: ignore[reportArgumentType]
+    first = fit(stage1, data, model["stage1"], trainer, config["logger"], run.stage1, config)  # pyright: ignore[reportArgumentType]
     stage1.load_state_dict(first.objective.state_dict())
     stage1.requires_grad_(False).eval()
     log.info("stage 2: %s", model["name"])

@@ -1,0 +1,58 @@
+"""SIGINT (Ctrl-C) and SIGTERM while a model trains: the step at hand is finished first."""
+
+import signal
+import threading
+from types import FrameType, TracebackType
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomap.errors import Stopped
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Notes a signal instead of obeying it at once; a second one is obeyed at once.
+
+    A context manager, so that the signals do afterwards what they did before. Outside the main thread, where Python
+    delivers no signals, it does nothing.
+    """
+
+    def __init__(self) -> None:
+        self.signal: int | None = None
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> "Stop":
+        self.listen()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        if kind is None and self.signal is not None:  # it came after the last look
+            raise Stopped(self.signal)
+
+    def listen(self) -> None:
+        """Take the signals; once more if somebody else has taken them since (Lightning takes SIGTERM when it starts)."""
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before.setdefault(number, signal.getsignal(number))
+                signal.signal(number, self._note)
+
+    def check(self, trainer: pl.Trainer) -> bool:
+        """Whether to stop here; all processes get the same answer, so all must ask at the same place."""
+        asked = self.signal is not None
+        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+
+    def stopped(self) -> Stopped:
+        """What to raise where `check` said so; the signal may have reached another process only."""
+        return Stopped(self.signal or signal.SIGTERM)
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        del frame
+        if self.signal is not None:
+            raise Stopped(number)
+        self.signal = number
