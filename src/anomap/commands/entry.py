@@ -28,6 +28,11 @@ def preview() -> None:
     run("preview")
 
 
+def benchmark() -> None:
+    """anomap-benchmark."""
+    run("benchmark")
+
+
 def report() -> None:
     """anomap-report."""
     from anomap.commands.report import main  # the others need not load it
