@@ -10,26 +10,23 @@ from pathlib import Path
 import torch
 
 from anomap import __version__
-from anomap.errors import UserError
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "numpy", "pillow", "onnxruntime", "anomalib", "kornia")
 
 
 def describe() -> dict[str, str | int | float | None]:
-    """Machine, threads, date, versions, commit; and how busy others kept the machine just before.
-
-    Raises:
-        UserError: psutil is missing.
-    """
+    """Machine, threads, date, versions, commit; and how busy others kept the machine just before, if psutil is there."""
     try:
         import psutil
     except ImportError:
-        raise UserError('psutil is not installed: pip install "anomap[benchmark]"') from None
+        memory, busy = None, None
+    else:
+        memory, busy = round(psutil.virtual_memory().total / 1e9, 1), psutil.cpu_percent(interval=1.0)
     return {
         "machine": _processor(),
         "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
-        "memory_gb": round(psutil.virtual_memory().total / 1e9, 1),
-        "busy_before_percent": psutil.cpu_percent(interval=1.0),
+        "memory_gb": memory,
+        "busy_before_percent": busy,
         "threads": torch.get_num_threads(),
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "system": platform.platform(),
