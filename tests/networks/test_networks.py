@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from anomap.networks.blocks import CBAM, SelfAttention
 from anomap.networks.discriminators import Discriminator
-from anomap.networks.generators import SELF_ATTENTION_MAX_SIDE, EncoderDecoderEncoder, UNet, halved, widths
+from anomap.networks.generators import SELF_ATTENTION_MAX_SIDE, EncoderDecoderEncoder, UNet, both_heads, halved, widths
 from tests import tiny
 
 SIZES: list[Any] = [32, 64, 96, 128, 256, [32, 64], [96, 32]]
@@ -52,6 +52,14 @@ def test_shapes_at_other_depths(depth: int) -> None:
     net = UNet(1, 64, width=8, depth=depth, self_attention=True)
     assert net.stride == 2**depth
     assert net(x).image.shape == x.shape
+
+
+def test_both_heads_at_once_give_what_each_gives() -> None:
+    net, x = UNet(3, 32, width=8, map_head="decoder"), torch.randn(2, 16, 16, 16)
+    assert net.map_head is not None
+    image, map_logits = both_heads(x, net.image_head, net.map_head)
+    torch.testing.assert_close(image, net.image_head(x))
+    torch.testing.assert_close(map_logits, net.map_head(x))
 
 
 def test_no_map_head_no_map() -> None:

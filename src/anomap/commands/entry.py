@@ -33,6 +33,11 @@ def tune() -> None:
     run("tune")
 
 
+def benchmark() -> None:
+    """anomap-benchmark."""
+    run("benchmark")
+
+
 def report() -> None:
     """anomap-report."""
     from anomap.commands.report import main  # the others need not load it

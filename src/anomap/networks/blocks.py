@@ -77,6 +77,10 @@ class SelfAttention(nn.Module):
         query = self.query(x).flatten(2).transpose(1, 2)  # (B, N, C/8)
         key = F.max_pool2d(self.key(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/8)
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/2)
+        if not torch.compiler.is_exporting():
+            # PyTorch's fused kernel for CPUs takes equal widths only; without it the N x N/4 matrix goes through memory
+            missing = (0, value.shape[-1] - query.shape[-1])
+            query, key = F.pad(query, missing), F.pad(key, missing)  # zeros add nothing to a product
         # one head, said explicitly: the ONNX exporter knows attention only with a dimension of heads
         attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)
         attended = attended[:, 0].transpose(1, 2).unflatten(2, (height, width))  # (B, C/2, H, W)

@@ -157,6 +157,18 @@ def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
     )
 
 
+def both_heads(x: Tensor, image_head: nn.Module, map_head: nn.Module) -> tuple[Tensor, Tensor]:
+    """What two heads make of one feature map, as one transposed convolution: with so few outputs, reading the input is the cost."""
+    if not isinstance(image_head, nn.ConvTranspose2d) or not isinstance(map_head, nn.ConvTranspose2d):
+        return image_head(x), map_head(x)
+    assert image_head.bias is not None
+    assert map_head.bias is not None
+    weight = torch.cat([image_head.weight, map_head.weight], dim=1)  # (inputs, outputs, 4, 4)
+    bias = torch.cat([image_head.bias, map_head.bias])
+    made = F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+    return made[:, :-1], made[:, -1:]
+
+
 class UNet(nn.Module):
     """U-Net generator with choosable skips, self-attention and heads; every variant is a setting of this one.
 
@@ -252,7 +264,8 @@ class UNet(nn.Module):
                 x = self.attention(x)
             if self.skips != "none":
                 x = torch.cat([x, gate(features.pop())], dim=1)
-        image = self.image_head(x)
-        if self.map_head is not None:
-            map_logits = self.map_head(x)
+        if self.map_head is None:
+            image = self.image_head(x)
+        else:
+            image, map_logits = both_heads(x, self.image_head, self.map_head)
         return Generated(torch.tanh(image) if self.bounded else image, map_logits, encoded)

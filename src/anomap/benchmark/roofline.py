@@ -1,0 +1,60 @@
+"""The machine's own limit: the FLOPs of a computation, and how many of them a second could hold."""
+
+from collections.abc import Callable
+
+import torch
+from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
+
+from anomap.benchmark.plan import Plan
+from anomap.benchmark.timing import interleaved, repeated
+
+GIGA = 1e9
+_MATRICES = (1024, 2048)
+# batch, channels, side: as the family's inner layers have them, where convolutions reach most
+_CONVOLUTIONS = ((64, 128, 16), (64, 256, 16), (32, 128, 32))
+
+
+def flops(work: Callable[[], object]) -> int:
+    """Floating-point operations of matrix products and convolutions, forward and backward; a multiply-add is two.
+
+    Fused attention on a CPU is not counted: PyTorch's counter has no formula for it.
+    """
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return counter.get_total_flops()
+
+
+def keys(plan: Plan) -> list[str]:
+    """What `measure` says."""
+    del plan
+    return ["peak_gflops", "peak_matmul_gflops", "peak_convolution_gflops"]
+
+
+def measure(plan: Plan) -> dict[str, float]:
+    """Peak GFLOP/s in float32 with the threads that are set: the best of a few matrix products and convolutions."""
+    matrices = {f"matmul {n}": _matmul(n) for n in _MATRICES}
+    convolutions = {f"convolution {shape}": _convolution(*shape) for shape in _CONVOLUTIONS}
+    work = {**matrices, **convolutions}
+    with torch.inference_mode():
+        counted = {name: flops(call) for name, call in work.items()}
+        rates = interleaved({name: repeated(call, 3) for name, call in work.items()}, plan.rounds)
+    best = {name: rates.median(name) * counted[name] / GIGA for name in work}
+    matmul = max(best[name] for name in matrices)
+    convolution = max(best[name] for name in convolutions)
+    return {
+        "peak_gflops": max(matmul, convolution),
+        "peak_matmul_gflops": matmul,
+        "peak_convolution_gflops": convolution,
+    }
+
+
+def _matmul(n: int) -> Callable[[], object]:
+    a, b, out = torch.rand(n, n), torch.rand(n, n), torch.empty(n, n)
+    return lambda: torch.mm(a, b, out=out)
+
+
+def _convolution(batch: int, channels: int, side: int) -> Callable[[], object]:
+    x = torch.rand(batch, channels, side, side).to(memory_format=torch.channels_last)
+    weight = torch.rand(channels, channels, 3, 3).to(memory_format=torch.channels_last)
+    return lambda: F.conv2d(x, weight, padding=1)
