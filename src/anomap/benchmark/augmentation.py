@@ -88,7 +88,7 @@ def _beside_erasing(setup: Setup, rounds: int) -> dict[str, Any]:
 
 def torchvision_erasing(images: Tensor) -> Tensor:
     """RandomErasing of each image by itself, as a data set's transform applies it (on a batch it erases one place in all)."""
-    erase = v2.RandomErasing(p=1.0, scale=(0.02, 0.15), value="random")
+    erase = v2.RandomErasing(p=1.0, scale=(0.02, 0.15), value="random")  # pyright: ignore[reportArgumentType]
     return torch.stack([erase(image) for image in images])
 
 

@@ -4,6 +4,9 @@ Each line of standard input is a JSON object `{"do": NAME, ...}`; each line of s
 anomalib prints goes to standard error. Only this file imports anomalib.
 """
 
+# pyright: reportMissingImports=false
+# anomalib is in no environment but the benchmark's
+
 import json
 import os
 import sys
