@@ -10,7 +10,7 @@ from tensorboard.backend.event_processing.plugin_event_multiplexer import EventM
 from tensorboard.context import RequestContext
 from tensorboard.plugins.base_plugin import TBContext
 from tensorboard.plugins.hparams import list_session_groups
-from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest
+from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.hparams.backend_context import Context
 
 from anomap.training.hyperparameters import log_hyperparameters
