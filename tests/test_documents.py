@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-VALUED = ("--config-dir", "--config-name", "--config-path", "--package")  # Hydra's flags with a value
+VALUED = ("--cfg", "--config-dir", "--config-name", "--config-path", "--package")  # Hydra's flags with a value
 
 # these only set what is explained where it is defined: here, or in Hydra's documentation
 PRESETS = ("ablation", "experiment", "hydra", "sweep")
