@@ -1,6 +1,7 @@
 """The instruments themselves: what they count, and that the smallest of them run."""
 
 import dataclasses
+import importlib.util
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from anomap.benchmark.generated import write_data_set, write_images
 from anomap.benchmark.machine import describe
 from anomap.benchmark.memory import peak_of
 from anomap.benchmark.overhead import BothPasses
+from anomap.benchmark.peer import Worker
 from anomap.benchmark.plan import QUICK
 from anomap.benchmark.processes import environment
 from anomap.benchmark.roofline import flops
@@ -133,3 +135,25 @@ def test_the_smallest_real_run(tmp_path: Path) -> None:
     assert results["score_eager_p50_ms_ganomaly"] <= results["score_eager_p99_ms_ganomaly"]
     assert results["train_mflop_per_image_ganomaly"] > 3 * results["score_mflop_per_image_ganomaly"]
     assert sys.modules.get("anomalib") is None
+
+
+@pytest.mark.slow
+def test_the_peer_trains_scores_and_starts_anew(tmp_path: Path) -> None:
+    if importlib.util.find_spec("anomalib") is None:
+        pytest.skip("needs anomalib")
+    for name, first in (("train", 0), ("test_normal", 100), ("test_abnormal", 200)):
+        write_images(tmp_path / name, 8, 64, first=first)
+    folders = {name: str(tmp_path / name) for name in ("train", "test_normal", "test_abnormal")}
+    numbers = {"side": 64, "batch": 4, "threads": 1, "seed": 0, "workers": 0}
+    with Worker({**folders, **numbers, "output": str(tmp_path / "out")}, tmp_path / "spec", tmp_path / "log") as peer:
+        assert peer.ask("facts")["generator_mflop"] > 0
+        fresh = peer.ask("auroc", epochs=1)
+        assert peer.time("bare_score", batches=1).count == 4
+        assert peer.time("train", batches=2).count == 8
+        assert peer.time("bare_train", batches=1, channels_last=True).count == 4
+        scored = peer.ask("score", batches=None)
+        assert sorted(scored["labels"]) == [0] * 8 + [1] * 8
+        assert len(set(scored["scores"])) > 1
+        assert peer.ask("auroc", epochs=1) == fresh
+        with pytest.raises(UserError, match="anomalib failed"):
+            peer.ask("nonsense")

@@ -49,17 +49,10 @@ class Peer:
     """
 
     def __init__(self, spec: dict[str, Any]) -> None:
-        import lightning.pytorch as lightning
         from anomalib.data import Folder
-        from anomalib.models import Ganomaly
 
         self.spec = spec
-        lightning.seed_everything(spec["seed"], workers=True)
-        self.pre_processor: Any = Ganomaly.configure_pre_processor(image_size=(spec["side"], spec["side"]))
-        # by default the post-processor would normalise the scores with the test set's own range
-        self.model = Ganomaly(
-            batch_size=spec["batch"], pre_processor=self.pre_processor, post_processor=False, visualizer=False
-        )
+        self._renew()
         self.data = Folder(
             name="benchmark",
             normal_dir=spec["train"],
@@ -72,7 +65,19 @@ class Peer:
             seed=spec["seed"],
         )
         self._batches: list[torch.Tensor] = []
-        self._optimizers: Any = None
+
+    def _renew(self) -> None:
+        """An untrained model."""
+        import lightning.pytorch as lightning
+        from anomalib.models import Ganomaly
+
+        spec = self.spec
+        lightning.seed_everything(spec["seed"], workers=True)
+        self.pre_processor: Any = Ganomaly.configure_pre_processor(image_size=(spec["side"], spec["side"]))
+        # by default the post-processor would normalise the scores with the test set's own range
+        self.model = Ganomaly(
+            batch_size=spec["batch"], pre_processor=self.pre_processor, post_processor=False, visualizer=False
+        )
 
     def facts(self) -> dict[str, Any]:
         """Version and FLOPs."""
@@ -91,6 +96,7 @@ class Peer:
     def train(self, batches: int | None, epochs: int = 1) -> dict[str, float]:
         """Images and seconds of training steps, from the first batch's start to the last one's end."""
         stopwatch = _stopwatch()
+        self.model.train()  # Lightning trains a network in the mode it finds it in
         limits = {} if batches is None else {"limit_train_batches": batches}
         self._engine(stopwatch, max_epochs=epochs, limit_val_batches=0, **limits).fit(self.model, self.data)
         return {"count": stopwatch.images, "seconds": stopwatch.seconds}
@@ -106,9 +112,10 @@ class Peer:
         return {"count": len(scores), "seconds": stopwatch.seconds, "scores": scores, "labels": labels}
 
     def auroc(self, epochs: int) -> dict[str, float]:
-        """Train anew, then AUROC on raw scores (its own metric squashes each batch by a sigmoid)."""
+        """Train from the start, then AUROC on raw scores (its own metric squashes each batch by a sigmoid)."""
         from sklearn.metrics import roc_auc_score
 
+        self._renew()
         self.train(None, epochs)
         found = self.score(None)
         return {"auroc": float(roc_auc_score(found["labels"], found["scores"])), "images": found["count"]}
