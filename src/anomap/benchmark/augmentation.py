@@ -95,7 +95,7 @@ def torchvision_erasing(images: Tensor) -> Tensor:
 def kornia_erasing() -> Callable[[Tensor], Tensor] | None:
     """The batched RandomErasing of kornia, if it is there."""
     try:
-        from kornia.augmentation import RandomErasing
+        from kornia.augmentation import RandomErasing  # pyright: ignore[reportMissingImports]
     except ImportError:
         return None
     return RandomErasing(scale=(0.02, 0.15), p=1.0)

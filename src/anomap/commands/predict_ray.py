@@ -5,6 +5,9 @@ writes `scores/part-*.parquet`. What a shard is called follows from its names: s
 it is there once.
 """
 
+# pyright: reportMissingImports=false
+# Ray is there where its extra is installed
+
 import hashlib
 import io
 import logging
