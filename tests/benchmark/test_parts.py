@@ -16,7 +16,7 @@ from anomap.benchmark.generated import write_data_set, write_images
 from anomap.benchmark.machine import describe
 from anomap.benchmark.memory import peak_of
 from anomap.benchmark.overhead import BothPasses
-from anomap.benchmark.peer import Worker
+from anomap.benchmark.peer import Ours, Worker, same_files
 from anomap.benchmark.plan import QUICK
 from anomap.benchmark.processes import environment
 from anomap.benchmark.roofline import flops
@@ -157,3 +157,23 @@ def test_the_peer_trains_scores_and_starts_anew(tmp_path: Path) -> None:
         assert peer.ask("auroc", epochs=1) == fresh
         with pytest.raises(UserError, match="anomalib failed"):
             peer.ask("nonsense")
+
+
+@pytest.mark.slow
+@pytest.mark.elpv
+def test_anomap_beside_the_peer_scores_the_files_that_the_peer_scores(tmp_path: Path) -> None:
+    if importlib.util.find_spec("elpv_dataset") is None:
+        pytest.skip("needs elpv-dataset")
+    thin = [f"model.objective.{network}.width=8" for network in ("generator", "discriminator")]
+    ours = Ours("default", ["data.cells=mono", *thin], dataclasses.replace(QUICK, peer_batches=1), tmp_path)
+    root = same_files(ours.setup, tmp_path / "files")
+    splits = ours.setup.data.splits
+    assert len(list((root / "train").iterdir())) == len(splits.train)
+    tested = sum(len(list((root / name).iterdir())) for name in ("test_normal", "test_abnormal"))
+    assert tested == len(splits.test)
+    assert 0 < (ours.train_and_test(1) or 0) < 1
+    ours.prepare_scoring(root)
+    done = [ours.score() for _ in range(2)]  # the second scores anew, too
+    assert [timed.count for timed in done] == [min(tested, ours.scored)] * 2
+    assert ours.bare_score() > 0
+    assert ours.mflop()["generator_mflop_default"] > ours.mflop()["discriminator_mflop_default"] > 0

@@ -24,7 +24,7 @@ from anomap.benchmark.plan import Plan
 from anomap.benchmark.processes import environment
 from anomap.benchmark.roofline import flops
 from anomap.benchmark.scoring import detector
-from anomap.benchmark.setup import Setup, prepare
+from anomap.benchmark.setup import Setup, composed, prepare
 from anomap.benchmark.timing import Timed, interleaved, settle
 from anomap.commands.outcome import batches as floats
 from anomap.commands.predict import predict
@@ -293,14 +293,11 @@ class Ours:
         """Files to scores, as `anomap-predict` does it; loading of the model left out, as for the peer."""
         self._times += 1
         config = {
+            **composed("predict"),
             "checkpoint": str(self._checkpoint),
             "input": str(self._input),
-            "recursive": False,
             "overlays": "none",
-            "view": False,
             "batch_size": BATCH,
-            "device": "cpu",
-            "threshold": {"value": None},
             "output": str(self.folder / f"scores-{self._times}"),
         }
         done = predict(config, self.folder)

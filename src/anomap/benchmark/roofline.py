@@ -16,10 +16,7 @@ _CONVOLUTIONS = ((64, 128, 16), (64, 256, 16), (32, 128, 32))
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products and convolutions, forward and backward; a multiply-add is two.
-
-    Fused attention on a CPU is not counted: PyTorch's counter has no formula for it.
-    """
+    """Floating-point operations of matrix products, convolutions and attention, forward and backward; a multiply-add is two."""
     with FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()

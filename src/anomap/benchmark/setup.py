@@ -27,13 +27,17 @@ from anomap.training.stages import CleanBatches
 Batch = dict[str, Tensor]
 
 
+def composed(command: str, *overrides: str) -> dict[str, Any]:
+    """The plain configuration of `anomap-<command> <overrides>`."""
+    if GlobalHydra.instance().is_initialized():  # within a command
+        return plain(compose(command, list(overrides)))
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        return plain(compose(command, list(overrides)))
+
+
 def train_config(*overrides: str) -> dict[str, Any]:
     """The plain configuration of `anomap-train <overrides>`, on the CPU."""
-    chosen = ["trainer.accelerator=cpu", *overrides]
-    if GlobalHydra.instance().is_initialized():  # within a command
-        return plain(compose("train", chosen))
-    with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return plain(compose("train", chosen))
+    return composed("train", "trainer.accelerator=cpu", *overrides)
 
 
 @dataclass
