@@ -26,7 +26,7 @@ from anomap.benchmark.roofline import flops
 from anomap.benchmark.scoring import detector
 from anomap.benchmark.setup import Setup, composed, prepare
 from anomap.benchmark.timing import Timed, interleaved, settle
-from anomap.commands.outcome import batches as floats
+from anomap.commands.outcome import batches
 from anomap.commands.predict import predict
 from anomap.data.samples import NORMAL, Sample
 from anomap.detection import checkpoint
@@ -275,7 +275,7 @@ class Ours:
         done = fit(setup.objective, setup.data, setup.config["model"], trainer, setup.config["logger"], run)
         setup.objective = done.objective
         model = ScoringModel(done.objective, setup.data.image_size)
-        test = model.score_all(floats(setup.data.test_dataloader()))
+        test = model.score_all(batches(setup.data.test_dataloader()))
         return auroc(test.scores, test.labels)
 
     def prepare_scoring(self, root: Path) -> None:

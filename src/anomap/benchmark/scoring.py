@@ -1,7 +1,7 @@
 """Scoring: eager and exported, one image and many, small images and large, and what share of the machine's peak it reaches."""
 
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,9 @@ from anomap.benchmark.plan import ADVERSARIAL, SIZES, Plan
 from anomap.benchmark.roofline import GIGA, flops
 from anomap.benchmark.setup import Setup, prepare
 from anomap.benchmark.timing import interleaved, latencies, percentile
-from anomap.data.imageset import to_float
+from anomap.commands.outcome import batches
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.objectives.base import Batch
 from anomap.training.stages import CleanBatches
 
 Images = NDArray[np.uint8]
@@ -93,15 +92,10 @@ def detector(setup: Setup) -> ScoringModel:
     objective = setup.objective.eval()
     objective.fit(CleanBatches(setup.data))
     model = ScoringModel(objective, setup.data.image_size)
-    model.calibrate(_floats(setup))
+    model.calibrate(batches(setup.data.calibration_dataloader()))
     model.set_threshold(setup.config["threshold"])
     model.place("cpu")
     return model
-
-
-def _floats(setup: Setup) -> Iterator[Batch]:
-    for batch in setup.data.calibration_dataloader():
-        yield {**batch, "image": to_float(batch["image"])}
 
 
 def noise(count: int, model: ScoringModel, seed: int, channels: int = 1) -> Images:

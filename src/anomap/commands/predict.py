@@ -9,21 +9,21 @@ from typing import Any
 from anomap.commands import predict_local, predict_ray
 from anomap.commands.prediction_folder import PARQUET, SCORES, SHARDS, UNREADABLE, Outcome, claim
 from anomap.commands.prediction_scoring import draw_sheet
+from anomap.commands.stopping import status
 from anomap.data.inputs import OVERLAYS, find_inputs
 from anomap.detection.detector import Detector
 from anomap.errors import UserError
 
 ENGINES = {"local": predict_local, "ray": predict_ray}
 OVERLAY_CHOICES = ("anomalies", "all", "none")
-INTERRUPTED = 130  # exit status, as shells give it after Ctrl-C
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Predict, say what was found and where it is, and show the contact sheet if asked to."""
     outcome = predict(config, folder)
     print_outcome(outcome)
-    if outcome.interrupted:
-        sys.exit(INTERRUPTED)
+    if outcome.stopped is not None:
+        sys.exit(status(outcome.stopped))
     if config["view"] and outcome.sheet is not None:
         from anomap.viewing.system_viewer import open_picture
 
@@ -52,11 +52,11 @@ def predict(config: dict[str, Any], folder: Path) -> Outcome:
     engine = ENGINES[config["engine"]]
     claim(folder, checkpoint, detector.threshold, inputs, config["engine"])
     outcome = engine.score(detector, inputs, folder, {**config, "checkpoint": str(checkpoint.resolve())})
-    if outcome.scored + outcome.earlier == 0 and not outcome.interrupted:
+    if outcome.scored + outcome.earlier == 0 and outcome.stopped is None:
         raise UserError(
             f"input={config['input']}: none of {outcome.unreadable} files can be read; {folder / UNREADABLE} says why"
         )
-    if not outcome.interrupted and (config["overlays"] != "none" or config["view"]):
+    if outcome.stopped is None and (config["overlays"] != "none" or config["view"]):
         outcome = replace(outcome, sheet=draw_sheet(detector, inputs, folder, lambda: engine.rows(folder)))
     return outcome
 
@@ -73,7 +73,7 @@ def print_outcome(outcome: Outcome) -> None:
         lines.append(("overlays", str(outcome.folder / OVERLAYS)))
     if outcome.sheet is not None:
         lines.append(("worst", str(outcome.sheet)))
-    if outcome.interrupted:
+    if outcome.stopped is not None:
         lines.append(("interrupted", f"give output={outcome.folder} to go on"))
     for name, text in lines:
         print(f"{name:<12} {text}")

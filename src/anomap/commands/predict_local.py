@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from anomap.commands.prediction_folder import PARQUET, SCORES, UNREADABLE, Outcome
-from anomap.commands.prediction_scoring import progress, scored, terminated_as_interrupted
+from anomap.commands.prediction_scoring import progress, scored
+from anomap.commands.stopping import signal_of
 from anomap.data.inputs import Inputs
 from anomap.detection.detector import Detector
+from anomap.errors import Stopped
 from anomap.prediction_table import (
     PREDICTION_COLUMNS,
     GrowingTable,
@@ -38,7 +40,6 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
         bar = stack.enter_context(progress())
         task = bar.add_task("scoring", total=len(names))
         try:
-            stack.enter_context(terminated_as_interrupted())
             parts = scored(detector, inputs, names, folder, config["overlays"], config["batch_size"])
             for rows, failures in stack.enter_context(closing(parts)):
                 if failures:
@@ -48,8 +49,8 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
                 abnormal = sum(row.prediction == ABNORMAL for row in rows)
                 outcome = outcome.plus(len(rows), abnormal, len(failures))
                 bar.update(task, completed=outcome.scored + outcome.unreadable)
-        except KeyboardInterrupt:
-            outcome = replace(outcome, interrupted=True)
+        except (KeyboardInterrupt, Stopped) as error:
+            outcome = replace(outcome, stopped=signal_of(error))
     write_parquet(folder / SCORES, folder / PARQUET)
     return replace(outcome, seconds=time.perf_counter() - start)
 

@@ -12,6 +12,8 @@ import hashlib
 import io
 import logging
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -20,11 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from anomap.commands.prediction_folder import SHARDS, UNREADABLE, Outcome
-from anomap.commands.prediction_scoring import progress, scored, terminated_as_interrupted
+from anomap.commands.prediction_scoring import progress, scored
 from anomap.commands.runner import keep_memory
+from anomap.commands.stopping import signal_of
 from anomap.data.inputs import Inputs
 from anomap.detection.detector import Detector
-from anomap.errors import UserError
+from anomap.errors import Stopped, UserError
 from anomap.prediction_table import GrowingTable, PredictionRow, parquet_table
 from anomap.results import ABNORMAL, escape_cell, write_atomically
 
@@ -55,7 +58,6 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
         bar = stack.enter_context(progress())
         task = bar.add_task("scoring", total=len(names))
         try:
-            stack.enter_context(terminated_as_interrupted())
             stack.enter_context(_running(options))
             work = (str(inputs.root.resolve()), str(folder.resolve()), detector.threshold)
             failed: GrowingTable | None = None
@@ -70,8 +72,8 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
                     )
                 outcome = outcome.plus(told["scored"], told["abnormal"], len(told["failures"]))
                 bar.update(task, completed=outcome.scored + outcome.unreadable)
-        except KeyboardInterrupt:
-            outcome = replace(outcome, interrupted=True)
+        except (KeyboardInterrupt, Stopped) as error:
+            outcome = replace(outcome, stopped=signal_of(error))
     return replace(outcome, seconds=time.perf_counter() - start)
 
 
@@ -223,6 +225,7 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
         logging.getLogger(name).setLevel(logging.ERROR)
     own = options["address"] is None
     cores = (options["workers"] or 0) * options["cpus_per_worker"]
+    obeyed = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
             address="local" if own else options["address"],
@@ -233,6 +236,8 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"ray.address={options['address']}: {str(error).splitlines()[0]}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, obeyed)  # Ray has taken it, and would end the command at once
     try:
         yield
     finally:

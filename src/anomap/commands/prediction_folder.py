@@ -25,7 +25,7 @@ class Outcome:
         earlier: images that were scored before.
         unreadable: files left out.
         seconds: of reading, scoring and drawing.
-        interrupted: stopped before the end; the files are valid, and the same command goes on.
+        stopped: the signal that stopped it before the end, if one did; the files are valid, and the same command goes on.
         sheet: the contact sheet, if one was drawn.
     """
 
@@ -35,7 +35,7 @@ class Outcome:
     earlier: int = 0
     unreadable: int = 0
     seconds: float = 0.0
-    interrupted: bool = False
+    stopped: int | None = None
     sheet: Path | None = None
 
     def plus(self, scored: int, abnormal: int, unreadable: int) -> "Outcome":

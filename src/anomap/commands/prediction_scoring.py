@@ -1,11 +1,9 @@
 """From names of files to rows of scores and drawn maps: the loop that the engines of anomap-predict share."""
 
 import heapq
-import signal
 import sys
-import threading
-from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,23 +75,6 @@ def _batches(detector: Detector, inputs: Inputs, names: Sequence[str], size: int
 def _reason(error: UserError, path: Path) -> str:
     """Why a file cannot be read, without its name and without advice for a training."""
     return str(error).removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ").split("; mend or")[0]
-
-
-@contextmanager
-def terminated_as_interrupted() -> Iterator[None]:
-    """SIGTERM, which schedulers send before they kill, ends the scoring as Ctrl-C does."""
-    if threading.current_thread() is not threading.main_thread():  # others cannot take signals
-        yield
-        return
-
-    def interrupt(_number: int, _frame: Any) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 class _Speed(ProgressColumn):

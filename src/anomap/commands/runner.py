@@ -10,6 +10,7 @@ import platform
 import re
 import signal
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -64,76 +65,98 @@ def run(name: str) -> None:
     stopped by Ctrl-C and SIGTERM, with a line that says how to go on; an unexpected error keeps its traceback and gives 1,
     as does a sweep of which a job failed.
     """
-    # Hydra would print errors in its own way and exit with 1: let them through to the handlers here
+    # Hydra would print errors in its own way and exit with 1: let them through to `end`
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
     import hydra
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.errors import HydraException
-    from hydra.types import RunMode
-    from omegaconf.errors import OmegaConfBaseException
 
-    from anomap.commands import hydra_errors, launchers, multirun
-    from anomap.config import config_dir, plain
-    from anomap.schema import check_keys
-
-    def job(config: DictConfig) -> None:
-        keep_memory()  # here, because a sweep's jobs may run in processes of their own
-        folder = Path(HydraConfig.get().runtime.output_dir)
-        sweep = HydraConfig.get().mode == RunMode.MULTIRUN
-
-        def work() -> None:
-            try:
-                check_keys(config, name, HydraConfig.get().runtime.choices)
-                importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
-            except OSError as error:
-                full = stopping.full_disk(error, folder)
-                if full is None:
-                    raise
-                raise full from error
-
-        try:
-            with stopping.further_process():
-                if sweep:
-                    multirun.run_job(work, config, folder)
-                else:
-                    work()
-        except (UserError, OmegaConfBaseException) as error:
-            fail(one_line(error))  # here, because Hydra would print a line of its own above it
-        except (Stopped, KeyboardInterrupt) as error:
-            stopping.leave(error, f"go on with: {resume.advice(folder, sweep)}" if name == "train" else "")
+    from anomap.config import config_dir
 
     logging.raiseExceptions = False  # a log on a full disk would say so with a traceback for every line
     signal.signal(signal.SIGTERM, stopping.obey)
     try:
         if name == "train":
             sys.argv[1:] = resume.arguments(sys.argv[1:])
-    except UserError as error:
-        fail(str(error))
-    many = bool({"-m", "--multirun"} & set(sys.argv))
-    sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
+        many = bool({"-m", "--multirun"} & set(sys.argv))
+        sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
+        main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+        main(partial(job, name))()
+    except BaseException as error:
+        end(error, name, Path.cwd())
+        raise
+
+
+def job(name: str, config: DictConfig) -> None:
+    """One composed run of the command `name`, alone or in a sweep, perhaps in a process of a launcher's."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from anomap.commands import multirun
+    from anomap.config import plain
+    from anomap.schema import check_keys
+
+    keep_memory()  # here, because a sweep's jobs may run in processes of their own
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+
+    def work() -> None:
+        try:
+            check_keys(config, name, HydraConfig.get().runtime.choices)
+            importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
+        except OSError as error:  # a sweep records one line of it
+            full = stopping.full_disk(error, folder)
+            if full is None:
+                raise
+            raise full from error
+
     try:
-        hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)(job)()
-    except (UserError, HydraException, OmegaConfBaseException) as error:
-        fail(launchers.missing(error) or hydra_errors.explain(error, name) or one_line(error))
-    except (Stopped, KeyboardInterrupt) as error:
-        stopping.leave(error)
-    except OSError as error:
-        full = stopping.full_disk(error, Path.cwd())
-        if full is None:
-            raise
-        fail(str(full))
-    except ValueError as error:  # Hydra's, of threshold=3.5 where threshold is a group
-        if "Config group override" not in str(error):
-            raise
-        fail(f"{error}: a group takes the name of an option, its keys take values, such as threshold.value=3.5")
-    except Exception as error:
-        if (absent := launchers.missing(error)) is not None:
-            fail(absent)
-        if (said := launchers.lost(error)) is None:
-            raise
-        print(f"error: {said}", file=sys.stderr)
-        sys.exit(multirun.FAILED)
+        with stopping.further_process():
+            if sweep:
+                multirun.run_job(work, config, folder)
+            else:
+                work()
+    except BaseException as error:  # here, because Hydra would print a line of its own above it
+        end(error, name, folder, f"go on with: {resume.advice(folder, sweep)}" if name == "train" else "")
+        raise
+
+
+def end(error: BaseException, name: str, folder: Path, advice: str = "") -> None:
+    """Leave with one line and the exit status that fits; return for an error that keeps its traceback.
+
+    Args:
+        error: what ended the command.
+        name: of the command.
+        folder: named where a disk is full.
+        advice: how to go on after a signal.
+    """
+    from anomap.commands import launchers, multirun
+
+    if isinstance(error, Stopped | KeyboardInterrupt):
+        stopping.leave(error, advice)
+    if isinstance(error, Exception):
+        if (said := mendable(error, name, folder)) is not None:
+            fail(said)
+        if (said := launchers.lost(error)) is not None:
+            print(f"error: {said}", file=sys.stderr)
+            sys.exit(multirun.FAILED)
+
+
+def mendable(error: Exception, name: str, folder: Path) -> str | None:
+    """What the user can mend, in one line; None for any other error."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from anomap.commands import hydra_errors, launchers
+
+    if (absent := launchers.missing(error)) is not None:
+        return absent
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return hydra_errors.explain(error, name) or one_line(error)
+    if isinstance(error, OSError) and (full := stopping.full_disk(error, folder)) is not None:
+        return str(full)
+    if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's, of threshold=3.5
+        return f"{error}: a group takes the name of an option, its keys take values, such as threshold.value=3.5"
+    return None
 
 
 def one_line(error: Exception) -> str:

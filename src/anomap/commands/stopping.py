@@ -25,13 +25,23 @@ def obey(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def signal_of(error: Stopped | KeyboardInterrupt) -> int:
+    """The signal that brought it."""
+    return error.signal if isinstance(error, Stopped) else signal.SIGINT
+
+
+def status(number: int) -> int:
+    """The exit status after a signal, as shells have it."""
+    return 128 + number
+
+
 def leave(error: Stopped | KeyboardInterrupt, advice: str = "") -> NoReturn:
-    """One line on standard error, exit status 128 + signal, as shells have it; further processes end silently with 0."""
-    number = error.signal if isinstance(error, Stopped) else signal.SIGINT
+    """One line on standard error and the exit status of the signal; further processes end silently with 0."""
+    number = signal_of(error)
     if is_further():
         sys.exit(0)
     print(f"stopped by {signal.Signals(number).name}{advice and '; '}{advice}", file=sys.stderr)
-    sys.exit(128 + number)
+    sys.exit(status(number))
 
 
 def full_disk(error: OSError, folder: Path) -> UserError | None:
