@@ -60,14 +60,14 @@ def test_monitoring_sees_what_all_processes_have_scored(monkeypatch: pytest.Monk
         callback._parts = ([torch.zeros(1, 2)], [torch.tensor([[float(label), 1.0] for label in labels])])
         callback._labels = [torch.tensor(labels)]
         counted = torch.full((1,), len(labels))
-        callback._shown = dict.fromkeys(labels, (counted, counted, counted))
+        callback._shown = {label: {"image": counted} for label in labels}
     held = [(c._parts, c._labels, c._contrast, c._shown) for c in (first, second)]
     monkeypatch.setattr(monitoring, "from_all", lambda _: held)
     second._gather()
     assert torch.cat(second._labels).tolist() == [0, 1, 0]
     assert torch.cat(second._parts[1])[:, 0].tolist() == [0, 1, 0]
     assert len(torch.cat(second._parts[0])) == 2
-    assert {label: int(shown[0]) for label, shown in second._shown.items()} == {0: 2, 1: 2}
+    assert {label: int(shown["image"]) for label, shown in second._shown.items()} == {0: 2, 1: 2}
 
 
 # --- the command itself ---

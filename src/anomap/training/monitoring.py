@@ -39,7 +39,7 @@ class Monitoring(pl.Callback):
         """Forget the last epoch."""
         self._parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._labels: list[Tensor] = []
-        self._shown: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        self._shown: dict[int, dict[str, Tensor]] = {}
         self._contrast: list[Tensor] = []  # (2, B): of the reconstructions and of the images
 
     def on_validation_batch_end(
@@ -67,8 +67,8 @@ class Monitoring(pl.Callback):
             return
         chosen = (batch["label"] == label).nonzero().flatten()[: self.images // 2]
         maps = scored.attention_map if scored.attention_map is not None else scored.anomaly_map
-        shown = scored.reconstruction if scored.reconstruction is not None else batch["image"]
-        self._shown[label] = (batch["image"][chosen].cpu(), shown[chosen].cpu(), maps[chosen].cpu())
+        columns = {"image": batch["image"], "reconstruction": scored.reconstruction, "map": maps}
+        self._shown[label] = {name: shown[chosen].cpu() for name, shown in columns.items() if shown is not None}
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log AUROC, score histograms and images, all on the axis of epochs."""
@@ -120,15 +120,19 @@ class Monitoring(pl.Callback):
             )
 
     def _log_images(self, logger: TensorBoardLogger, pl_module: pl.LightningModule, epoch: int) -> None:
-        """Columns: image, reconstruction, map. Attention maps are shown from 0 to 1, whatever the image."""
-        columns = [torch.cat(column) for column in zip(*self._shown.values(), strict=True)]
-        images, reconstructions, maps = (
-            column[:, :3].expand(-1, 3, -1, -1) if column.shape[1] == 1 else column[:, :3] for column in columns
-        )
-        if images.shape[-2:] != maps.shape[-2:]:
-            maps = torch.nn.functional.interpolate(maps, images.shape[-2:])
-        rows = torch.stack([images, reconstructions, maps], dim=1).flatten(0, 1).clamp(0, 1)
-        logger.experiment.add_image("attention/image_reconstruction_map", make_grid(rows, nrow=6), epoch)
+        """Columns: image, reconstruction if the method makes one, map. Attention maps go from 0 to 1, whatever the image."""
+        names = next(iter(self._shown.values())).keys()
+        columns = {name: _coloured(torch.cat([shown[name] for shown in self._shown.values()])) for name in names}
+        side = columns["image"].shape[-2:]
+        if columns["map"].shape[-2:] != side:
+            columns["map"] = torch.nn.functional.interpolate(columns["map"], side)
+        rows = torch.stack(list(columns.values()), dim=1).flatten(0, 1).clamp(0, 1)
+        logger.experiment.add_image(f"attention/{'_'.join(names)}", make_grid(rows, nrow=2 * len(names)), epoch)
+
+
+def _coloured(pictures: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, 3, H, W)."""
+    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
 
 
 def _objective(module: pl.LightningModule) -> Objective:
