@@ -2,15 +2,16 @@
 
 import csv
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
 
-from anomap.commands import predict_ray
+from anomap.commands import predict_ray, stopping
 from anomap.commands.predict import command, predict
-from anomap.errors import UserError
+from anomap.errors import Stopped, UserError
 from anomap.prediction_table import PREDICTION_COLUMNS, PredictionRow, read_predictions
 from tests.data.helpers import save
 
@@ -47,6 +48,20 @@ def config(run: Run, source: Path, **changes: Any) -> dict[str, Any]:
 
 def found(folder: Path) -> list[PredictionRow]:
     return sorted(predict_ray.rows(folder), key=lambda row: row.path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_ray_does_not_keep_the_signal() -> None:
+    """Ray takes SIGTERM when it starts, and would end the command with another status, its tables open."""
+    pytest.importorskip("ray.data")
+    before = signal.signal(signal.SIGTERM, stopping.obey)
+    try:
+        with pytest.raises(Stopped), predict_ray._running(composed("engine=ray", "ray.workers=1")["ray"]):
+            os.kill(os.getpid(), signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @pytest.mark.slow
