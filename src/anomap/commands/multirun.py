@@ -44,7 +44,7 @@ def folder_name(overrides: Iterable[str]) -> str:
     if safe == (lines or safe) and len(name) <= _LONGEST:
         return name
     if len(name) > _LONGEST:  # the end of a path says more than its beginning
-        name = ",".join(re.sub(rf"=.+(?=.{{{_TAIL}}}$)", "=..", line) for line in safe)
+        name = ",".join(re.sub(rf"=.*(?=.{{{_TAIL}}}$)", "=", line) for line in safe)
     digest = hashlib.sha256("\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:10]
     return f"{name[: _LONGEST - len(digest) - 1]}~{digest}"
 
