@@ -6,8 +6,8 @@ python scripts/model_table.py
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
+from anomap.benchmark.roofline import flops
 from anomap.config import build, config_dir, plain
 from anomap.objectives.base import AdversarialObjective, Objective
 
@@ -43,11 +43,10 @@ def row(model: str) -> str:
     objective.requires_grad_(False)
     for part in parts:
         part.fit([images])
-    with FlopCounterMode(display=False) as counter:
-        objective.score(images[:1])
+    operations = flops(lambda: objective.score(images[:1]))
     frozen = parameters(objective) - generators - discriminators
     cells = (f"{generators / 1e6:.2f}", f"{discriminators / 1e6:.2f}", f"{frozen / 1e6:.2f}" if frozen > 1e4 else "0")
-    return f"| `{model}` | {side} | {' | '.join(cells)} | {counter.get_total_flops() / 1e6:,.0f} |"
+    return f"| `{model}` | {side} | {' | '.join(cells)} | {operations / 1e6:,.0f} |"
 
 
 def main() -> None:

@@ -8,6 +8,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from anomap.benchmark.plan import Plan
 from anomap.benchmark.timing import interleaved, repeated
+from anomap.networks.convolutions import as_defined
 
 GIGA = 1e9
 _MATRICES = (1024, 2048)
@@ -16,8 +17,11 @@ _CONVOLUTIONS = ((64, 128, 16), (64, 256, 16), (32, 128, 32))
 
 
 def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention, forward and backward; a multiply-add is two."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of matrix products, convolutions and attention, forward and backward; a multiply-add is two.
+
+    Those of the convolutions as the networks define them, padding included, however they are computed.
+    """
+    with as_defined(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.utils.parametrizations import spectral_norm
 
 from anomap.networks.blocks import dcgan_init
+from anomap.networks.convolutions import Convolution
 from anomap.networks.generators import halved, widths
 
 
@@ -45,12 +46,12 @@ class Discriminator(nn.Module):
         inputs = channels + map_channels
         grid = [side // input_stride for side in halved(image_size, 0)]
         for level, outputs in enumerate(widths(width, depth)):
-            layers.append(nn.Conv2d(inputs, outputs, 4, 2, 1, bias=spectral or level == 0))
+            layers.append(Convolution(inputs, outputs, 4, 2, 1, bias=spectral or level == 0))
             if not spectral and level > 0:
                 layers.append(nn.BatchNorm2d(outputs))
             layers.append(nn.LeakyReLU(0.2, inplace=True))
             inputs = outputs
-        layers.append(nn.Conv2d(inputs, 1, halved(grid, depth)))
+        layers.append(Convolution(inputs, 1, halved(grid, depth)))
         self.features = nn.Sequential(*layers[:-1])
         self.logit = layers[-1]
         self.apply(dcgan_init)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
+from anomap.networks.convolutions import Convolution, TransposedConvolution, double
 
 Skips = Literal["none", "plain", "cbam"]
 MapHead = Literal["none", "decoder", "cell"]
@@ -23,7 +24,7 @@ SELF_ATTENTION_MAX_SIDE = 32  # N x N/4 attention above 32 x 32 costs more than 
 
 def down(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
     """Half the size: 4x4 convolution with stride 2, BatchNorm (which replaces the bias), LeakyReLU(0.2)."""
-    layers: list[nn.Module] = [nn.Conv2d(inputs, outputs, 4, 2, 1, bias=not norm)]
+    layers: list[nn.Module] = [Convolution(inputs, outputs, 4, 2, 1, bias=not norm)]
     if norm:
         layers.append(nn.BatchNorm2d(outputs))
     return nn.Sequential(*layers, nn.LeakyReLU(0.2, inplace=True))
@@ -32,7 +33,7 @@ def down(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
 def up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the size: 4x4 transposed convolution with stride 2, BatchNorm, ReLU."""
     return nn.Sequential(
-        nn.ConvTranspose2d(inputs, outputs, 4, 2, 1, bias=False),
+        TransposedConvolution(inputs, outputs, 4, 2, 1, bias=False),
         nn.BatchNorm2d(outputs),
         nn.ReLU(inplace=True),
     )
@@ -73,7 +74,7 @@ class Encoder(nn.Module):
         sizes = [channels, *widths(width, depth)]
         self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(pairwise(sizes))))
         side = halved(image_size, depth)
-        self.latent = nn.Conv2d(sizes[-1], latent, side, bias=False)
+        self.latent = Convolution(sizes[-1], latent, side, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, latent, 1, 1)."""
@@ -88,11 +89,11 @@ class Decoder(nn.Module):
         sizes = widths(width, depth)[::-1]
         side = halved(image_size, depth)
         self.body = nn.Sequential(
-            nn.ConvTranspose2d(latent, sizes[0], side, bias=False),
+            TransposedConvolution(latent, sizes[0], side, bias=False),
             nn.BatchNorm2d(sizes[0]),
             nn.ReLU(inplace=True),
             *(up(a, b) for a, b in pairwise(sizes)),
-            nn.ConvTranspose2d(sizes[-1], channels, 4, 2, 1),
+            TransposedConvolution(sizes[-1], channels, 4, 2, 1),
             nn.Tanh(),
         )
 
@@ -165,7 +166,7 @@ def both_heads(x: Tensor, image_head: nn.Module, map_head: nn.Module) -> tuple[T
     assert map_head.bias is not None
     weight = torch.cat([image_head.weight, map_head.weight], dim=1)  # (inputs, outputs, 4, 4)
     bias = torch.cat([image_head.bias, map_head.bias])
-    made = F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
+    made = double(x, weight, bias)
     return made[:, :-1], made[:, -1:]
 
 
@@ -238,7 +239,9 @@ class UNet(nn.Module):
 
     @staticmethod
     def _head(inputs: int, outputs: int, full_resolution: bool) -> nn.Module:
-        return nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else nn.ConvTranspose2d(inputs, outputs, 4, 2, 1)
+        return (
+            nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else TransposedConvolution(inputs, outputs, 4, 2, 1)
+        )
 
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
         """Reconstruct an image or feature map, if a map is given under its guidance.

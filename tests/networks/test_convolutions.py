@@ -1,0 +1,100 @@
+"""The faster ways to compute a convolution give PyTorch's own results, gradients included, and stay out of exported graphs."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from anomap.networks.convolutions import Convolution, TransposedConvolution, as_defined, overlap_add
+
+LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+    "one product over the whole grid": (lambda: Convolution(6, 5, (3, 4)), (6, 3, 4)),
+    "from 2x2 to one cell": (lambda: Convolution(6, 5, 4, 2, 1, bias=False), (6, 2, 2)),
+    "from few channels": (lambda: Convolution(3, 8, 4, 2, 1), (3, 8, 12)),
+    "from a cell to a grid": (lambda: TransposedConvolution(6, 5, (3, 4), bias=False), (6, 1, 1)),
+    "from a cell to 2x2": (lambda: TransposedConvolution(6, 5, 4, 2, 1), (6, 1, 1)),
+    "from 2x2 to 4x4": (lambda: TransposedConvolution(6, 5, 4, 2, 1, bias=False), (6, 2, 2)),
+    "to few channels": (lambda: TransposedConvolution(6, 2, 4, 2, 1), (6, 5, 3)),
+}
+PLAIN: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
+    "many channels": (lambda: Convolution(8, 8, 4, 2, 1), (8, 8, 8)),
+    "another stride": (lambda: TransposedConvolution(6, 2, 4, 1, 1), (6, 2, 2)),
+    "another kernel": (lambda: Convolution(2, 4, 3, 1, 1), (2, 2, 2)),
+    "a padded kernel as large as the grid": (lambda: Convolution(2, 4, 2, padding=1), (2, 2, 2)),
+}
+
+
+def _results(layer: nn.Module, x: Tensor) -> list[Tensor]:
+    """Output and the gradients towards input and weights, of a sum that weighs every output differently."""
+    x = x.clone().requires_grad_()
+    made = layer(x)
+    weights = torch.linspace(-1, 1, made.numel()).view(made.shape)
+    return [made, *torch.autograd.grad((made * weights).sum(), [x, *layer.parameters()])]
+
+
+@pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("name", [*LAYERS, *PLAIN])
+def test_equals_pytorch(name: str, memory_format: torch.memory_format) -> None:
+    make, shape = (LAYERS | PLAIN)[name]
+    layer = make().to(memory_format=memory_format)
+    x = torch.randn(4, *shape).to(memory_format=memory_format)
+    with as_defined():
+        expected = _results(layer, x)
+    for found, wanted in zip(_results(layer, x), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_takes_the_other_way(name: str) -> None:
+    """Otherwise the comparison above compares PyTorch with itself."""
+    make, shape = LAYERS[name]
+    layer, x = make(), torch.randn(2, *shape, requires_grad=True)
+
+    def graph() -> str:
+        node, names = layer(x).grad_fn, []
+        while node is not None:
+            names.append(node.name())
+            node = next((below for below, _ in node.next_functions if below is not None), None)
+        return " ".join(names)
+
+    assert "ConvolutionBackward" not in graph()
+    with as_defined():
+        assert "ConvolutionBackward" in graph()
+
+
+def test_gradients_of_the_patches_that_overlap() -> None:
+    x, weight = torch.randn(2, 3, 3, 2, dtype=torch.float64), torch.randn(3, 2, 4, 4, dtype=torch.float64)
+    expected = nn.functional.conv_transpose2d(x, weight, stride=2, padding=1)
+    torch.testing.assert_close(overlap_add(x, weight), expected)
+
+
+def test_only_what_is_needed_gets_a_gradient() -> None:
+    for make, shape in LAYERS.values():
+        layer, x = make().requires_grad_(False), torch.randn(2, *shape, requires_grad=True)
+        layer(x).sum().backward()
+        assert x.grad is not None
+        assert all(parameter.grad is None for parameter in layer.parameters())
+
+
+def test_single_grid_leaves_out_the_padding() -> None:
+    layer, x = Convolution(8, 8, 4, 2, 1), torch.randn(2, 8, 2, 2)
+    with FlopCounterMode(display=False) as counter:
+        layer(x)
+    with as_defined(), FlopCounterMode(display=False) as defined:
+        layer(x)
+    assert 4 * counter.get_total_flops() == defined.get_total_flops()
+
+
+def test_exported_graph_keeps_the_convolution() -> None:
+    for make, shape in LAYERS.values():
+        program = torch.export.export(make().eval(), (torch.randn(2, *shape),))
+        operations = {str(node.target) for node in program.graph.nodes if node.op == "call_function"}
+        assert any("conv" in operation for operation in operations), operations
+
+
+def test_mixed_precision_is_pytorchs_own() -> None:
+    layer, x = Convolution(6, 5, 4, 2, 1), torch.randn(2, 6, 2, 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
