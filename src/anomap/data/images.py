@@ -17,6 +17,7 @@ from anomap.data.reading import UnreadableImageError, read_pixels, read_size
 from anomap.errors import UserError
 
 MAX_PIXELS = 64_000_000
+EIGHT_BITS = (0.0, 255.0)
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's own grey
 
 
@@ -54,6 +55,8 @@ def load_image(
             f"{path} holds {pixels.values.dtype} values, which have no natural range: "
             "set data.intensity_range=[low,high] in the units of the file"
         )
+    if isinstance(pixels.stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
+        return _from_eight_bits(pixels.stored, channels, size)
     if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
     low, high = intensity_range or (0.0, pixels.white or 0.0)
@@ -97,7 +100,7 @@ def convert(
     values: NDArray[np.generic],
     channels: int,
     size: tuple[int, int],
-    intensity_range: tuple[float, float] = (0.0, 255.0),
+    intensity_range: tuple[float, float] = EIGHT_BITS,
 ) -> NDArray[np.uint8]:
     """Values as a file holds them -> uint8 (C, H, W).
 
@@ -107,18 +110,25 @@ def convert(
         size: (H, W) of the result, in pixels.
         intensity_range: (low, high), mapped to 0 and 255 with clipping.
     """
-    if values.dtype == np.uint8 and intensity_range == (0.0, 255.0):
-        image = Image.fromarray(values)
-        planes = np.asarray(_resize(image.convert("L") if channels == 1 else image, size))
-    else:
-        scaled = _scale(values, *intensity_range)
-        if scaled.ndim == 3 and channels == 1:
-            scaled = scaled @ _LUMA
-        layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
-        resized = [np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers]
-        planes = np.rint(np.stack(resized, axis=2)).astype(np.uint8)
-    planes = planes.reshape(*size, -1).transpose(2, 0, 1)  # (1 or 3, H, W)
-    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *size)))
+    if values.dtype == np.uint8 and intensity_range == EIGHT_BITS:
+        return _from_eight_bits(Image.fromarray(values), channels, size)
+    scaled = _scale(values, *intensity_range)
+    if scaled.ndim == 3 and channels == 1:
+        scaled = scaled @ _LUMA
+    layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
+    resized = [np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers]
+    return _planes(np.rint(np.stack(resized, axis=2)).astype(np.uint8), channels)
+
+
+def _from_eight_bits(image: Image.Image, channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+    grey = image.convert("L") if channels == 1 and image.mode != "L" else image
+    return _planes(np.asarray(_resize(grey, size)), channels)
+
+
+def _planes(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """(H, W) or (H, W, C) -> (channels, H, W); grey is repeated."""
+    planes = np.atleast_3d(pixels).transpose(2, 0, 1)  # (1 or 3, H, W)
+    return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
 
 
 def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:

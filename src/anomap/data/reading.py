@@ -35,13 +35,18 @@ class Pixels:
     """What a file holds.
 
     Attributes:
-        values: (H, W) or (H, W, 3); uint8, uint16, int32 or float32.
+        stored: what `values` gives, or an image of 8 bits as Pillow has it ("L" or "RGB"), which it can resize without a copy.
         white: the largest value the file's type can hold, or None for 32-bit integers and floats, which have
             no natural range.
     """
 
-    values: NDArray[np.generic]
+    stored: NDArray[np.generic] | Image.Image
     white: float | None
+
+    @property
+    def values(self) -> NDArray[np.generic]:
+        """(H, W) or (H, W, 3); uint8, uint16, int32 or float32."""
+        return np.asarray(self.stored)
 
 
 def read_pixels(path: Path, max_pixels: int) -> Pixels:
@@ -55,7 +60,7 @@ def read_pixels(path: Path, max_pixels: int) -> Pixels:
     with _errors_naming(path), path.open("rb") as file, _open(file, path, max_pixels) as image:
         orientation = _orientation(image)
         pixels = _decode(image, file, path)
-        return Pixels(_upright(pixels.values, orientation), pixels.white)
+        return pixels if orientation == 1 else Pixels(_upright(pixels.values, orientation), pixels.white)
 
 
 def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -134,7 +139,7 @@ def _decode(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> Pixels:
     if image.mode in ("P", "PA"):  # straight to RGB, Pillow would warn about a transparent palette entry
         return Pixels(np.asarray(image.convert("RGBA").convert("RGB")), white=255.0)
     grey = image.mode in ("1", "L", "LA")
-    return Pixels(np.asarray(image.convert("L" if grey else "RGB")), white=255.0)
+    return Pixels(image.convert("L" if grey else "RGB"), white=255.0)
 
 
 def _decode_grey16(image: ImageFile.ImageFile) -> Pixels:
