@@ -58,9 +58,9 @@ def _batches(detector: Detector, inputs: Inputs, names: Sequence[str], size: int
     """Read ahead on a few threads; only a few images beyond the batch are in memory."""
     batch = _Batch([], [], [])
     with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.path(name)))) as read:
-        for name, future in read:
+        for name, done in read:
             try:
-                image = future.result()
+                image = done.result()
             except UserError as error:
                 batch.failures.append((name, _reason(error, inputs.path(name))))
             else:
