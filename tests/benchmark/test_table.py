@@ -31,8 +31,8 @@ def test_numbers_stand_in_the_row_and_column_of_their_key() -> None:
     }
     lines = markdown(results).splitlines()
     assert "| `adgan` | 1,234 | – | 1.04 | – | – |" in lines
-    assert "| anomalib's GANomaly | 23 | – | – | 0.500 | – | – |" in lines
-    assert "| `model=ganomaly`, anomap's default | – | – | – | 0.612 | – | – |" in lines
+    assert "| anomalib's GANomaly | 23 | – | – | 0.500 | – | – | – | – |" in lines
+    assert "| `model=ganomaly`, anomap's default | – | – | – | 0.612 | – | – | – | – |" in lines
     assert "abc1234" in lines[0]
     assert "2026-01-02" in lines[0]
 

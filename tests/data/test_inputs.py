@@ -4,8 +4,10 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from anomap.data.inputs import find_inputs
+from anomap.data.inputs import Names, find_inputs
 from anomap.errors import UserError
 
 
@@ -21,16 +23,22 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_a_folder_with_and_without_its_subfolders(folder: Path) -> None:
-    assert find_inputs(folder).names == ["a.JPG", "b.png", "odd [1] $x$.png"]
+    assert list(find_inputs(folder).names) == ["a.JPG", "b.png", "odd [1] $x$.png"]
     below = ["line 2/c.tif", "line 2/deep/d.bmp"]
-    assert find_inputs(folder, recursive=True).names == ["a.JPG", "b.png", *below, "odd [1] $x$.png", "zoë/f.webp"]
+    assert list(find_inputs(folder, recursive=True).names) == [
+        "a.JPG",
+        "b.png",
+        *below,
+        "odd [1] $x$.png",
+        "zoë/f.webp",
+    ]
     assert find_inputs(folder).root == folder
 
 
 @pytest.mark.parametrize("name", ["b.png", "note.txt", "odd [1] $x$.png", "line 2/c.tif"])
 def test_a_file_whatever_its_name(folder: Path, name: str) -> None:
     found = find_inputs(folder / name)
-    assert (found.root, found.names) == ((folder / name).parent, [Path(name).name])
+    assert (found.root, list(found.names)) == ((folder / name).parent, [Path(name).name])
     assert found.path(found.names[0]) == folder / name
 
 
@@ -51,19 +59,19 @@ def test_a_file_whatever_its_name(folder: Path, name: str) -> None:
 )
 def test_patterns(folder: Path, pattern: str, names: list[str]) -> None:
     found = find_inputs(folder / pattern)
-    assert (found.root, found.names) == (folder, names)
+    assert (found.root, list(found.names)) == (folder, names)
 
 
 def test_names_are_relative_to_the_folder_before_the_first_wildcard(folder: Path) -> None:
     found = find_inputs(folder / "line 2" / "*" / "*.bmp")
-    assert (found.root, found.names) == (folder / "line 2", ["deep/d.bmp"])
+    assert (found.root, list(found.names)) == (folder / "line 2", ["deep/d.bmp"])
 
 
 def test_relative_and_home_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))
-    assert find_inputs("*.png").names == find_inputs("~/*.png").names == ["b.png", "odd [1] $x$.png"]
-    assert find_inputs("b.png").names == ["b.png"]
+    assert list(find_inputs("*.png").names) == list(find_inputs("~/*.png").names) == ["b.png", "odd [1] $x$.png"]
+    assert list(find_inputs("b.png").names) == ["b.png"]
 
 
 def test_links_to_files_are_followed_and_circles_end(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -73,19 +81,19 @@ def test_links_to_files_are_followed_and_circles_end(folder: Path, tmp_path_fact
     os.symlink(away / "gone.png", folder / "gone.png")
     os.symlink(folder, folder / "circle")
     os.symlink(away, folder / "away")
-    assert find_inputs(folder).names == ["a.JPG", "b.png", "g.png", "odd [1] $x$.png"]
+    assert list(find_inputs(folder).names) == ["a.JPG", "b.png", "g.png", "odd [1] $x$.png"]
     assert not any(name.startswith(("circle", "away")) for name in find_inputs(folder, recursive=True).names)
-    assert find_inputs(folder / "aw*" / "*").names == ["away/g.png"]
-    assert find_inputs(folder / "away").names == ["g.png"]
+    assert list(find_inputs(folder / "aw*" / "*").names) == ["away/g.png"]
+    assert list(find_inputs(folder / "away").names) == ["g.png"]
 
 
 def test_results_of_a_prediction_are_no_input(folder: Path) -> None:
-    before = find_inputs(folder, recursive=True).names
+    before = list(find_inputs(folder, recursive=True).names)
     for results in (folder, folder / "line 2"):
         for name in ("predict.json", "contact_sheet.png", "overlays/a.png.png"):
             (results / name).parent.mkdir(exist_ok=True)
             (results / name).touch()
-    assert find_inputs(folder, recursive=True).names == before
+    assert list(find_inputs(folder, recursive=True).names) == before
 
 
 @pytest.mark.parametrize(
@@ -108,3 +116,11 @@ def test_an_empty_tree_is_not_told_to_look_deeper(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         find_inputs(tmp_path, recursive=True)
     assert "recursive" not in str(error.value)
+
+
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=[]), min_size=1)))
+def test_names_are_kept_as_they_are(names: list[str]) -> None:
+    kept = Names(names)
+    assert list(kept) == [kept[i] for i in range(len(kept))] == names
+    assert kept[1:-1] == names[1:-1]
+    assert kept[-1:] == names[-1:]

@@ -56,6 +56,8 @@ def keys(plan: Plan) -> list[str]:
             f"train_images_per_second_{setting}",
             f"score_images_per_second_{setting}",
             f"auroc_{setting}",
+            f"auroc_same_time_{setting}",
+            f"epochs_same_time_{setting}",
             f"bare_score_images_per_second_{setting}",
             f"generator_mflop_{setting}",
             f"discriminator_mflop_{setting}",
@@ -64,7 +66,8 @@ def keys(plan: Plan) -> list[str]:
     theirs = [
         f"anomalib_{name}"
         for name in (
-            *("version", "loader_processes", "auroc", "generator_mflop", "discriminator_mflop"),
+            *("version", "loader_processes", "generator_mflop", "discriminator_mflop"),
+            *("auroc", "auroc_same_time", "epochs_same_time"),
             *("train_images_per_second", "score_images_per_second", "bare_score_images_per_second"),
             *("bare_train_images_per_second", "bare_train_channels_last_images_per_second"),
         )
@@ -73,7 +76,7 @@ def keys(plan: Plan) -> list[str]:
 
 
 def measure(plan: Plan, log_file: Path) -> dict[str, Any]:
-    """Images per second, ratios within rounds, and AUROC on raw scores after the same epochs.
+    """Images per second, ratios within rounds, and AUROC on raw scores after the same epochs and after the same time.
 
     Raises:
         UserError: anomalib or the images are not installed.
@@ -106,7 +109,11 @@ def _measure(
             pause=settle,
         )
         found = _training(training)
-        found |= {f"auroc_{name}": own.train_and_test(plan.peer_epochs) for name, own in ours.items()}
+        for name, own in ours.items():
+            epochs = max(plan.peer_epochs, int(plan.peer_epochs * found[f"train_speedup_vs_anomalib_{name}"]))
+            found[f"auroc_{name}"] = own.train_and_test(plan.peer_epochs)
+            found[f"auroc_same_time_{name}"] = own.train_and_test(epochs)
+            found[f"epochs_same_time_{name}"] = epochs
         tested = peer.ask("auroc", epochs=plan.peer_epochs)
         for own in ours.values():
             own.prepare_scoring(root)
@@ -131,6 +138,8 @@ def _measure(
         "anomalib_score_images_per_second": scoring.median("anomalib"),
         "anomalib_bare_score_images_per_second": scoring.median("anomalib bare"),
         "anomalib_auroc": tested["auroc"],
+        "anomalib_auroc_same_time": tested["auroc"],
+        "anomalib_epochs_same_time": plan.peer_epochs,
         "anomalib_loader_processes": workers,
         "peer_epochs": plan.peer_epochs,
         "peer_images": len(ours["default"].setup.data.train),

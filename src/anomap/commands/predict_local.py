@@ -31,7 +31,7 @@ def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, An
         UserError: the table is none of anomap-predict's, or cannot be written.
     """
     done = _done(folder / SCORES)
-    names = [name for name in inputs.names if name not in done]
+    names = [name for name in inputs.names if name not in done] if done else inputs.names
     outcome = Outcome(folder, earlier=len(done))
     start = time.perf_counter()
     with ExitStack() as stack:

@@ -7,9 +7,11 @@
 import fnmatch
 import os
 import re
-from collections.abc import Iterator, Sequence
+from array import array
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 from anomap.data.files import EXTENSIONS, is_image
 from anomap.errors import UserError
@@ -17,6 +19,30 @@ from anomap.errors import UserError
 # A folder that holds the first is one of anomap-predict's results, and the others there are its pictures, not input.
 MARKER, OVERLAYS, CONTACT_SHEET = "predict.json", "overlays", "contact_sheet.png"
 _MAGIC = re.compile(r"[*?[]")
+
+
+class Names(Sequence[str]):
+    """Strings without NUL, such as file names, in little more memory than their letters take: there may be millions."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self._text = "\0".join(names)
+        starts = (found.end() for found in re.finditer("\0", self._text))
+        self._starts = array("Q", (0, *starts) if self._text else ())
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        """A name, or some."""
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        start = self._starts[index]
+        end = self._text.find("\0", start)
+        return self._text[start:] if end < 0 else self._text[start:end]
 
 
 @dataclass(frozen=True)
@@ -29,7 +55,7 @@ class Inputs:
     """
 
     root: Path
-    names: list[str]
+    names: Sequence[str]
 
     def path(self, name: str) -> Path:
         """The file of a name."""
@@ -80,9 +106,9 @@ def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
     return Path(*parts[:first]), parts[first:]
 
 
-def _below(root: Path, segments: Sequence[str]) -> list[str]:
+def _below(root: Path, segments: Sequence[str]) -> Names:
     """Sorted names of the image files below `root` that fit the pattern; two `**` may find one twice."""
-    return sorted({path.relative_to(root).as_posix() for path in _fitting(root, segments)})
+    return Names(sorted({path.relative_to(root).as_posix() for path in _fitting(root, segments)}))
 
 
 def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:
@@ -102,15 +128,16 @@ def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:
             yield folder / entry.name
 
 
-def _visible(folder: Path, pattern: str) -> list[os.DirEntry[str]]:
+def _visible(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:
     """What lies in a folder, without what is hidden (unless the pattern begins with a dot) or drawn by anomap-predict."""
+    drawn = {OVERLAYS, CONTACT_SHEET} if (folder / MARKER).exists() else set()
     try:
         with os.scandir(folder) as found:
-            entries = [entry for entry in found if not entry.name.startswith(".") or pattern.startswith(".")]
+            for entry in found:
+                if entry.name not in drawn and (not entry.name.startswith(".") or pattern.startswith(".")):
+                    yield entry
     except OSError as error:
         raise UserError(f"{folder}: this folder cannot be read ({error.strerror}); give another input") from error
-    drawn = {OVERLAYS, CONTACT_SHEET} if any(entry.name == MARKER for entry in entries) else set()
-    return [entry for entry in entries if entry.name not in drawn]
 
 
 def _kinds() -> str:
