@@ -20,7 +20,7 @@ from anomap.results import ABNORMAL, NORMAL, escape_cell, unescape_cell
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP = 8192  # rows of scores.parquet that are in memory at once
+_ROW_GROUP = 2048  # rows of scores.parquet that are in memory at once
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,7 @@
 """Decode many images once, on several threads, into memory or into a file that is mapped into memory."""
 
 import logging
+import mmap
 import sys
 import tempfile
 from collections import deque
@@ -182,3 +183,10 @@ class FileStore:
                 "name a folder with room with data.cache_dir=DIR, or raise data.cache_mb to keep them in "
                 "memory"
             ) from error
+
+
+def release(*arrays: NDArray[np.uint8] | None) -> None:
+    """Let go of the pages of mapped arrays, which stay in the system's cache while it has room: memory does not grow with use."""
+    for array in arrays:
+        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+            array._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]

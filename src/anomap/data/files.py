@@ -1,13 +1,8 @@
-"""Which files are images, and which images are the same."""
+"""Which files are images, and how many threads read them."""
 
-import hashlib
 import os
-from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-
-from anomap.data.samples import Sample
 
 EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp"})
 
@@ -38,43 +33,6 @@ def worker_count() -> int:
     """Threads for reading and decoding: the cores this process may use, at least 2 and at most 8."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(8, max(2, cores))
-
-
-def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Groups of two or more samples whose files are byte-identical, in the order given.
-
-    Sizes are read first, so that only files of the same size are read whole. Empty and unreadable files
-    are left out: decoding reports those.
-    """
-    by_size: dict[int, list[Sample]] = defaultdict(list)
-    for sample in samples:
-        size = _size(sample)
-        if size > 0:
-            by_size[size].append(sample)
-    suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
-    with ThreadPoolExecutor(worker_count()) as pool:
-        digests = list(pool.map(_digest, suspects))
-    by_digest: dict[bytes, list[Sample]] = defaultdict(list)
-    for sample, digest in zip(suspects, digests, strict=True):
-        if digest is not None:
-            by_digest[digest].append(sample)
-    return [group for group in by_digest.values() if len(group) > 1]
-
-
-def _size(sample: Sample) -> int:
-    try:
-        return sample.path.stat().st_size if sample.path is not None else 0
-    except OSError:
-        return 0
-
-
-def _digest(sample: Sample) -> bytes | None:
-    assert sample.path is not None  # _size() is 0 for those, so they are no suspects
-    try:
-        with sample.path.open("rb") as file:
-            return hashlib.file_digest(file, hashlib.blake2b).digest()
-    except OSError:
-        return None
 
 
 def shorten(names: Sequence[str], count: int = 3) -> str:

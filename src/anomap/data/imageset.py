@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anomap.data.decode import FileStore, MemoryStore, decode_all
+from anomap.data.decode import FileStore, MemoryStore, decode_all, release
 from anomap.data.samples import Sample
 
 Decoded = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
@@ -53,6 +53,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         }
         if self.masks is not None:
             batch["mask"] = torch.from_numpy(self.masks[index])
+        release(self.images, self.masks)
         return batch
 
 

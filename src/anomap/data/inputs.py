@@ -10,6 +10,7 @@ import re
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain, groupby
 from pathlib import Path
 from typing import overload
 
@@ -27,7 +28,7 @@ class Names(Sequence[str]):
     def __init__(self, names: Iterable[str]) -> None:
         self._text = "\0".join(names)
         starts = (found.end() for found in re.finditer("\0", self._text))
-        self._starts = array("Q", (0, *starts) if self._text else ())
+        self._starts = array("Q", chain((0,), starts) if self._text else ())
 
     def __len__(self) -> int:
         return len(self._starts)
@@ -108,7 +109,8 @@ def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
 
 def _below(root: Path, segments: Sequence[str]) -> Names:
     """Sorted names of the image files below `root` that fit the pattern; two `**` may find one twice."""
-    return Names(sorted({path.relative_to(root).as_posix() for path in _fitting(root, segments)}))
+    found = sorted(path.relative_to(root).as_posix() for path in _fitting(root, segments))
+    return Names(name for name, _ in groupby(found))
 
 
 def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:

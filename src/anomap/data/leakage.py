@@ -1,9 +1,13 @@
 """Byte-identical files across the splits: a test image that was trained on makes every result look better."""
 
+import hashlib
 import logging
+from collections import defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from anomap.data.files import same_content, shorten
+from anomap.data.decode import in_flight
+from anomap.data.files import shorten
 from anomap.data.samples import Sample, Scan
 from anomap.errors import UserError
 
@@ -51,3 +55,39 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
             raise UserError(f"{problem}; remove one copy, or leave them untrained with data.on_error=skip")
         log.warning("%s; left out of training", problem)
     return Untainted([sample for sample in scan.train if sample.name not in copies], same)
+
+
+def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
+    """Groups of two or more samples whose files are byte-identical, in the order given.
+
+    Sizes are read first, so that only files of the same size are read whole. Empty and unreadable files
+    are left out: decoding reports those.
+    """
+    by_size: dict[int, list[Sample]] = defaultdict(list)
+    for sample in samples:
+        size = _size(sample)
+        if size > 0:
+            by_size[size].append(sample)
+    suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
+    by_digest: dict[bytes, list[Sample]] = defaultdict(list)
+    for sample, done in in_flight(suspects, _digest):
+        digest = done.result()
+        if digest is not None:
+            by_digest[digest].append(sample)
+    return [group for group in by_digest.values() if len(group) > 1]
+
+
+def _size(sample: Sample) -> int:
+    try:
+        return sample.path.stat().st_size if sample.path is not None else 0
+    except OSError:
+        return 0
+
+
+def _digest(sample: Sample) -> bytes | None:
+    assert sample.path is not None  # _size() is 0 for those, so they are no suspects
+    try:
+        with sample.path.open("rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+    except OSError:
+        return None

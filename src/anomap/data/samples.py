@@ -14,7 +14,7 @@ NORMAL = 0
 ABNORMAL = 1
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One image and what is known about it.
 

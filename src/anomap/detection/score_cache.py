@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Mapping
 from io import BytesIO
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,11 @@ def cache_path(checkpoint: str | os.PathLike[str], data: Mapping[str, Any], scan
     """
     path = Path(checkpoint).resolve()
     status = path.stat()
-    parts = [
-        *(anomap.__version__, _code_digest(), _content_digest(path, status.st_size, status.st_mtime_ns)),
-        *(dict(data), [_identity(sample, scan) for sample in scan.test]),
-    ]
-    key = hashlib.blake2b(json.dumps(parts, sort_keys=True, default=str).encode(), digest_size=8).hexdigest()
-    return path.with_name(f"scores-{key}.npz")
+    code = (anomap.__version__, _code_digest(), _content_digest(path, status.st_size, status.st_mtime_ns))
+    digest = hashlib.blake2b(digest_size=8)
+    for part in chain((*code, dict(data)), (_identity(sample, scan) for sample in scan.test)):
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\n")
+    return path.with_name(f"scores-{digest.hexdigest()}.npz")
 
 
 def save(path: Path, scored: ScoredSet) -> None:

@@ -4,6 +4,7 @@ Evaluation, prediction, export and the monitoring during training all come throu
 parts of a score together. `anomap.detection.detector.Detector` is what users load.
 """
 
+from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,24 +126,25 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def score_all(self, batches: Iterable[Batch]) -> Scores:
         """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
-        scores, labels, peaks, parts, pixel = [], [], [], [], PixelMetrics()
-        with_masks = False
+        # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
+        scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
+        pixel, with_masks = PixelMetrics(), False
         for batch in batches:
             score, scored = self.score(batch["image"])
-            scores.append(score.double().cpu())
-            parts.append(self.parts(scored).cpu())
-            labels.append(batch["label"].cpu())
-            peaks.append(scored.anomaly_map.flatten(1).amax(1).float().cpu())
+            scores.extend(score.double().tolist())
+            parts.extend(self.parts(scored).flatten().tolist())
+            labels.extend(batch["label"].tolist())
+            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().tolist())
             if "mask" in batch:
                 with_masks = True
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
-        truth = torch.cat(labels).numpy()
+        truth = np.array(labels)
         return Scores(
-            torch.cat(scores).numpy(),
+            np.array(scores),
             truth,
-            torch.cat(peaks).numpy(),
+            np.array(peaks),
             pixel.compute() if with_masks else {},
-            self._part_aurocs(torch.cat(parts).numpy(), truth),
+            self._part_aurocs(np.array(parts).reshape(len(truth), -1), truth),
         )
 
     def _part_aurocs(self, parts: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
