@@ -22,6 +22,7 @@ from anomap.data.sampler import TrainBatches
 from anomap.objectives.base import AdversarialObjective
 from anomap.results import RunFolder
 from anomap.training.fit import fit
+from anomap.training.optimizer import ChannelsLastAdam
 from anomap.training.stages import CleanBatches
 
 Batch = dict[str, Tensor]
@@ -130,7 +131,7 @@ def bare_loop(objective: AdversarialObjective, batches: list[Batch], optimizer: 
     def run() -> float:
         objective.train()
         adam_g, adam_d = (
-            torch.optim.Adam(network.parameters(), lr=lr, betas=tuple(optimizer["betas"]), fused=True)
+            ChannelsLastAdam(network.parameters(), lr=lr, betas=tuple(optimizer["betas"]), fused=True)
             for network, lr in networks
         )
         for batch in batches:

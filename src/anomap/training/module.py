@@ -10,6 +10,7 @@ from torch import Tensor
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
 from anomap.training.ema import MovingAverage
+from anomap.training.optimizer import ChannelsLastAdam
 from anomap.training.schedule import learning_rate_factor
 
 
@@ -56,7 +57,7 @@ class AdversarialTraining(pl.LightningModule):
         """Adam for the generator and for the discriminator, each with its schedule."""
         fused = self.device.type in ("cpu", "cuda")
         optimizers = [
-            torch.optim.Adam([p for p in net.parameters() if p.requires_grad], lr=lr, betas=self.betas, fused=fused)
+            ChannelsLastAdam([p for p in net.parameters() if p.requires_grad], lr=lr, betas=self.betas, fused=fused)
             for net, lr in (
                 (self.objective.generator, self.lr_generator),
                 (self.objective.discriminator, self.lr_discriminator),
