@@ -70,6 +70,7 @@ def run(plan: Plan, parts: Sequence[str], folder: Path, facts: Mapping[str, Any]
         The flat results: every key of every part, `<part>_seconds`, and `<part>_error` where a part failed.
     """
     before = earlier(folder)
+    folder.mkdir(parents=True, exist_ok=True)
     results = {**empty(plan), **facts, **before}
     for part in parts:
         if before.get(f"{part}_seconds") is not None:
