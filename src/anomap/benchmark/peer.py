@@ -6,7 +6,6 @@ Two settings of anomap stand beside it: *same network* is `model=ganomaly` with 
 wide, latent 100); *default* is what `model=ganomaly` gives at that image size without any override.
 """
 
-import contextlib
 import importlib.util
 import json
 import os
@@ -15,6 +14,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -87,46 +87,47 @@ def measure(plan: Plan, log_file: Path) -> dict[str, Any]:
         folder = Path(temporary)
         ours = {name: Ours(name, overrides, plan, folder) for name, overrides in SETTINGS.items()}
         root = same_files(ours["same_network"].setup, folder / "files")
-        with Worker(_spec(root, plan, _WORKERS[0], folder), folder / "peer.json", log_file) as worker:
-            return _measure(plan, ours, worker, root, folder, log_file)
+        with ExitStack() as stack:
+            workers = {
+                count: stack.enter_context(
+                    Worker(_spec(root, plan, count, folder), folder / f"peer{count}.json", log_file)
+                )
+                for count in _WORKERS
+            }
+            return _measure(plan, ours, workers, root)
 
 
-def _measure(
-    plan: Plan, ours: "dict[str, Ours]", worker: "Worker", root: Path, folder: Path, log_file: Path
-) -> dict[str, Any]:
-    workers = _better_loader(plan, worker, root, folder, log_file)
+def _measure(plan: Plan, ours: "dict[str, Ours]", workers: "dict[int, Worker]", root: Path) -> dict[str, Any]:
+    processes = _better_loader(plan, workers)
+    peer = workers[processes]
     train, score = plan.peer_batches, plan.peer_batches * _SCORED
-    with Worker(_spec(root, plan, workers, folder), folder / "peer.json", log_file) as peer:
-        facts = peer.ask("facts")
-        training = interleaved(
-            {
-                "anomalib": lambda: peer.time("train", batches=train),
-                "anomalib bare": lambda: peer.time("bare_train", batches=train, channels_last=False),
-                "anomalib bare channels last": lambda: peer.time("bare_train", batches=train, channels_last=True),
-                **{name: own.train for name, own in ours.items()},
-            },
-            plan.rounds,
-            pause=settle,
-        )
-        found = _training(training)
-        for name, own in ours.items():
-            epochs = max(plan.peer_epochs, int(plan.peer_epochs * found[f"train_speedup_vs_anomalib_{name}"]))
-            found[f"auroc_{name}"] = own.train_and_test(plan.peer_epochs)
-            found[f"auroc_same_time_{name}"] = own.train_and_test(epochs)
-            found[f"epochs_same_time_{name}"] = epochs
-        tested = peer.ask("auroc", epochs=plan.peer_epochs)
-        for own in ours.values():
-            own.prepare_scoring(root)
-        scoring = interleaved(
-            {
-                "anomalib": lambda: peer.time("score", batches=score),
-                "anomalib bare": lambda: peer.time("bare_score", batches=train),
-                **{name: own.score for name, own in ours.items()},
-                **{f"{name} bare": own.bare_score for name, own in ours.items()},
-            },
-            plan.rounds,
-            pause=settle,
-        )
+    facts = peer.ask("facts")
+    training = interleaved(
+        {
+            "anomalib": lambda: peer.time("train", batches=train),
+            "anomalib bare": lambda: peer.time("bare_train", batches=train, channels_last=False),
+            "anomalib bare channels last": lambda: peer.time("bare_train", batches=train, channels_last=True),
+            **{name: own.train for name, own in ours.items()},
+        },
+        plan.rounds,
+        pause=settle,
+    )
+    found = _training(training)
+    for name, own in ours.items():
+        found |= own.aurocs(plan.peer_epochs, found[f"train_speedup_vs_anomalib_{name}"])
+    tested = peer.ask("auroc", epochs=plan.peer_epochs)["auroc"]
+    for own in ours.values():
+        own.prepare_scoring(root)
+    scoring = interleaved(
+        {
+            "anomalib": lambda: peer.time("score", batches=score),
+            "anomalib bare": lambda: peer.time("bare_score", batches=train),
+            **{name: own.score for name, own in ours.items()},
+            **{f"{name} bare": own.bare_score for name, own in ours.items()},
+        },
+        plan.rounds,
+        pause=settle,
+    )
     for name, own in ours.items():
         found[f"score_images_per_second_{name}"] = scoring.median(name)
         found[f"score_speedup_vs_anomalib_{name}"] = scoring.ratio(name, to="anomalib")
@@ -137,10 +138,10 @@ def _measure(
         **{f"anomalib_{name}": value for name, value in facts.items()},
         "anomalib_score_images_per_second": scoring.median("anomalib"),
         "anomalib_bare_score_images_per_second": scoring.median("anomalib bare"),
-        "anomalib_auroc": tested["auroc"],
-        "anomalib_auroc_same_time": tested["auroc"],
+        "anomalib_auroc": tested,
+        "anomalib_auroc_same_time": tested,
         "anomalib_epochs_same_time": plan.peer_epochs,
-        "anomalib_loader_processes": workers,
+        "anomalib_loader_processes": processes,
         "peer_epochs": plan.peer_epochs,
         "peer_images": len(ours["default"].setup.data.train),
     }
@@ -157,15 +158,14 @@ def _training(rates: Any) -> dict[str, Any]:
     return found
 
 
-def _better_loader(plan: Plan, first: "Worker", root: Path, folder: Path, log_file: Path) -> int:
+def _better_loader(plan: Plan, workers: "dict[int, Worker]") -> int:
     """How many loader processes make the peer train faster here."""
-    with Worker(_spec(root, plan, _WORKERS[1], folder), folder / "peer2.json", log_file) as second:
-        cases: dict[str, Callable[[], Timed]] = {
-            str(count): lambda worker=worker: worker.time("train", batches=plan.peer_batches)
-            for count, worker in zip(_WORKERS, (first, second), strict=True)
-        }
-        rates = interleaved(cases, 1, pause=settle)
-    return max(_WORKERS, key=lambda count: rates.median(str(count)))
+    cases: dict[str, Callable[[], Timed]] = {
+        str(count): lambda worker=worker: worker.time("train", batches=plan.peer_batches)
+        for count, worker in workers.items()
+    }
+    rates = interleaved(cases, 1, pause=settle)
+    return max(workers, key=lambda count: rates.median(str(count)))
 
 
 def _spec(root: Path, plan: Plan, workers: int, folder: Path) -> dict[str, Any]:
@@ -230,7 +230,7 @@ class Worker:
 
     def __exit__(self, *_: object) -> None:
         assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # it ended by itself
+        with suppress(BrokenPipeError):  # it ended by itself
             self._process.stdin.close()
         try:
             self._process.wait(timeout=30)
@@ -246,7 +246,7 @@ class Worker:
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        with contextlib.suppress(BrokenPipeError):  # the missing answer says it
+        with suppress(BrokenPipeError):  # the missing answer says it
             self._process.stdin.write(json.dumps({"do": task, **arguments}) + "\n")
             self._process.stdin.flush()
         line = self._process.stdout.readline()
@@ -276,7 +276,17 @@ class Ours:
         """As many batches as the peer, through `anomap-train`'s fit."""
         return self.setup.framework(self.folder)
 
-    def train_and_test(self, epochs: int) -> float | None:
+    def aurocs(self, epochs: int, speedup: float) -> dict[str, Any]:
+        """AUROC after the peer's epochs, and after the epochs that fit into the peer's time for them."""
+        more = int(epochs * speedup)
+        first = self._train_and_test(epochs)
+        return {
+            f"auroc_{self.name}": first,
+            f"auroc_same_time_{self.name}": first if more <= epochs else self._train_and_test(more),
+            f"epochs_same_time_{self.name}": max(epochs, more),
+        }
+
+    def _train_and_test(self, epochs: int) -> float | None:
         """AUROC after so many epochs from the start, as `anomap-train` trains."""
         setup = self.setup = prepare(1, self.folder, *self.overrides, seed=self.plan.seed)
         trainer = {**setup.config["trainer"], "max_epochs": epochs, "limit_val_batches": 0}
