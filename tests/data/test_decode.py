@@ -1,15 +1,18 @@
 """Decoding many: order, errors, memory and mapped files."""
 
 import logging
+import pickle
+import resource
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 
 import numpy as np
 import pytest
 import torch
 
-from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, decode_all
+from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, decode_all, in_flight, release
 from anomap.data.files import worker_count
 from anomap.data.imageset import Donors, Storage, decode_image_set
 from anomap.data.reading import UnreadableImageError
@@ -29,7 +32,7 @@ def test_order_is_kept_and_two_or_more_threads_work() -> None:
 
     def decode(sample: Sample) -> int:
         threads.add(threading.get_ident())
-        if sample.name in ("0", f"{ITEMS_AT_A_TIME}"):
+        if sample.name in ("0", "1"):
             both.wait()  # passes only when two threads are in here at once
         return int(sample.name)
 
@@ -41,8 +44,48 @@ def test_only_a_few_are_in_flight() -> None:
     started = []
     results = decode_all(SAMPLES * 10, lambda sample: started.append(sample), "test")
     next(results)
-    assert len(started) <= ITEMS_AT_A_TIME * (worker_count() + 1) < 1000
+    assert len(started) <= ITEMS_AT_A_TIME * (2 * worker_count() + 1) < 1000
     results.close()  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_threads_stop_when_nobody_asks_any_more() -> None:
+    started: list[int] = []
+    first = Event()
+
+    def work(number: int) -> None:
+        started.append(number)
+        if len(started) > 500:  # by now several at a time
+            first.wait(10)
+
+    results = in_flight(range(100_000), work)
+    while len(started) <= 500:
+        next(results)
+    threading.Timer(0.2, first.set).start()
+    results.close()
+    assert len(started) < 500 + 2 * worker_count() + 1
+
+
+def test_pages_of_a_mapped_file_are_let_go_and_come_back(tmp_path: Path) -> None:
+    storage = Storage(True, str(tmp_path))
+    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=storage)
+    assert isinstance(images.images, np.memmap)
+    for copied in (images, pickle.loads(pickle.dumps(images))):  # a loader's process may have a copy
+        assert copied[np.array([7, 3])]["image"][:, 0, 0, 0].tolist() == [7, 3]
+        assert copied[np.array([7])]["image"][0, 0, 0, 0] == 7
+    large = np.memmap(tmp_path / "large", np.uint8, "w+", shape=(64, 2**20))
+    large[:] = 1
+    large.flush()
+    mapped = np.memmap(tmp_path / "large", np.uint8, "r", shape=(64, 2**20))
+    del large
+    mapped.sum()
+    before = _resident()
+    release(mapped, None)
+    assert before - _resident() > 50 * 2**20
+    assert mapped[63, -1] == 1
+
+
+def _resident() -> int:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
 def fail(*numbers: int) -> Callable[[Sample], tuple[np.ndarray, None]]:

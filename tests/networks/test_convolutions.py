@@ -23,6 +23,15 @@ PLAIN: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "another stride": (lambda: TransposedConvolution(6, 2, 4, 1, 1), (6, 2, 2)),
     "another kernel": (lambda: Convolution(2, 4, 3, 1, 1), (2, 2, 2)),
     "a padded kernel as large as the grid": (lambda: Convolution(2, 4, 2, padding=1), (2, 2, 2)),
+    "odd sides": (lambda: Convolution(3, 8, 4, 2, 1), (3, 5, 8)),
+    "reflected": (lambda: Convolution(3, 8, 4, 2, 1, padding_mode="reflect"), (3, 8, 8)),
+    "circular": (lambda: Convolution(6, 8, 4, 2, 1, padding_mode="circular"), (6, 2, 2)),
+    "dilated": (lambda: Convolution(3, 8, 4, 2, 1, dilation=2), (3, 12, 12)),
+    "in groups": (lambda: Convolution(4, 8, 4, 2, 1, groups=2), (4, 2, 2)),
+    "transposed in groups": (lambda: TransposedConvolution(6, 4, 4, 2, 1, groups=2, bias=False), (6, 5, 5)),
+    "one cell in groups": (lambda: TransposedConvolution(6, 8, 4, groups=2, bias=False), (6, 1, 1)),
+    "padded output": (lambda: TransposedConvolution(6, 4, 4, 2, 1, output_padding=1), (6, 5, 5)),
+    "one cell dilated": (lambda: TransposedConvolution(6, 4, 3, dilation=2), (6, 1, 1)),
 }
 
 
@@ -64,10 +73,31 @@ def test_takes_the_other_way(name: str) -> None:
         assert "ConvolutionBackward" in graph()
 
 
-def test_gradients_of_the_patches_that_overlap() -> None:
+def test_patches_that_overlap() -> None:
     x, weight = torch.randn(2, 3, 3, 2, dtype=torch.float64), torch.randn(3, 2, 4, 4, dtype=torch.float64)
     expected = nn.functional.conv_transpose2d(x, weight, stride=2, padding=1)
     torch.testing.assert_close(overlap_add(x, weight), expected)
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_gradient_penalties_go_through(name: str) -> None:
+    make, shape = LAYERS[name]
+    layer, x = make(), torch.randn(2, *shape, requires_grad=True)
+
+    def penalty() -> Tensor:
+        made = layer(x)
+        (gradient,) = torch.autograd.grad((made**2).sum(), x, create_graph=True)
+        return torch.autograd.grad((gradient**2).sum(), next(layer.parameters()))[0]
+
+    found = penalty()
+    with as_defined():
+        torch.testing.assert_close(found, penalty(), rtol=1e-3, atol=1e-3)
+
+
+def test_a_given_output_size_and_a_single_image_are_pytorchs_own() -> None:
+    layer = TransposedConvolution(6, 4, 4, 2, 1)
+    assert layer(torch.randn(2, 6, 5, 5), output_size=[11, 10]).shape == (2, 4, 11, 10)
+    assert layer(torch.randn(6, 1, 1)).shape == (4, 2, 2)
 
 
 def test_only_what_is_needed_gets_a_gradient() -> None:

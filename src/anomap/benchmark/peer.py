@@ -277,16 +277,16 @@ class Ours:
         return self.setup.framework(self.folder)
 
     def aurocs(self, epochs: int, speedup: float) -> dict[str, Any]:
-        """AUROC after the peer's epochs, and after the epochs that fit into the peer's time for them."""
-        more = int(epochs * speedup)
-        first = self._train_and_test(epochs)
+        """AUROC after the peer's epochs, and after the whole epochs that fit into the peer's time for them, at least one."""
+        fitting = max(1, int(epochs * speedup))
+        first = self.train_and_test(epochs)
         return {
             f"auroc_{self.name}": first,
-            f"auroc_same_time_{self.name}": first if more <= epochs else self._train_and_test(more),
-            f"epochs_same_time_{self.name}": max(epochs, more),
+            f"auroc_same_time_{self.name}": first if fitting == epochs else self.train_and_test(fitting),
+            f"epochs_same_time_{self.name}": fitting,
         }
 
-    def _train_and_test(self, epochs: int) -> float | None:
+    def train_and_test(self, epochs: int) -> float | None:
         """AUROC after so many epochs from the start, as `anomap-train` trains."""
         setup = self.setup = prepare(1, self.folder, *self.overrides, seed=self.plan.seed)
         trainer = {**setup.config["trainer"], "max_epochs": epochs, "limit_val_batches": 0}

@@ -10,6 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from threading import Event
 from typing import Generic, TypeVar, cast
 
 import numpy as np
@@ -27,7 +28,7 @@ log = logging.getLogger(__name__)
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-ITEMS_AT_A_TIME = 8
+ITEMS_AT_A_TIME = 8  # at most
 
 
 def decode_all(
@@ -91,38 +92,40 @@ def in_flight(
 ) -> Generator[tuple[Item, Done[Result]], None, None]:
     """Do the work for each item on a thread pool, a few items ahead of who asks; in the order of `items`.
 
-    A thread takes several items at a time: handing over each alone costs a tenth of decoding a small file.
+    A thread takes several items at a time: handing over each alone costs a tenth of decoding a small file. The first items
+    go one by one, so that few large files occupy all threads.
     """
     workers = worker_count()
     pending: deque[tuple[list[Item], Future[list[Done[Result]]]]] = deque()
+    closed = Event()
+
+    def each(chunk: list[Item]) -> list[Done[Result]]:
+        return [_attempt(work, item) for item in chunk if not closed.is_set()]
+
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
-            source = iter(items)
-            while chunk := list(islice(source, ITEMS_AT_A_TIME)):
-                pending.append((chunk, pool.submit(_each, chunk, work)))
-                if len(pending) > workers:
-                    yield from _results(pending.popleft())
+            source, taken = iter(items), 0
+            while chunk := list(islice(source, min(ITEMS_AT_A_TIME, 1 + taken // (4 * workers)))):
+                taken += len(chunk)
+                pending.append((chunk, pool.submit(each, chunk)))
+                if len(pending) > 2 * workers:
+                    yield from _results(*pending.popleft())
             while pending:
-                yield from _results(pending.popleft())
+                yield from _results(*pending.popleft())
         finally:
+            closed.set()
             for _, future in pending:
                 future.cancel()
 
 
-def _each(chunk: list[Item], work: Callable[[Item], Result]) -> list[Done[Result]]:
-    done: list[Done[Result]] = []
-    for item in chunk:
-        try:
-            done.append(Done(work(item)))
-        except Exception as error:  # is raised where the result is asked for
-            done.append(Done(error=error))
-    return done
+def _attempt(work: Callable[[Item], Result], item: Item) -> Done[Result]:
+    try:
+        return Done(work(item))
+    except Exception as error:  # is raised where the result is asked for
+        return Done(error=error)
 
 
-def _results(
-    chunk: tuple[list[Item], "Future[list[Done[Result]]]"],
-) -> Iterator[tuple[Item, Done[Result]]]:
-    items, future = chunk
+def _results(items: list[Item], future: "Future[list[Done[Result]]]") -> Iterator[tuple[Item, Done[Result]]]:
     yield from zip(items, future.result(), strict=True)
 
 
@@ -188,5 +191,6 @@ class FileStore:
 def release(*arrays: NDArray[np.uint8] | None) -> None:
     """Let go of the pages of mapped arrays, which stay in the system's cache while it has room: memory does not grow with use."""
     for array in arrays:
-        if isinstance(array, np.memmap) and hasattr(mmap, "MADV_DONTNEED"):
+        # mapped to be read: what was written to a private mapping would be lost, and a copy of a mapping has none
+        if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
             array._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]

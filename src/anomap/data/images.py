@@ -50,17 +50,18 @@ def load_image(
         UserError: the file is sound but these options cannot read it faithfully.
     """
     pixels = read_pixels(Path(path), max_pixels)
-    if intensity_range is None and pixels.white is None:
-        raise UserError(
-            f"{path} holds {pixels.values.dtype} values, which have no natural range: "
-            "set data.intensity_range=[low,high] in the units of the file"
-        )
     if isinstance(pixels.stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
         return _from_eight_bits(pixels.stored, channels, size)
-    if pixels.values.dtype.kind == "f" and not np.isfinite(pixels.values).all():
+    values = pixels.values
+    if intensity_range is None and pixels.white is None:
+        raise UserError(
+            f"{path} holds {values.dtype} values, which have no natural range: "
+            "set data.intensity_range=[low,high] in the units of the file"
+        )
+    if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
     low, high = intensity_range or (0.0, pixels.white or 0.0)
-    return convert(pixels.values, channels, size, (float(low), float(high)))
+    return convert(values, channels, size, (float(low), float(high)))
 
 
 def load_mask(

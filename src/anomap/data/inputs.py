@@ -1,6 +1,6 @@
 """Which images a prediction is about: one file, a folder, or a pattern.
 
->>> find_inputs("parts", recursive=True).names  # doctest: +SKIP
+>>> list(find_inputs("parts", recursive=True).names)  # doctest: +SKIP
 ['a.png', 'line 2/b.tif']
 """
 
@@ -23,7 +23,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 class Names(Sequence[str]):
-    """Strings without NUL, such as file names, in little more memory than their letters take: there may be millions."""
+    """Non-empty strings without NUL, such as file names, in little more memory than their letters take: there may be millions."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._text = "\0".join(names)
@@ -132,7 +132,7 @@ def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:
 
 def _visible(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:
     """What lies in a folder, without what is hidden (unless the pattern begins with a dot) or drawn by anomap-predict."""
-    drawn = {OVERLAYS, CONTACT_SHEET} if (folder / MARKER).exists() else set()
+    drawn = {OVERLAYS, CONTACT_SHEET} if os.path.exists(folder / MARKER) else set()  # False where it may not look
     try:
         with os.scandir(folder) as found:
             for entry in found:

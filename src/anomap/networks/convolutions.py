@@ -9,7 +9,8 @@ to be faster (docs/performance.md):
 - Few channels on the image's side fill a small part of the processor's vectors: a transposed convolution to them, and a
   convolution's gradient towards them, which is the same operation.
 
-Other devices, exported graphs and automatic mixed precision get PyTorch's own.
+Other devices, exported graphs, automatic mixed precision, and layers with groups, dilation or another padding get PyTorch's own.
+`torch.func` and TorchScript do not go through.
 """
 
 from collections.abc import Iterator
@@ -18,7 +19,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 FEW_CHANNELS = 4
@@ -41,14 +41,15 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The same result as `nn.Conv2d` up to rounding."""
-        if _pays(input):
+        if _pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if self.padding == (0, 0) and self.kernel_size == grid:
                 return _biased(whole_grid(input, _last(self.weight)), self.bias)
             if _halves(self):
                 if grid == (2, 2):
                     return _biased(whole_grid(input, _inner_taps(self.weight)), self.bias)
-                if self.in_channels <= FEW_CHANNELS and input.requires_grad:
+                even = grid[0] % 2 == grid[1] % 2 == 0
+                if self.in_channels <= FEW_CHANNELS and input.requires_grad and even:
                     return _biased(_ToManyChannels.apply(input, self.weight), self.bias)
         return super().forward(input)
 
@@ -58,7 +59,7 @@ class TransposedConvolution(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The same result as `nn.ConvTranspose2d` up to rounding."""
-        if output_size is None and _pays(input):
+        if output_size is None and _pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if grid == (1, 1) and self.padding == (0, 0):
                 return _biased(from_one_cell(input, _last(self.weight)), self.bias)
@@ -94,7 +95,7 @@ def whole_grid(x: Tensor, kernel: Tensor) -> Tensor:
 def from_one_cell(x: Tensor, kernel: Tensor) -> Tensor:
     """Transposed convolution of a single cell: (B, C, 1, 1) and (C, H, W, F) -> (B, F, H, W)."""
     product = x.flatten(1) @ kernel.flatten(1)
-    return product.view(len(x), *kernel.shape[1:]).permute(0, 3, 1, 2)
+    return product.view(x.shape[0], *kernel.shape[1:]).permute(0, 3, 1, 2)
 
 
 def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
@@ -132,7 +133,6 @@ class _BetweenSmallGrids(torch.autograd.Function):
         return overlap_add(x, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         rows, kernel = _last(x), _last(weight)
@@ -155,7 +155,6 @@ class _ToFewChannels(torch.autograd.Function):
         return overlap_add(x, weight)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         return _gradients(gradient, x, weight, True, ctx.needs_input_grad)
@@ -170,7 +169,6 @@ class _ToManyChannels(torch.autograd.Function):
         return F.conv2d(x, weight, stride=2, padding=1)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         for_weight = _gradients(gradient, x, weight, False, (False, ctx.needs_input_grad[1]))[1]
@@ -197,6 +195,11 @@ def _last(x: Tensor) -> Tensor:
     return x.permute(0, 2, 3, 1)
 
 
+def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
+    whole = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+    return whole and tuple(layer.output_padding) == (0, 0)
+
+
 def _halves(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
     return layer.kernel_size == (4, 4) and layer.stride == (2, 2) and layer.padding == (1, 1)
 
@@ -206,7 +209,7 @@ def _biased(x: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def _pays(x: Tensor) -> bool:
-    """Whether the other way may be taken: on a CPU, in full precision, and not in a graph that is to be exported."""
-    if _as_defined or x.device.type != "cpu" or x.dtype != torch.float32:
+    """Whether the other way may be taken: for a batch on a CPU, in full precision, and not in a graph that is to be exported."""
+    if _as_defined or x.dim() != 4 or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     return not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")
