@@ -12,6 +12,7 @@ from anomap.networks.convolutions import Convolution, TransposedConvolution, as_
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "one product over the whole grid": (lambda: Convolution(6, 5, (3, 4)), (6, 3, 4)),
     "from 2x2 to one cell": (lambda: Convolution(6, 5, 4, 2, 1, bias=False), (6, 2, 2)),
+    "from 4x4 to 2x2": (lambda: Convolution(6, 5, 4, 2, 1), (6, 4, 4)),
     "from few channels": (lambda: Convolution(3, 8, 4, 2, 1), (3, 8, 12)),
     "from a cell to a grid": (lambda: TransposedConvolution(6, 5, (3, 4), bias=False), (6, 1, 1)),
     "from a cell to 2x2": (lambda: TransposedConvolution(6, 5, 4, 2, 1), (6, 1, 1)),

@@ -5,7 +5,7 @@ to be faster (docs/performance.md):
 
 - A kernel as large as the grid is one product. So is the family's 4x4 kernel with stride 2 at the bottom of a U-Net, from a grid
   of 2x2 to one cell or back: 12 of its 16 taps meet nothing but padding, and are left out.
-- From 2x2 to 4x4 the weights are larger than the images, and their gradient is what takes long.
+- Between 4x4 and 2x2 it meets padding with 7 of 16 taps, and its weights are larger than the images (`small_grids`).
 - Few channels on the image's side fill a small part of the processor's vectors: a transposed convolution to them, and a
   convolution's gradient towards them, which is the same operation.
 
@@ -20,6 +20,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from anomap.networks.small_grids import Double, Halve, gradients, last
 
 FEW_CHANNELS = 4
 _as_defined = False
@@ -44,8 +46,10 @@ class Convolution(nn.Conv2d):
         if _pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if self.padding == (0, 0) and self.kernel_size == grid:
-                return _biased(whole_grid(input, _last(self.weight)), self.bias)
+                return _biased(whole_grid(input, last(self.weight)), self.bias)
             if _halves(self):
+                if grid == (4, 4):
+                    return _biased(Halve.apply(input, self.weight), self.bias)
                 if grid == (2, 2):
                     return _biased(whole_grid(input, _inner_taps(self.weight)), self.bias)
                 even = grid[0] % 2 == grid[1] % 2 == 0
@@ -62,7 +66,7 @@ class TransposedConvolution(nn.ConvTranspose2d):
         if output_size is None and _pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if grid == (1, 1) and self.padding == (0, 0):
-                return _biased(from_one_cell(input, _last(self.weight)), self.bias)
+                return _biased(from_one_cell(input, last(self.weight)), self.bias)
             if _halves(self):
                 return double(input, self.weight, self.bias)
         return super().forward(input, output_size)
@@ -81,7 +85,7 @@ def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         if grid == (1, 1):
             return _biased(from_one_cell(x, _inner_taps(weight)), bias)
         if grid == (2, 2):
-            return _biased(_BetweenSmallGrids.apply(x, weight), bias)
+            return _biased(Double.apply(x, weight), bias)
         if weight.shape[1] <= FEW_CHANNELS:
             return _biased(_ToFewChannels.apply(x, weight), bias)
     return F.conv_transpose2d(x, weight, bias, stride=2, padding=1)
@@ -89,7 +93,7 @@ def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def whole_grid(x: Tensor, kernel: Tensor) -> Tensor:
     """Convolution with a kernel as large as the grid: (B, C, H, W) and (F, H, W, C) -> (B, F, 1, 1)."""
-    return (_last(x).flatten(1) @ kernel.flatten(1).T)[:, :, None, None]
+    return (last(x).flatten(1) @ kernel.flatten(1).T)[:, :, None, None]
 
 
 def from_one_cell(x: Tensor, kernel: Tensor) -> Tensor:
@@ -113,7 +117,7 @@ def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
     """
     batch, inputs, height, width = x.shape
     outputs = weight.shape[1]
-    patches = _last(x).reshape(-1, inputs) @ _last(weight).reshape(inputs, -1)
+    patches = last(x).reshape(-1, inputs) @ last(weight).reshape(inputs, -1)
     patches = patches.view(batch, height, width, 4, 4, outputs)
     rows = patches[:, :, :, 1:3].clone()  # (B, H, W, 2 rows, 4 columns, F)
     rows[:, 1:, :, 0] += patches[:, :-1, :, 3]
@@ -122,28 +126,6 @@ def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
     cells[:, :, 1:, :, 0] += rows[:, :, :-1, :, 3]
     cells[:, :, :-1, :, 1] += rows[:, :, 1:, :, 0]
     return cells.transpose(2, 3).reshape(batch, 2 * height, 2 * width, outputs).permute(0, 3, 1, 2)
-
-
-class _BetweenSmallGrids(torch.autograd.Function):
-    """`overlap_add` forward; backward the products with the same patches, cut from the gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight)
-        return overlap_add(x, weight)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        x, weight = ctx.saved_tensors
-        rows, kernel = _last(x), _last(weight)
-        patches = F.pad(_last(gradient), (0, 0, 1, 1, 1, 1)).unfold(1, 4, 2).unfold(2, 4, 2)  # (B, H, W, F, 4, 4)
-        patches = patches.permute(0, 1, 2, 4, 5, 3).reshape(-1, kernel[0].numel())  # (B H W, 16 F)
-        for_x = for_weight = None
-        if ctx.needs_input_grad[0]:
-            for_x = (patches @ kernel.flatten(1).T).view(rows.shape).permute(0, 3, 1, 2)
-        if ctx.needs_input_grad[1]:
-            for_weight = (rows.reshape(-1, len(kernel)).T @ patches).view(kernel.shape).permute(0, 3, 1, 2)
-        return for_x, for_weight
 
 
 class _ToFewChannels(torch.autograd.Function):
@@ -157,7 +139,7 @@ class _ToFewChannels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        return _gradients(gradient, x, weight, True, ctx.needs_input_grad)
+        return gradients(gradient, x, weight, True, ctx.needs_input_grad)
 
 
 class _ToManyChannels(torch.autograd.Function):
@@ -171,28 +153,13 @@ class _ToManyChannels(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
-        for_weight = _gradients(gradient, x, weight, False, (False, ctx.needs_input_grad[1]))[1]
+        for_weight = gradients(gradient, x, weight, False, (False, ctx.needs_input_grad[1]))[1]
         return overlap_add(gradient, weight) if ctx.needs_input_grad[0] else None, for_weight
-
-
-def _gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, transposed: bool, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, Tensor | None]:
-    """Of a convolution, 4x4 with stride 2 and padding 1, towards input and weights."""
-    found = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, [*needed[:2], False]
-    )
-    return found[0], found[1]
 
 
 def _inner_taps(weight: Tensor) -> Tensor:
     """Of a 4x4 kernel with padding 1 the taps that a single 2x2 grid meets: (a, b, 4, 4) -> (a, 2, 2, b)."""
-    return _last(weight)[:, 1:3, 1:3]
-
-
-def _last(x: Tensor) -> Tensor:
-    """(a, b, H, W) -> (a, H, W, b), which is no copy of what is channels-last, and whose gradient is channels-last too."""
-    return x.permute(0, 2, 3, 1)
+    return last(weight)[:, 1:3, 1:3]
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
