@@ -23,6 +23,7 @@ from anomap.commands import predict as predict_module
 from anomap.commands import prediction_scoring, stopping
 from anomap.commands.predict import Outcome, command, predict
 from anomap.config import config_dir, plain
+from anomap.data.decode import ITEMS_AT_A_TIME
 from anomap.data.files import worker_count
 from anomap.detection.detector import Preprocessing
 from anomap.errors import UserError
@@ -386,7 +387,7 @@ def test_only_a_few_images_and_maps_are_in_memory(run: Run, tmp_path: Path, monk
     monkeypatch.setattr(Detector, "score_batch", counting_score)
     assert predict(config(run, tmp_path / "input", batch_size=10, overlays="all"), tmp_path / "out").scored == 200
     assert most_maps <= 2  # this batch's and the last one's
-    assert most_images <= 20 + 6 * worker_count()
+    assert most_images <= 20 + ITEMS_AT_A_TIME * (worker_count() + 2)  # two batches, and what is read ahead
 
 
 def test_an_outcome_without_time_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:

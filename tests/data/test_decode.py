@@ -44,7 +44,7 @@ def test_only_a_few_are_in_flight() -> None:
     started = []
     results = decode_all(SAMPLES * 10, lambda sample: started.append(sample), "test")
     next(results)
-    assert len(started) <= ITEMS_AT_A_TIME * (2 * worker_count() + 1) < 1000
+    assert len(started) <= ITEMS_AT_A_TIME * (worker_count() + 1) < 1000
     results.close()  # pyright: ignore[reportAttributeAccessIssue]
 
 

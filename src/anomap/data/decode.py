@@ -108,7 +108,7 @@ def in_flight(
             while chunk := list(islice(source, min(ITEMS_AT_A_TIME, 1 + taken // (4 * workers)))):
                 taken += len(chunk)
                 pending.append((chunk, pool.submit(each, chunk)))
-                if len(pending) > 2 * workers:
+                if len(pending) > workers:
                     yield from _results(*pending.popleft())
             while pending:
                 yield from _results(*pending.popleft())
