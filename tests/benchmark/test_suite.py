@@ -74,6 +74,16 @@ def test_what_is_not_chosen_is_null(measured: list[str], tmp_path: Path) -> None
     assert [found[key] for key in PROMISED] == [None] * len(PROMISED)
 
 
+def test_the_first_part_may_write_into_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(plan: Any, log_file: Path) -> dict[str, float]:
+        log_file.write_text("what the peer says")
+        return {"auroc_default": 0.5}
+
+    monkeypatch.setattr(MODULES["peer"], "measure", measure)
+    benchmark(config(parts=["peer"]), tmp_path / "new")
+    assert written(tmp_path / "new")["auroc_default"] == 0.5
+
+
 def test_shares_of_the_peak_bring_the_peak_along(measured: list[str], tmp_path: Path) -> None:
     benchmark(config(parts=["scoring"]), tmp_path)
     assert measured == ["roofline", "scoring"]

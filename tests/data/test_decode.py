@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from anomap.data import imageset
 from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, decode_all, in_flight, release
 from anomap.data.files import worker_count
 from anomap.data.imageset import Donors, Storage, decode_image_set
@@ -73,6 +74,14 @@ def test_pages_of_a_mapped_file_come_back(tmp_path: Path) -> None:
     for copied in (images, pickle.loads(pickle.dumps(images))):  # a loader's process may have a copy
         assert copied[np.array([7, 3])]["image"][:, 0, 0, 0].tolist() == [7, 3]
         assert copied[np.array([7])]["image"][0, 0, 0, 0] == 7
+
+
+def test_each_batch_lets_go_of_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    released: list[object] = []
+    monkeypatch.setattr(imageset, "release", lambda *arrays: released.extend(arrays))
+    images[np.array([1])]
+    assert released[0] is images.images
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is read from /proc")

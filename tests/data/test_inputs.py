@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomap.data.inputs import Names, find_inputs
+from anomap.data.inputs import MARKER, Names, find_inputs
 from anomap.errors import UserError
 
 
@@ -124,3 +124,14 @@ def test_names_are_kept_as_they_are(names: list[str]) -> None:
     assert list(kept) == [kept[i] for i in range(len(kept))] == names
     assert kept[1:-1] == names[1:-1]
     assert kept[-1:] == names[-1:]
+
+
+def test_a_folder_without_permission_is_one_clear_line(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(os, "scandir", denied)  # file modes do not stop the superuser, whom tests may run as
+    stat = Path.stat
+    monkeypatch.setattr(Path, "stat", lambda self, **k: denied() if self.name == MARKER else stat(self, **k))
+    with pytest.raises(UserError, match="cannot be read"):
+        find_inputs(folder)

@@ -2,6 +2,7 @@
 
 import copy
 
+import pytest
 import torch
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
@@ -31,6 +32,21 @@ def test_numbers_and_state_are_adams() -> None:
         _step(net, optimizer, seed)
     torch.testing.assert_close(net.state_dict(), plain.state_dict(), rtol=0, atol=0)
     torch.testing.assert_close(optimizer.state_dict()["state"], expected.state_dict()["state"], rtol=0, atol=0)
+
+
+@pytest.mark.parametrize(
+    "options", [{"foreach": True, "amsgrad": True}, {"fused": True, "amsgrad": True}, {"foreach": False}]
+)
+def test_other_kinds_are_adams_too(options: dict[str, bool]) -> None:
+    plain, net = _network(), _network()
+    expected, optimizer = (
+        kind(network.parameters(), lr=0.1, **options)  # pyright: ignore[reportArgumentType]
+        for kind, network in ((torch.optim.Adam, plain), (ChannelsLastAdam, net))
+    )
+    for seed in range(2):
+        _step(plain, expected, seed)
+        _step(net, optimizer, seed)
+    torch.testing.assert_close(net.state_dict(), plain.state_dict(), rtol=0, atol=0)
 
 
 def test_goes_on_from_adams_state() -> None:
