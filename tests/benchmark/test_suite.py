@@ -84,11 +84,6 @@ def test_the_first_part_may_write_into_the_folder(tmp_path: Path, monkeypatch: p
     assert written(tmp_path / "new")["auroc_default"] == 0.5
 
 
-def test_shares_of_the_peak_bring_the_peak_along(measured: list[str], tmp_path: Path) -> None:
-    benchmark(config(parts=["scoring"]), tmp_path)
-    assert measured == ["roofline", "scoring"]
-
-
 def test_a_part_that_fails_is_a_line_and_the_others_are_kept(
     measured: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -63,7 +63,21 @@ def test_both_heads_at_once_give_what_each_gives() -> None:
 
 
 def test_no_map_head_no_map() -> None:
-    assert UNet(1, 32, width=8)(torch.zeros(2, 1, 32, 32)).map_logits is None
+    net, x = UNet(1, 32, width=8), torch.zeros(2, 1, 32, 32)
+    assert net(x).map_logits is None
+    with pytest.raises(ValueError, match="map_head"):
+        net.map_logits(x)
+
+
+@pytest.mark.parametrize("head", ["decoder", "cell"])
+def test_the_map_alone_is_the_map_and_a_cell_head_needs_no_u_net_for_it(head: Any) -> None:
+    net, x = UNet(1, 32, width=8, map_head=head), tiny.textures(2)
+    tiny.settle(net, x)
+    expected, ran = net(x).map_logits, []
+    for layer in (*net.downs, *net.ups):
+        layer.register_forward_hook(lambda *_: ran.append(1))
+    torch.testing.assert_close(net.map_logits(x), expected)
+    assert bool(ran) == (head == "decoder")
 
 
 def test_widths_are_capped() -> None:

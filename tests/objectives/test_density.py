@@ -1,10 +1,11 @@
 """Densities agree with scikit-learn and with the textbook formula, and survive a round trip through a state dict."""
 
 import numpy as np
+import pytest
 import torch
 from sklearn.mixture import GaussianMixture
 
-from anomap.objectives.density import GlobalGaussian, Mixture, NearestNormal
+from anomap.objectives.density import GlobalGaussian, Mixture, NearestNormal, squared_distances
 
 
 def _clusters(count: int = 400) -> torch.Tensor:
@@ -26,6 +27,16 @@ def test_mixture_is_scikit_learns_negative_log_density() -> None:
     maps = rows[:12].T.reshape(1, 3, 3, 4)
     expected = -reference.score_samples(rows[:12].numpy()).reshape(1, 1, 3, 4)
     np.testing.assert_allclose(mixture(maps).numpy(), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("features", [2, 9])  # fewer than there are blocks of columns, and no multiple of them
+def test_distances_of_more_rows_than_fit_at_once_are_mahalanobis(features: int) -> None:
+    generator = torch.Generator().manual_seed(5)
+    rows, means = torch.randn(1500, features, generator=generator), torch.randn(3, features, generator=generator)
+    factors = torch.randn(3, features, features, generator=generator).triu()
+    offsets = rows[:, None] - means
+    expected = torch.einsum("nkf,kfg,khg,nkh->nk", offsets, factors, factors, offsets)
+    torch.testing.assert_close(squared_distances(rows, means, factors), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_mixture_of_one_is_a_gaussian() -> None:

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from anomap.benchmark.plan import ADVERSARIAL, Plan
-from anomap.benchmark.roofline import GIGA, flops
+from anomap.benchmark.roofline import GIGA, flops, limit
 from anomap.benchmark.setup import Setup, bare_loop, prepare
-from anomap.benchmark.timing import interleaved
+from anomap.benchmark.timing import Case, interleaved
 from anomap.objectives.base import Batch, Step, to_signed
 from anomap.objectives.skip_ganomaly import SkipGANomaly
 
@@ -28,22 +28,24 @@ def keys(plan: Plan) -> list[str]:
     return ["framework_overhead_worst", f"{SMALL}_train_images_per_second", *each]
 
 
-def measure(plan: Plan, peak_gflops: float) -> dict[str, float | None]:
+def measure(plan: Plan) -> dict[str, float | None]:
     """Images per second of training, an image and its augmented copy counted once."""
     found: dict[str, float | None] = {}
+    peak = limit()
     with tempfile.TemporaryDirectory(prefix="anomap-benchmark-") as temporary:
         folder = Path(temporary)
         for method in plan.methods:
             setup = prepare(plan.steps, folder, f"model={method}", seed=plan.seed)
-            found |= _one(method, setup, plan.rounds, peak_gflops, folder)
-        found |= _one(SMALL, small(plan, folder), plan.rounds, peak_gflops, folder)
+            found |= _one(method, setup, plan.rounds, peak, folder)
+        found |= _one(SMALL, small(plan, folder), plan.rounds, peak, folder)
     found["framework_overhead_worst"] = max(found[f"framework_overhead_{method}"] or 0 for method in plan.methods)
     found[f"{SMALL}_train_images_per_second"] = found[f"train_images_per_second_{SMALL}"]
     return found
 
 
-def _one(name: str, setup: Setup, rounds: int, peak_gflops: float, folder: Path) -> dict[str, float | None]:
-    rates = interleaved({"framework": lambda: setup.framework(folder / name), "bare": setup.bare()}, rounds)
+def _one(name: str, setup: Setup, rounds: int, peak: Case, folder: Path) -> dict[str, float | None]:
+    cases = {"framework": lambda: setup.framework(folder / name), "bare": setup.bare(), "peak": peak}
+    rates = interleaved(cases, rounds)
     first = setup.batches[:1]
     once = bare_loop(setup.objective, first, setup.config["model"]["optimizer"])
     per_image = flops(once) / len(first[0]["image"])
@@ -52,7 +54,7 @@ def _one(name: str, setup: Setup, rounds: int, peak_gflops: float, folder: Path)
         f"bare_train_images_per_second_{name}": rates.median("bare"),
         f"framework_overhead_{name}": rates.ratio("bare", to="framework"),
         f"train_mflop_per_image_{name}": per_image / 1e6,
-        f"roofline_share_train_{name}": rates.median("framework") * per_image / (peak_gflops * GIGA),
+        f"roofline_share_train_{name}": rates.ratio("framework", to="peak") * per_image / GIGA,
     }
 
 

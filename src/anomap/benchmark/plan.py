@@ -31,7 +31,7 @@ class Plan:
 
     rounds: int = 5
     methods: tuple[str, ...] = ADVERSARIAL
-    steps: int = 4
+    steps: int = 8
     sizes: tuple[int, ...] = SIZES
     scored: int = 128
     calls: int = 100

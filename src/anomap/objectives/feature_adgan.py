@@ -81,8 +81,8 @@ class FeatureADGAN(ADGAN):
         """Parts as configured; the anomaly map is that of the density, at the size of the image."""
         x = self.representation(images)
         size = images.shape[-2:]
-        generated = self.stage1.generator(x)
-        attention = self.attention(generated)
+        map_logits = self.stage1.map_logits(x)
+        attention = self.attention(map_logits)
         local = self.representation.local(x)
         energy = self.mixture(local)
         parts = {
@@ -90,7 +90,7 @@ class FeatureADGAN(ADGAN):
             "image": self.whole(self.describe_features(x)),
         }
         if "map" in self.part_names:
-            parts["map"] = self.stage1.score_of(x, generated, size).parts["map"]
+            parts["map"] = self.stage1.map_score(map_logits)
         if "residual" in self.part_names:
             residual = (local - self.generator(x, attention).image).square().mean(1, keepdim=True)
             parts["residual"] = top_mean(residual, self.top_fraction)
