@@ -20,7 +20,7 @@ from anomap.results import ABNORMAL, NORMAL, escape_cell, unescape_cell
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP = 2048  # rows of scores.parquet that are in memory at once
+_ROW_GROUP = 1024  # rows of scores.parquet that are in memory at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +163,11 @@ def write_parquet(source: Path, target: Path) -> None:
     rows = read_predictions(source)
     temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
     try:
-        with pq.ParquetWriter(temporary, parquet_table([]).schema) as writer:
+        repeating = [
+            "threshold",
+            "prediction",
+        ]  # a dictionary of names, which are all different, would only take memory
+        with pq.ParquetWriter(temporary, parquet_table([]).schema, use_dictionary=repeating) as writer:  # pyright: ignore[reportArgumentType] (a list is documented)
             while group := list(islice(rows, _ROW_GROUP)):
                 writer.write_table(parquet_table(group))
         os.replace(temporary, target)

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("timm")
 
-from timm.layers.conv2d_same import create_conv2d_pad
+from timm.layers.conv2d_same import Conv2dSame, create_conv2d_pad
 from timm.layers.norm_act import BatchNormAct2d
 
 from anomap.networks.encoder import PretrainedEncoder
@@ -62,7 +62,8 @@ def test_a_network_that_uses_what_a_norm_takes_is_left_as_it_is() -> None:
 @pytest.mark.parametrize("side", [8, 11])
 def test_padding_of_tensorflow(kernel: int, side: int) -> None:
     convolution = create_conv2d_pad(6, 6, kernel, stride=2, padding="same", groups=6, bias=True)
-    assert type(convolution).__name__ == "Conv2dSame"
+    assert type(convolution) is Conv2dSame
+    assert isinstance(convolution, nn.Conv2d)
     x = torch.randn(2, 6, side, side + 2)
     torch.testing.assert_close(HalvingSame(convolution)(x), convolution(x), rtol=1e-5, atol=1e-5)
 

@@ -55,7 +55,7 @@ def measure(plan: Plan) -> dict[str, float]:
 
 def decoded_once(paths: list[Path]) -> int:
     """Anomap's first pass: on threads, into one array."""
-    samples = [Sample(path.name, NORMAL, "good", path) for path in paths]
+    samples = [Sample(path.name, NORMAL, "good", path.parent) for path in paths]
     return len(
         decode_image_set(
             samples, lambda s: (load_image(s.path or "", 1, (SIDE, SIDE)), None), (1, SIDE, SIDE), "generated"

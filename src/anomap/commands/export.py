@@ -124,7 +124,8 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
         UserError: no such folder, no image in it, or one that cannot be read.
     """
     if given is not None:
-        paths = _spread(find_images(Path(given).expanduser()))
+        folder = Path(given).expanduser()
+        paths = [folder / name for name in _spread(find_images(folder))]
         if not paths:
             raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")
         return np.stack([preprocessing.read(path) for path in paths]), f"{len(paths)} images of {given}"

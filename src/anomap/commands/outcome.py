@@ -79,7 +79,7 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule) -> ScoredSet:
     began = time.perf_counter()
     test = detector.score_all(batches(data.test_dataloader()))
     seconds = time.perf_counter() - began
-    names, defects = zip(*((sample.name, sample.defect) for sample in data.test.samples), strict=True)
+    names, defects = ([getattr(sample, key) for sample in data.test.samples] for key in ("name", "defect"))
     scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
     return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
 

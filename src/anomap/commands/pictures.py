@@ -22,16 +22,13 @@ _MISTAKES = 6  # of each kind
 
 def worth_showing(scored: ScoredSet) -> list[int]:
     """Every image that the figures or the report may show, whatever the threshold will be; ascending."""
-    nothing_alarms, everything_alarms = scored.rows(math.inf), scored.rows(-math.inf)
-    return sorted(
-        {
-            *gallery_indices(nothing_alarms, GALLERY_LIMIT),
-            *_some_of_each(scored.defects, 4),
-            # the worst at any threshold are the first of these
-            *worst_misses(nothing_alarms, _MISTAKES),
-            *worst_false_alarms(everything_alarms, _MISTAKES),
-        }
-    )
+    chosen = set(_some_of_each(scored.defects, 4))
+    # the worst at any threshold are the first where nothing, or everything, alarms; the rows of one at a time, they are many
+    rows = scored.rows(math.inf)
+    chosen.update(gallery_indices(rows, GALLERY_LIMIT), worst_misses(rows, _MISTAKES))
+    del rows
+    chosen.update(worst_false_alarms(scored.rows(-math.inf), _MISTAKES))
+    return sorted(chosen)
 
 
 def write_pictures(

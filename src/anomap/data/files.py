@@ -9,19 +9,22 @@ EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp
 
 def is_image(name: str) -> bool:
     """Whether a file name is that of a visible image file."""
-    return not name.startswith(".") and Path(name).suffix.lower() in EXTENSIONS
+    # not by a Path: that would intern the name, in a table that never shrinks
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def find_images(folder: Path) -> list[Path]:
-    """All image files below a folder, sorted by path; hidden files and hidden folders are left out.
+def find_images(folder: Path) -> list[str]:
+    """All image files below a folder, posix names relative to it, sorted; hidden files and hidden folders are left out.
 
     Links to files are followed, links to folders below `folder` are not (they may lead in circles).
     """
-    found: list[Path] = []
+    found: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(parent, name) for name in names if is_image(name)]
-    return sorted(found, key=lambda path: path.relative_to(folder).as_posix())
+        inside = Path(parent).relative_to(folder).as_posix()
+        prefix = "" if inside == "." else f"{inside}/"
+        found += [prefix + name for name in names if is_image(name)]
+    return sorted(found)
 
 
 def visible_folders(folder: Path) -> list[Path]:

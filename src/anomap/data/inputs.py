@@ -109,25 +109,25 @@ def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
 
 def _below(root: Path, segments: Sequence[str]) -> Names:
     """Sorted names of the image files below `root` that fit the pattern; two `**` may find one twice."""
-    found = sorted(path.relative_to(root).as_posix() for path in _fitting(root, segments))
-    return Names(name for name, _ in groupby(found))
+    return Names(name for name, _ in groupby(sorted(_fitting(root, "", segments))))
 
 
-def _fitting(folder: Path, segments: Sequence[str]) -> Iterator[Path]:
+def _fitting(root: Path, prefix: str, segments: Sequence[str]) -> Iterator[str]:
+    """Names, each after the prefix: that of the folder below `root` that is looked into, with its slash."""
     head, rest = segments[0], segments[1:]
     if head == "**":
-        yield from _fitting(folder, rest or ("*",))
-        for entry in _visible(folder, head):
+        yield from _fitting(root, prefix, rest or ("*",))
+        for entry in _visible(root / prefix, head):
             if entry.is_dir(follow_symlinks=False):
-                yield from _fitting(folder / entry.name, segments)
+                yield from _fitting(root, f"{prefix}{entry.name}/", segments)
         return
-    for entry in _visible(folder, head):
+    for entry in _visible(root / prefix, head):
         if not fnmatch.fnmatchcase(entry.name, head):
             continue
         if rest and entry.is_dir():
-            yield from _fitting(folder / entry.name, rest)
+            yield from _fitting(root, f"{prefix}{entry.name}/", rest)
         elif not rest and is_image(entry.name) and entry.is_file():
-            yield folder / entry.name
+            yield prefix + entry.name
 
 
 def _visible(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:

@@ -6,12 +6,16 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from anomap.data.decode import in_flight
 from anomap.data.files import shorten
 from anomap.data.samples import Sample, Scan
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
+
+_DIGEST = 16  # bytes
 
 
 @dataclass(frozen=True)
@@ -37,10 +41,12 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
     Raises:
         UserError: a training file equals a test file, or a normal test file equals an abnormal one.
     """
-    test_names = {sample.name for sample in scan.test}
     copies: dict[str, str] = {}  # training name -> the test name it equals
     same: dict[str, str] = {}
-    for group in same_content([*scan.train, *scan.test]):
+    one_kind = not scan.train and len({sample.label for sample in scan.test}) <= 1  # there copies do no harm
+    groups = [] if one_kind else same_content([*scan.train, *scan.test])
+    test_names = {sample.name for sample in scan.test} if groups else set()
+    for group in groups:
         tested = [sample for sample in group if sample.name in test_names]
         trained = [sample.name for sample in group if sample.name not in test_names]
         if len({sample.label for sample in tested}) > 1:
@@ -69,12 +75,18 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
         if size > 0:
             by_size[size].append(sample)
     suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
-    by_digest: dict[bytes, list[Sample]] = defaultdict(list)
+    # digests in one array: of millions of files an object each would fill the memory
+    digests, readable = bytearray(), []
     for sample, done in in_flight(suspects, _digest):
         digest = done.result()
         if digest is not None:
-            by_digest[digest].append(sample)
-    return [group for group in by_digest.values() if len(group) > 1]
+            digests += digest
+            readable.append(sample)
+    _, kinds, counts = np.unique(np.frombuffer(digests, f"S{_DIGEST}"), return_inverse=True, return_counts=True)
+    same: dict[int, list[Sample]] = defaultdict(list)
+    for index in np.flatnonzero(counts[kinds] > 1):
+        same[kinds[index]].append(readable[index])
+    return list(same.values())
 
 
 def _size(sample: Sample) -> int:
@@ -88,6 +100,6 @@ def _digest(sample: Sample) -> bytes | None:
     assert sample.path is not None  # _size() is 0 for those, so they are no suspects
     try:
         with sample.path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).digest()
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST)).digest()
     except OSError:
         return None

@@ -16,21 +16,26 @@ ABNORMAL = 1
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is known about it.
+    """One image and what is known about it; there may be millions, so it holds no path of its own.
 
     Attributes:
         name: path relative to the data root, posix, unique; goes to `scores.csv`, decides the splits.
         label: 0 normal, 1 abnormal.
         defect: name of the test sub-folder ("0.normal", "crack", ...).
-        path: the file, or None when the layout supplies the pixels itself.
+        root: the folder that the name is relative to, or None when the layout supplies the pixels itself.
         mask: the ground-truth mask file, or None.
     """
 
     name: str
     label: int
     defect: str
-    path: Path | None = None
+    root: Path | None = None
     mask: Path | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or None when the layout supplies the pixels itself."""
+        return None if self.root is None else self.root / self.name
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class ElpvLayout:
         for name, thirds, cell in _read_labels(root / "labels.csv"):
             if (self.cells not in ("all", cell)) or (thirds in (1, 2) and not self.uncertain):
                 continue
-            sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root / name)
+            sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root)
             learn = sample.label == NORMAL and hash_fraction(Path(name).name, "test") >= TEST_FRACTION
             (train if learn else test).append(sample)
         return Scan(train, test)

@@ -8,7 +8,9 @@
 or a test set alone, made of any two folders, or of one: `normal_dir` and `abnormal_dir`.
 """
 
+import dataclasses
 import os
+import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -94,10 +96,11 @@ class FolderLayout:
 
     def _labelled(self, folder: Path, label: int, root: Path) -> Iterator[Sample]:
         """All images below `folder` with one label; sub-folders of an abnormal one are defects."""
-        for path in self._images(folder):
-            inside = path.relative_to(folder).parts
-            defect = inside[0] if label == ABNORMAL and len(inside) > 1 else folder.name
-            yield Sample(_name(path, root), label, defect, path)
+        prefix = _prefix(folder, root)
+        for inside in self._images(folder):
+            first, below, _ = inside.partition("/")
+            defect = sys.intern(first) if label == ABNORMAL and below else folder.name
+            yield Sample(prefix + inside, label, defect, root)
 
     def _is_normal(self, folder_name: str) -> bool:
         return folder_name.casefold() in {name.casefold() for name in self.normal_names}
@@ -122,9 +125,10 @@ class FolderLayout:
 
     def _samples(self, folder: Path, root: Path) -> list[Sample]:
         label = NORMAL if self._is_normal(folder.name) else ABNORMAL
-        return [Sample(_name(path, root), label, folder.name, path) for path in self._images(folder)]
+        prefix = _prefix(folder, root)
+        return [Sample(prefix + inside, label, folder.name, root) for inside in self._images(folder)]
 
-    def _images(self, folder: Path) -> list[Path]:
+    def _images(self, folder: Path) -> list[str]:
         images = find_images(folder)
         if not images:
             kinds = " ".join(sorted(extension[1:] for extension in EXTENSIONS))
@@ -137,9 +141,7 @@ class FolderLayout:
         if not (ground_truth.is_dir() and find_images(ground_truth)):
             return test
         return [
-            Sample(sample.name, sample.label, sample.defect, sample.path, _mask(sample, root, ground_truth))
-            if sample.label == ABNORMAL
-            else sample
+            dataclasses.replace(sample, mask=_mask(sample, root, ground_truth)) if sample.label == ABNORMAL else sample
             for sample in test
         ]
 
@@ -157,5 +159,7 @@ def _mask(sample: Sample, root: Path, ground_truth: Path) -> Path:
     )
 
 
-def _name(path: Path, root: Path) -> str:
-    return path.relative_to(root).as_posix()
+def _prefix(folder: Path, root: Path) -> str:
+    """What comes before the names of a folder's images, seen from the root."""
+    inside = folder.relative_to(root).as_posix()
+    return "" if inside == "." else f"{inside}/"
