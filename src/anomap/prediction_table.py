@@ -12,7 +12,7 @@ from dataclasses import dataclass, fields
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from anomap.errors import UserError
 from anomap.results import ABNORMAL, NORMAL, escape_cell, unescape_cell
@@ -163,11 +163,9 @@ def write_parquet(source: Path, target: Path) -> None:
     rows = read_predictions(source)
     temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
     try:
-        repeating = [
-            "threshold",
-            "prediction",
-        ]  # a dictionary of names, which are all different, would only take memory
-        with pq.ParquetWriter(temporary, parquet_table([]).schema, use_dictionary=repeating) as writer:  # pyright: ignore[reportArgumentType] (a list is documented)
+        # names are all different: a dictionary of them would only take memory
+        repeating: Any = ["threshold", "prediction"]
+        with pq.ParquetWriter(temporary, parquet_table([]).schema, use_dictionary=repeating) as writer:
             while group := list(islice(rows, _ROW_GROUP)):
                 writer.write_table(parquet_table(group))
         os.replace(temporary, target)

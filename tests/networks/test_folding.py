@@ -68,8 +68,9 @@ def test_padding_of_tensorflow(kernel: int, side: int) -> None:
     torch.testing.assert_close(HalvingSame(convolution)(x), convolution(x), rtol=1e-5, atol=1e-5)
 
 
-def test_the_encoder_computes_as_its_network_does(monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = PretrainedEncoder()
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"])
+def test_the_encoder_computes_as_its_network_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoder = PretrainedEncoder(name)
     _trained(encoder.network)
     images = torch.rand(2, 3, 64, 96)
     plain = encoder.network((images - encoder.mean) / encoder.std)
