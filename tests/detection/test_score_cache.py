@@ -47,7 +47,7 @@ def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, masks: bool) 
     for kept in ("scores", "labels", "map_peaks"):
         np.testing.assert_array_equal(getattr(found.test, kept), getattr(scored.test, kept), strict=True)
     assert (found.test.pixel, found.test.parts) == (scored.test.pixel, scored.test.parts)
-    assert found.rows(0.2) == scored.rows(0.2)
+    assert list(found.rows(0.2)) == list(scored.rows(0.2))
     assert (found.seconds, found.interval) == (1.5, (0.25, 0.75))
     assert found.pictures.keys() == {0, 2}
     for index, picture in scored.pictures.items():

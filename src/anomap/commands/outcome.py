@@ -141,12 +141,11 @@ def write_files(
 ) -> None:
     """Write `scores.csv`, `thresholds.csv`, and unless `pictures` is false the figures and the report."""
     threshold, test = metrics["threshold"], scored.test
-    rows = scored.rows(threshold)
     table = threshold_table(test.scores, test.labels, threshold_grid(test.scores, threshold))
-    write_scores(run.scores, rows)
+    write_scores(run.scores, scored.rows(threshold))
     write_thresholds(run.thresholds, table)
     if pictures:
-        write_pictures(detector, scored, rows, table, metrics, config, run)
+        write_pictures(detector, scored, list(scored.rows(threshold)), table, metrics, config, run)
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -1,7 +1,6 @@
 """What people look at after a run: everything in `figures/`, and `report.html`."""
 
 import importlib.metadata
-import math
 import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -14,7 +13,7 @@ from anomap.detection.scoring import ScoringModel
 from anomap.results import RunFolder, ScoreRow
 from anomap.viewing import figures
 from anomap.viewing.report import GALLERY_LIMIT, write_report
-from anomap.viewing.selection import gallery_indices, worst_false_alarms, worst_misses
+from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
 _MISTAKES = 6  # of each kind
@@ -22,13 +21,16 @@ _MISTAKES = 6  # of each kind
 
 def worth_showing(scored: ScoredSet) -> list[int]:
     """Every image that the figures or the report may show, whatever the threshold will be; ascending."""
-    chosen = set(_some_of_each(scored.defects, 4))
-    # the worst at any threshold are the first where nothing, or everything, alarms; the rows of one at a time, they are many
-    rows = scored.rows(math.inf)
-    chosen.update(gallery_indices(rows, GALLERY_LIMIT), worst_misses(rows, _MISTAKES))
-    del rows
-    chosen.update(worst_false_alarms(scored.rows(-math.inf), _MISTAKES))
-    return sorted(chosen)
+    scores, abnormal = scored.test.scores, scored.test.labels.astype(bool)
+    return sorted(
+        {
+            *gallery_indices(scores, abnormal, GALLERY_LIMIT),
+            *_some_of_each(scored.defects, 4),
+            # the worst at any threshold are the first of these
+            *lowest(scores, abnormal, _MISTAKES),
+            *lowest(-scores, ~abnormal, _MISTAKES),
+        }
+    )
 
 
 def write_pictures(

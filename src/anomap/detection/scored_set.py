@@ -1,6 +1,6 @@
 """A scored test set: all that thresholds, tables, figures and the report need of it, without the model and the data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -50,10 +50,10 @@ class ScoredSet:
     interval: Interval | None
     pictures: Mapping[int, Picture] = field(default_factory=dict)
 
-    def rows(self, threshold: float) -> list[ScoreRow]:
+    def rows(self, threshold: float) -> Iterator[ScoreRow]:
         """The lines of `scores.csv` at this threshold."""
         columns = zip(self.names, self.test.labels, self.defects, self.test.scores, strict=True)
-        return [ScoreRow.decide(name, int(label), defect, score, threshold) for name, label, defect, score in columns]
+        return (ScoreRow.decide(name, int(label), defect, score, threshold) for name, label, defect, score in columns)
 
 
 @torch.inference_mode()

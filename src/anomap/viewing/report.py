@@ -88,7 +88,8 @@ def write_report(
     """
     if not rows or not all(math.isfinite(row.score) and math.isfinite(row.threshold) for row in rows):
         raise ValueError("a report needs at least one row, and finite scores")
-    chosen = gallery_indices(rows, limit) if images is not None else []
+    scores, abnormal = np.array([row.score for row in rows]), np.array([row.label == ABNORMAL for row in rows])
+    chosen = gallery_indices(scores, abnormal, limit) if images is not None else []
     planes = {i: plane for i in chosen if maps is not None and (plane := maps(i)) is not None}
     if scale is None and planes:
         scale = _common_scale(list(planes.values()))
