@@ -49,7 +49,7 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    rounds=3,
+    rounds=2,
     methods=("ganomaly", "skip_cbam_sa_ganomaly", "attention_network"),
     steps=2,
     sizes=(32, 64),
