@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils.flop_counter import FlopCounterMode
 
-from anomap.benchmark import suite
+from anomap.benchmark import roofline, suite
 from anomap.benchmark.generated import write_data_set, write_images
 from anomap.benchmark.machine import describe
 from anomap.benchmark.memory import peak_of
@@ -32,6 +33,16 @@ def test_a_multiply_add_is_two_operations() -> None:
     assert flops(lambda: torch.rand(4, 5) @ torch.rand(5, 6)) == 2 * 4 * 5 * 6
     convolution = torch.nn.Conv2d(2, 3, 3, padding=1)
     assert flops(lambda: convolution(torch.rand(1, 2, 8, 8))) == 2 * 2 * 3 * 9 * 64
+
+
+def test_the_limit_counts_the_operations_that_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(roofline, "_MATRICES", (64,))
+    monkeypatch.setattr(roofline, "_CONVOLUTIONS", ())
+    case, product = roofline.limit(), 2 * 64**3
+    with FlopCounterMode(display=False) as counter:
+        counted = case()
+    assert counter.get_total_flops() >= product
+    assert counted == pytest.approx(counter.get_total_flops() / 1e9)
 
 
 def test_a_training_step_costs_about_three_times_its_forward_pass() -> None:

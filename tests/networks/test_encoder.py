@@ -44,6 +44,13 @@ def test_packaged_weights_are_in_order_and_scaled_for(encoder: PretrainedEncoder
     assert all(torch.equal(weights[name], value) for name, value in encoder.network.state_dict().items())
 
 
+def test_pretrained_weights_are_used_also_by_an_encoder_that_has_run_before(encoder: PretrainedEncoder) -> None:
+    fresh, images = PretrainedEncoder(), torch.rand(1, 1, 64, 64)
+    fresh(images)
+    fresh.load_pretrained()
+    torch.testing.assert_close(fresh(images), encoder(images))
+
+
 def test_wrong_settings_get_one_line(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="strides"):
         PretrainedEncoder(strides=[16, 8])

@@ -37,7 +37,9 @@ def measure(plan: Plan) -> dict[str, float]:
     """Peak GFLOP/s in float32 with the threads that are set: the best of a few matrix products and convolutions."""
     work = _work()
     best = _gflops(work, plan.rounds)
-    matmul, convolution = (max(best[name] for name in work if name.startswith(kind)) for kind in ("matmul", "conv"))
+    matmul, convolution = (
+        max(best[name] for name in work if name.startswith(kind)) for kind in ("matmul", "convolution")
+    )
     return {
         "peak_gflops": max(matmul, convolution),
         "peak_matmul_gflops": matmul,

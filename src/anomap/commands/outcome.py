@@ -79,7 +79,8 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule) -> ScoredSet:
     began = time.perf_counter()
     test = detector.score_all(batches(data.test_dataloader()))
     seconds = time.perf_counter() - began
-    names, defects = ([getattr(sample, key) for sample in data.test.samples] for key in ("name", "defect"))
+    names = [sample.name for sample in data.test.samples]
+    defects = [sample.defect for sample in data.test.samples]
     scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
     return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
 

@@ -82,6 +82,9 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
         if digest is not None:
             digests += digest
             readable.append(sample)
+    if not readable:
+        return []
+    # text of a fixed length: zeros at its end are padding to NumPy, which makes no two of these equal
     _, kinds, counts = np.unique(np.frombuffer(digests, f"S{_DIGEST}"), return_inverse=True, return_counts=True)
     same: dict[int, list[Sample]] = defaultdict(list)
     for index in np.flatnonzero(counts[kinds] > 1):

@@ -55,9 +55,8 @@ class PretrainedEncoder(nn.Module):
         trained: Any = timm.get_pretrained_cfg(name)
         self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
-        self._quick: list[
-            nn.Module
-        ] = []  # the folded network, made when first needed; a list, so that it is no submodule
+        # the network folded, made when first needed; in a list, so that it is no submodule and in no checkpoint
+        self._folded: list[nn.Module] = []
         self.requires_grad_(False).eval()
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
@@ -69,7 +68,7 @@ class PretrainedEncoder(nn.Module):
         """Read the weights; called once, before training. A checkpoint of anomap carries them itself."""
         wanted = self.network.state_dict()
         self.network.load_state_dict({k: v for k, v in self.classifier().state_dict().items() if k in wanted})
-        self._quick.clear()
+        self._folded.clear()
 
     def classifier(self) -> nn.Module:
         """The whole pretrained network, images scaled by `mean` and `std` -> class logits.
@@ -97,17 +96,17 @@ class PretrainedEncoder(nn.Module):
         x = x.contiguous(memory_format=torch.channels_last)
         if torch.compiler.is_exporting() or computes_as_defined():  # a runtime folds by itself
             return self.network(x)
-        if not self._quick:
+        if not self._folded:
             with torch.inference_mode(False):
-                self._quick.append(folded(self.network, x[:1].clone()))
-        return self._quick[0](x)
+                self._folded.append(folded(self.network, x[:1].clone()))
+        return self._folded[0](x)
 
     def _apply(self, *args: Any, **kwargs: Any) -> "PretrainedEncoder":
-        self._quick.clear()
+        self._folded.clear()
         return super()._apply(*args, **kwargs)
 
     def _load_from_state_dict(self, *args: Any, **kwargs: Any) -> None:
-        self._quick.clear()
+        self._folded.clear()
         super()._load_from_state_dict(*args, **kwargs)
 
 
