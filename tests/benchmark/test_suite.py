@@ -145,8 +145,8 @@ def test_quick_measures_less_of_everything() -> None:
     assert full.full
     assert not quick.full
     assert full.rounds >= 5
-    for name in ("rounds", "steps", "scored", "calls", "decoded", "peer_batches", "peer_epochs"):
+    for name in ("rounds", "steps", "scored", "calls", "decoded", "peer_batches", "peer_epochs", "imports"):
         assert getattr(quick, name) < getattr(full, name)
-    for name in ("methods", "sizes", "image_counts"):
+    for name in ("methods", "sizes", "image_counts", "peer_loaders"):
         assert set(getattr(quick, name)) < set(getattr(full, name))
     assert planned(config(rounds=7)).rounds == 7

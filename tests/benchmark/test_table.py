@@ -30,9 +30,11 @@ def test_numbers_stand_in_the_row_and_column_of_their_key() -> None:
         "anomalib_auroc": 0.5,
     }
     lines = markdown(results).splitlines()
-    assert "| `adgan` | 1,234 | – | 1.04 | – | – |" in lines
-    assert "| anomalib's GANomaly | 23 | – | – | 0.500 | – | – | – | – |" in lines
-    assert "| `model=ganomaly`, anomap's default | – | – | – | 0.612 | – | – | – | – |" in lines
+    assert "| `model=` | images/s | bare / anomap |" in lines
+    assert "| `adgan` | 1,234 | 1.04 |" in lines
+    assert "|  | training, images/s | AUROC on solar cells, same epochs |" in lines
+    assert "| anomalib's GANomaly | 23 | 0.500 |" in lines
+    assert "| `model=ganomaly`, anomap's default | – | 0.612 |" in lines
     assert "abc1234" in lines[0]
     assert "2026-01-02" in lines[0]
 

@@ -104,12 +104,12 @@ def _starts(plan: Plan, folder: Path) -> dict[str, float]:
     rates = interleaved({command: lambda c=command: start(c) for command in COMMANDS}, plan.rounds)
     return {
         **{f"help_seconds_{command}": 1 / rates.median(command) for command in COMMANDS},
-        **{f"import_seconds_{command}": _importing(command) for command in COMMANDS},
+        **{f"import_seconds_{command}": _importing(command, plan.imports) for command in COMMANDS},
     }
 
 
-def _importing(command: str) -> float:
-    """Seconds that importing the command's module takes by Python's own count, the median of three."""
+def _importing(command: str, times: int) -> float:
+    """Seconds that importing the command's module takes by Python's own count, the median of so many times."""
     code = f"import anomap.commands.{command}"
 
     def once() -> float:
@@ -117,7 +117,7 @@ def _importing(command: str) -> float:
         own = [line.removeprefix("import time:").split("|")[0] for line in lines if line.startswith("import time:")]
         return sum(int(value) for value in own if value.strip().isdigit()) / 1e6
 
-    return statistics.median(once() for _ in range(3))
+    return statistics.median(once() for _ in range(times))
 
 
 def _run(arguments: Sequence[str], command: str, folder: Path | None = None) -> str:

@@ -40,7 +40,6 @@ from anomap.training.fit import fit
 SIDE, BATCH = 64, 64
 SAME = ("data.channels=3", "model.objective.generator.width=64", "model.objective.discriminator.width=64")
 SETTINGS: dict[str, Sequence[str]] = {"same_network": SAME, "default": ()}
-_WORKERS = (0, 2)  # processes of the peer's loader: it gets the better of the two
 _SCORED = 4  # batches in one round of scoring, per batch of training
 
 
@@ -92,13 +91,13 @@ def measure(plan: Plan, log_file: Path) -> dict[str, Any]:
                 count: stack.enter_context(
                     Worker(_spec(root, plan, count, folder), folder / f"peer{count}.json", log_file)
                 )
-                for count in _WORKERS
+                for count in plan.peer_loaders
             }
             return _measure(plan, ours, workers, root)
 
 
 def _measure(plan: Plan, ours: "dict[str, Ours]", workers: "dict[int, Worker]", root: Path) -> dict[str, Any]:
-    processes = _better_loader(plan, workers)
+    processes = _best_loader(plan, workers)
     peer = workers[processes]
     train, score = plan.peer_batches, plan.peer_batches * _SCORED
     facts = peer.ask("facts")
@@ -113,9 +112,12 @@ def _measure(plan: Plan, ours: "dict[str, Ours]", workers: "dict[int, Worker]", 
         pause=settle,
     )
     found = _training(training)
-    for name, own in ours.items():
-        found |= own.aurocs(plan.peer_epochs, found[f"train_speedup_vs_anomalib_{name}"])
-    tested = peer.ask("auroc", epochs=plan.peer_epochs)["auroc"]
+    if plan.peer_epochs:
+        for name, own in ours.items():
+            found |= own.aurocs(plan.peer_epochs, found[f"train_speedup_vs_anomalib_{name}"])
+        tested = peer.ask("auroc", epochs=plan.peer_epochs)["auroc"]
+        found |= {f"anomalib_{name}": tested for name in ("auroc", "auroc_same_time")}
+        found |= {"anomalib_epochs_same_time": plan.peer_epochs, "peer_epochs": plan.peer_epochs}
     for own in ours.values():
         own.prepare_scoring(root)
     scoring = interleaved(
@@ -138,11 +140,7 @@ def _measure(plan: Plan, ours: "dict[str, Ours]", workers: "dict[int, Worker]", 
         **{f"anomalib_{name}": value for name, value in facts.items()},
         "anomalib_score_images_per_second": scoring.median("anomalib"),
         "anomalib_bare_score_images_per_second": scoring.median("anomalib bare"),
-        "anomalib_auroc": tested,
-        "anomalib_auroc_same_time": tested,
-        "anomalib_epochs_same_time": plan.peer_epochs,
         "anomalib_loader_processes": processes,
-        "peer_epochs": plan.peer_epochs,
         "peer_images": len(ours["default"].setup.data.train),
     }
 
@@ -158,8 +156,10 @@ def _training(rates: Any) -> dict[str, Any]:
     return found
 
 
-def _better_loader(plan: Plan, workers: "dict[int, Worker]") -> int:
-    """How many loader processes make the peer train faster here."""
+def _best_loader(plan: Plan, workers: "dict[int, Worker]") -> int:
+    """With how many loader processes the peer trains fastest here."""
+    if len(workers) == 1:
+        return next(iter(workers))
     cases: dict[str, Callable[[], Timed]] = {
         str(count): lambda worker=worker: worker.time("train", batches=plan.peer_batches)
         for count, worker in workers.items()

@@ -24,8 +24,10 @@ class Plan:
         calls: of which the latency of one image is taken.
         decoded: files that are decoded in one round.
         peer_batches: of training in one round beside the peer.
-        peer_epochs: before AUROC is compared.
+        peer_epochs: before AUROC is compared; 0: it is not, since so few epochs as fit into minutes say nothing.
+        peer_loaders: processes of the peer's loader; it gets the best of them.
         image_counts: for the memory.
+        imports: of each command's module.
         seed: of weights and generated images.
     """
 
@@ -38,7 +40,9 @@ class Plan:
     decoded: int = 1024
     peer_batches: int = 5
     peer_epochs: int = 4
+    peer_loaders: tuple[int, ...] = (0, 2)
     image_counts: tuple[int, ...] = IMAGE_COUNTS
+    imports: int = 3
     seed: int = 0
 
     @property
@@ -49,14 +53,16 @@ class Plan:
 
 FULL = Plan()
 QUICK = Plan(
-    rounds=2,
+    rounds=3,
     methods=("ganomaly", "skip_cbam_sa_ganomaly", "attention_network"),
-    steps=2,
+    steps=3,
     sizes=(32, 64),
     scored=64,
     calls=30,
     decoded=256,
-    peer_batches=2,
-    peer_epochs=1,
+    peer_batches=3,
+    peer_epochs=0,
+    peer_loaders=(0,),
     image_counts=IMAGE_COUNTS[:2],
+    imports=1,
 )

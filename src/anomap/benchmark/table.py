@@ -32,7 +32,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows x columns of keys; rows of which nothing was measured are left out, and so is an empty table."""
+    """Rows x columns of keys; rows and columns of which nothing was measured are left out, and so is an empty table."""
 
     title: str
     first: str
@@ -41,16 +41,22 @@ class Table:
 
     def markdown(self, results: Results) -> str:
         """The table, or nothing."""
-        lines = []
-        for shown, name in self.rows:
-            values = [results.get(column.of(name)) for column in self.columns]
-            if any(value is not None for value in values):
-                cells = [written(v, column.form) for v, column in zip(values, self.columns, strict=True)]
-                lines.append(f"| {shown} | {' | '.join(cells)} |")
-        if not lines:
+
+        def measured(column: Column, row: tuple[str, str]) -> bool:
+            return results.get(column.of(row[1])) is not None
+
+        rows = [row for row in self.rows if any(measured(column, row) for column in self.columns)]
+        columns = [column for column in self.columns if any(measured(column, row) for row in rows)]
+        if not rows:
             return ""
-        head = f"| {self.first} | {' | '.join(column.heading for column in self.columns)} |"
-        return "\n".join([f"### {self.title}", "", head, f"|---|{'---:|' * len(self.columns)}", *lines, ""])
+        lines = [
+            f"| {self.first} | {' | '.join(column.heading for column in columns)} |",
+            f"|---|{'---:|' * len(columns)}",
+        ]
+        for shown, name in rows:
+            cells = [written(results.get(column.of(name)), column.form) for column in columns]
+            lines.append(f"| {shown} | {' | '.join(cells)} |")
+        return "\n".join([f"### {self.title}", "", *lines, ""])
 
 
 def _methods() -> list[tuple[str, str]]:
