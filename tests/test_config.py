@@ -11,15 +11,14 @@ from typing import Any
 
 import hydra.utils
 import pytest
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import OmegaConf
 
-from anomap.commands import runner
 from anomap.commands.train import train
 from anomap.config import ALLOWED_TARGETS, build, config_dir, flat, targets
 from anomap.errors import UserError
 from anomap.networks.generators import EncoderDecoderEncoder, UNet
 from tests import tiny
+from tests.in_process import in_process
 
 CONF = config_dir()
 YAMLS = sorted(path.relative_to(CONF) for path in CONF.rglob("*.yaml"))
@@ -152,21 +151,6 @@ def test_flat_keys_are_those_of_the_command_line() -> None:
 
 
 # --- the command line ---
-
-
-def in_process(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Exit status of `anomap-train <arguments>`."""
-    monkeypatch.setattr(sys, "argv", ["anomap-train", f"hydra.run.dir={folder}/run", *arguments])
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "")
-    monkeypatch.setattr(runner, "keep_memory", lambda: None)
-    GlobalHydra.instance().clear()
-    try:
-        runner.run("train")
-    except SystemExit as stopped:
-        return int(stopped.code or 0)
-    finally:
-        GlobalHydra.instance().clear()
-    return 0
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,5 @@
 """Every key is one that something reads, also in YAML."""
 
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -9,6 +7,7 @@ import pytest
 from anomap.config import config_dir
 from anomap.schema import unknown
 from tests import tiny
+from tests.in_process import in_process
 
 
 def test_unknown_keys_are_found_where_they_are() -> None:
@@ -17,21 +16,14 @@ def test_unknown_keys_are_found_where_they_are() -> None:
     assert list(unknown(config, reference)) == ["d.f", "h"]
 
 
-def start(tmp_path: Path, text: str, *overrides: str) -> subprocess.CompletedProcess[str]:
-    """anomap-train with an experiment of the user's own."""
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, *overrides: str) -> int:
+    """Exit status of anomap-train with an experiment of the user's own."""
     folder = tmp_path / "mine" / "experiment"
     folder.mkdir(parents=True)
     (folder / "own.yaml").write_text(f"# @package _global_\n{text}")
     tiny.write_folder(tmp_path / "data")
-    code = "from anomap.commands.entry import train; train()"
     arguments = ["data=folder", f"data.root={tmp_path}/data", "model=control_mean", "experiment=own", "controls=false"]
-    return subprocess.run(
-        [sys.executable, "-c", code, "--config-dir", str(tmp_path / "mine"), *arguments, *overrides],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-        check=False,
-    )
+    return in_process(["--config-dir", str(tmp_path / "mine"), *arguments, *overrides], tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -42,16 +34,16 @@ def start(tmp_path: Path, text: str, *overrides: str) -> subprocess.CompletedPro
         ("model: {image_sizes: 32}", "did you mean model.image_size?"),
     ],
 )
-def test_a_typo_in_a_preset_is_one_line_and_exit_status_2(text: str, told: str, tmp_path: Path) -> None:
-    done = start(tmp_path, text)
-    assert done.returncode == 2, done.stderr
-    assert told in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+def test_a_typo_in_a_preset_is_one_line_and_exit_status_2(
+    text: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert start(tmp_path, monkeypatch, text) == 2
+    (line,) = capfd.readouterr().err.splitlines()
+    assert told in line
 
 
-def test_what_lightning_takes_is_known(tmp_path: Path) -> None:
-    done = start(tmp_path, "trainer: {limit_train_batches: 2}", "data.image_size=32")
-    assert done.returncode == 0, done.stderr
+def test_what_lightning_takes_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert start(tmp_path, monkeypatch, "trainer: {limit_train_batches: 2}", "data.image_size=32") == 0
 
 
 @pytest.mark.parametrize("group", ["experiment", "ablation"])

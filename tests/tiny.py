@@ -40,7 +40,7 @@ def _config(overrides: tuple[str, ...], width: int) -> dict[str, Any]:
             [
                 *("data=folder", "data.root=nowhere", f"data.image_size={SIZE}", f"data.channels={CHANNELS}"),
                 *("data.batch_size=4", "trainer.accelerator=cpu", "trainer.max_epochs=1"),
-                "trainer.check_val_every_n_epoch=1",
+                *("trainer.check_val_every_n_epoch=1", "figures=false"),
                 *overrides,
             ],
         )

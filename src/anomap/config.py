@@ -44,6 +44,13 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
 
 
+def check_switches(config: Mapping[str, Any], *keys: str) -> None:
+    """Raise UserError for the first of these keys that is neither true nor false."""
+    for key in keys:
+        if not isinstance(config[key], bool):
+            raise UserError(f"{key}={config[key]}: give true or false")
+
+
 def targets(node: Any) -> Iterator[str]:
     """Every `_target_` in a plain configuration."""
     if isinstance(node, Mapping):

@@ -70,7 +70,7 @@ def same(found: dict[str, Any], trained: dict[str, Any]) -> None:
 # adgan: two stages; attention_network: image size and masks; control_mean: nothing was trained
 @pytest.mark.parametrize("model", ["adgan", "attention_network", "control_mean"])
 def test_ends_as_the_training_did(model: str, runs: Runs, tmp_path: Path) -> None:
-    run = runs(f"model={model}")
+    run = runs(f"model={model}", "figures=true")
     metrics = evaluate(config(run.folder.last_checkpoint), tmp_path)
     same(metrics, run.metrics)
     assert not metrics.keys() & {"train_seconds", "train_images_per_second"}

@@ -298,6 +298,3 @@ def test_the_command_line_says_only_what_matters(run: Run, tmp_path: Path) -> No
         *("exported", "size", "checked", "differences", "use")
     ]
     assert done.stderr == ""
-    refused = subprocess.run([*command, "format=x", *keys], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (refused.returncode, refused.stdout) == (2, "")
-    assert refused.stderr == "error: format=x: unknown; use onnx or exported_program\n"

@@ -25,6 +25,7 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
 ]
 
+LOOKED_AT = ("adgan", "attention_network", "control_mean")  # two stages, a map of its own, nothing trained
 KEYS = [
     "image_auroc",
     "image_ap",
@@ -129,14 +130,33 @@ def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> N
     torch.testing.assert_close(scores, detector.calibration.scores, rtol=1e-4, atol=1e-5)
 
 
-def test_everything_that_people_look_at_is_there(run: Run) -> None:
-    names = {path.name for path in run.folder.figures.glob("*.png")}
-    assert names >= {f"{name}.png" for name in ("score_distribution", "roc", "attention_maps", "worst_mistakes")}
+@pytest.mark.parametrize("model", LOOKED_AT)
+def test_everything_that_people_look_at_is_there(model: str, runs: Runs) -> None:
+    run = runs(f"model={model}", "figures=true")
+    names = {path.stem for path in run.folder.figures.iterdir()}
+    assert names == {"score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes"}
     assert all(path.stat().st_size > 1000 for path in run.folder.figures.glob("*.png"))
     page = run.folder.report.read_text(encoding="utf-8")
     assert "test/hole/24.png" in page
     assert not re.search(r'(src|href)="https?://', page)  # it opens without a network
     assert not list(run.folder.path.rglob(".tmp-*"))
+
+
+def test_without_figures_none_is_left_of_an_earlier_run(runs: Runs, tmp_path: Path) -> None:
+    """They would show another result; what somebody put beside them stays."""
+    train({**runs("model=control_mean").config, "figures": True}, tmp_path)
+    (tmp_path / "figures" / "mine.png").write_bytes(b"")
+    train(runs("model=control_mean").config, tmp_path)
+    assert [path.name for path in (tmp_path / "figures").iterdir()] == ["mine.png"]
+    assert not (tmp_path / "report.html").exists()
+    assert (tmp_path / "scores.csv").is_file()
+
+
+@pytest.mark.parametrize("key", ["figures", "controls"])
+def test_a_switch_is_true_or_false(key: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"{key}=maybe: give true or false"):
+        train({**tiny.config("model=control_mean"), key: "maybe"}, tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("model", tiny.TRAINED)

@@ -8,6 +8,7 @@ from anomap.benchmark import machine, suite
 from anomap.benchmark.chart import chart
 from anomap.benchmark.plan import FULL, QUICK, Plan
 from anomap.benchmark.table import insert, markdown
+from anomap.config import check_switches
 from anomap.errors import UserError
 from anomap.results import write_atomically
 from anomap.viewing.figures import save_figure
@@ -50,8 +51,7 @@ def planned(config: dict[str, Any]) -> Plan:
     Raises:
         UserError: a value that no key can have.
     """
-    if not isinstance(config["quick"], bool):
-        raise UserError(f"quick={config['quick']}: give true or false")
+    check_switches(config, "quick")
     plan = QUICK if config["quick"] else FULL
     rounds = config["rounds"]
     if rounds is None:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from torch.utils.data import DataLoader
 
-from anomap.commands.pictures import worth_showing, write_pictures
+from anomap.commands.pictures import remove_pictures, worth_showing, write_pictures
 from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
@@ -57,7 +57,7 @@ def conclude(
         The metrics.
     """
     detector.calibrate(batches(data.calibration_dataloader()))
-    scored = score_test(detector, data)
+    scored = score_test(detector, data, config["figures"])
     threshold = detector.set_threshold(config["threshold"], scored.test)
     trained = {"n_train": len(data.train), "epochs": config["trainer"]["max_epochs"] if stages else 0}
     section = {**checkpoint.section(detector, config), "trained": trained}
@@ -68,20 +68,22 @@ def conclude(
     seconds, images = sum(stage.seconds for stage in stages), sum(stage.images for stage in stages)
     rates = {"train_seconds": seconds, "train_images_per_second": _rate(images, seconds)}
     metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **beside})
-    write_files(detector, scored, metrics, config, run)
+    write_files(detector, scored, metrics, config, run, config["figures"])
     _log_hyperparameters(stages, config, metrics, run)
     write_metrics(run.metrics, metrics)
     return metrics
 
 
-def score_test(detector: ScoringModel, data: AnomalyDataModule) -> ScoredSet:
-    """Score the test set, and keep what may have to be shown of it."""
+def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
+    """Score the test set, and unless `pictures` is false keep what may have to be shown of it."""
     began = time.perf_counter()
     test = detector.score_all(batches(data.test_dataloader()))
     seconds = time.perf_counter() - began
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
     scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
+    if not pictures:
+        return scored
     return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
 
 
@@ -140,13 +142,18 @@ def write_files(
     run: RunFolder,
     pictures: bool = True,
 ) -> None:
-    """Write `scores.csv`, `thresholds.csv`, and unless `pictures` is false the figures and the report."""
+    """Write `scores.csv`, `thresholds.csv`, and unless `pictures` is false the figures and the report.
+
+    Without them those that an earlier run left in the folder go, since they show another result.
+    """
     threshold, test = metrics["threshold"], scored.test
     table = threshold_table(test.scores, test.labels, threshold_grid(test.scores, threshold))
     write_scores(run.scores, scored.rows(threshold))
     write_thresholds(run.thresholds, table)
     if pictures:
         write_pictures(detector, scored, list(scored.rows(threshold)), table, metrics, config, run)
+    else:
+        remove_pictures(run)
 
 
 def _rate(count: int, seconds: float) -> float | None:

@@ -17,6 +17,7 @@ from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms
 
 _PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
 _MISTAKES = 6  # of each kind
+FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes")
 
 
 def worth_showing(scored: ScoredSet) -> list[int]:
@@ -97,6 +98,12 @@ def write_pictures(
         config=config,
         versions=versions(),
     )
+
+
+def remove_pictures(run: RunFolder) -> None:
+    """Remove what `write_pictures` has written."""
+    for path in (run.report, *(run.figures / f"{name}.png" for name in FIGURES)):
+        path.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from anomap.commands import predict_local, predict_ray
 from anomap.commands.prediction_folder import PARQUET, SCORES, SHARDS, UNREADABLE, Outcome, claim
 from anomap.commands.prediction_scoring import draw_sheet
 from anomap.commands.stopping import status
+from anomap.config import check_switches
 from anomap.data.inputs import OVERLAYS, find_inputs
 from anomap.detection.detector import Detector
 from anomap.errors import UserError
@@ -95,9 +96,7 @@ def _checked(config: dict[str, Any]) -> float | None:
         raise UserError(f"overlays={config['overlays']}: give one of {', '.join(OVERLAY_CHOICES)}")
     if config["engine"] not in ENGINES:
         raise UserError(f"engine={config['engine']}: give one of {', '.join(ENGINES)}")
-    for key in ("recursive", "view"):
-        if not isinstance(config[key], bool):
-            raise UserError(f"{key}={config[key]}: give true or false")
+    check_switches(config, "recursive", "view")
     size = config["batch_size"]
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:
         raise UserError(f"batch_size={size}: give a whole number of at least 1")

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from anomap.commands import resume
 from anomap.commands.outcome import batches, conclude, print_outcome
-from anomap.config import build
+from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
 from anomap.data.datamodule import AnomalyDataModule
@@ -54,6 +54,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         UserError: the data or the configuration is wrong; nothing has been trained then.
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
+    check_switches(config, "controls", "figures")
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
