@@ -1,6 +1,8 @@
 """`anomap-train resume=RUN_DIR`, and commands that signals, a kill or a full disk end."""
 
+import contextlib
 import errno
+import importlib
 import os
 import random
 import signal
@@ -9,16 +11,21 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import yaml
+from hydra.errors import ConfigCompositionException
+from omegaconf import OmegaConf
+from omegaconf.errors import InterpolationResolutionError
 
-from anomap.commands import stopping
+from anomap.commands import multirun, stopping
 from anomap.commands.resume import advice, arguments, configuration
 from anomap.detection import checkpoint
 from anomap.errors import Stopped, UserError
 from anomap.results import RunFolder, read_metrics
 from tests import tiny
+from tests.in_process import in_process
 from tests.training.resuming import assert_same
 
 # --- arguments ---
@@ -113,6 +120,64 @@ def test_a_signal_ends_with_a_line_and_its_status(
     assert ended.value.code == status
     assert capsys.readouterr().err == f"stopped by {name}; go on with: anomap-train resume='{run}'\n"
     assert f"hydra.sweep.dir={run.parent}" in advice(run, sweep=True)
+
+
+def over(signalled: BaseException, *errors: BaseException) -> BaseException:
+    """The last of these errors, each raised while the one before was handled."""
+    try:
+        try:
+            raise signalled
+        finally:
+            for error in errors:
+                raise error
+    except BaseException as last:
+        return last if last is errors[-1] else over(last, *errors[errors.index(last) + 1 :])
+
+
+@pytest.mark.parametrize(
+    ("errors", "said"),
+    [
+        ([AttributeError("of a clean-up"), ConfigCompositionException()], "SIGTERM"),  # Hydra's, over OmegaConf's
+        ([UserError("the disk is full")], None),
+        ([OSError(errno.ENOSPC, "No space left on device")], None),
+        ([SystemExit(143)], None),  # said before
+        ([SystemExit(143), ValueError()], None),
+    ],
+)
+def test_a_signal_is_found_behind_the_errors_that_it_brought(errors: list[BaseException], said: str | None) -> None:
+    found = stopping.behind(over(Stopped(signal.SIGTERM), *errors))
+    assert (found is None) == (said is None)
+    assert stopping.behind(ValueError()) is None
+
+
+def test_a_signal_that_an_import_swallows_still_stops(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real = importlib.import_module
+
+    def swallowing(name: str, *package: str) -> object:
+        if name != "anomap.commands.train":
+            return real(name, *package)
+        with contextlib.suppress(BaseException):
+            signal.raise_signal(signal.SIGTERM)
+        return SimpleNamespace(command=lambda *_: pytest.fail(f"{name} went on"))
+
+    monkeypatch.setattr(importlib, "import_module", swallowing)
+    assert in_process(["data=folder", f"data.root={tmp_path}"], tmp_path, monkeypatch) == 143
+    assert capsys.readouterr().err.startswith("stopped by SIGTERM; go on with: ")
+
+
+def test_a_signal_in_a_sweep_is_no_failure_of_a_job(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        multirun.HydraConfig, "get", lambda: OmegaConf.create({"launcher": {"_target_": "BasicLauncher"}})
+    )
+
+    def work() -> None:
+        raise over(Stopped(signal.SIGTERM), InterpolationResolutionError("of a clean-up"))
+
+    with pytest.raises(InterpolationResolutionError):
+        multirun.run_job(work, OmegaConf.create(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_further_processes_say_nothing(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -141,7 +141,9 @@ def test_two_processes_share_the_training_and_one_does_the_rest(model: str, data
     with torch.no_grad():
         scores, _ = detector(torch.from_numpy(np.asarray(module.test.images[:])))
     assert dict(zip([s.name for s in module.test.samples], scores.tolist(), strict=True)) == pytest.approx(
-        rows, rel=1e-4
+        rows,
+        rel=1e-4,
+        abs=1e-4,  # a sum of parts in units of their deviation, of batches of another size, may be near zero
     )
     assert metrics["n_calibration"] == len(module.calibration)
     if model == "ganomaly":

@@ -14,6 +14,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
+from anomap.commands import stopping
 from anomap.commands.runner import fail, one_line
 from anomap.errors import UserError
 from anomap.results import RunFolder, write_atomically
@@ -67,13 +68,16 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
         if elsewhere and (why := several_processes(config)) is not None:
             raise UserError(why)  # a failure as any other: to exit would only take a launcher's process with it
         work()
-    except (UserError, OmegaConfBaseException) as error:
+    except Exception as error:
+        if stopping.behind(error) is not None:
+            raise  # not the job's failure: the sweep ends
+        if not isinstance(error, UserError | OmegaConfBaseException):
+            write_atomically(error_file, traceback.format_exc())
+            log.error("%s: failed: %s; all of it: %s", folder.name, reason(error_file), error_file)
+            return
         line = " ".join(one_line(error).split())
         write_atomically(error_file, line + "\n")
         log.error("%s: failed: %s", folder.name, line)
-    except Exception:
-        write_atomically(error_file, traceback.format_exc())
-        log.error("%s: failed: %s; all of it: %s", folder.name, reason(error_file), error_file)
 
 
 def refuse_several_processes(config: DictConfig) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from anomap.commands import resume, stopping
-from anomap.errors import Stopped, UserError
+from anomap.errors import UserError
+from anomap.training.stopping import Stop
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -102,7 +103,9 @@ def job(name: str, config: DictConfig) -> None:
     def work() -> None:
         try:
             check_keys(config, name, HydraConfig.get().runtime.choices)
-            importlib.import_module(f"anomap.commands.{name}").command(plain(config), folder)
+            with Stop():  # some imports swallow what a signal raises in them, and the command would go on
+                module = importlib.import_module(f"anomap.commands.{name}")
+            module.command(plain(config), folder)
         except OSError as error:  # a sweep records one line of it
             full = stopping.full_disk(error, folder)
             if full is None:
@@ -131,8 +134,8 @@ def end(error: BaseException, name: str, folder: Path, advice: str = "") -> None
     """
     from anomap.commands import launchers, multirun
 
-    if isinstance(error, Stopped | KeyboardInterrupt):
-        stopping.leave(error, advice)
+    if (signalled := stopping.behind(error)) is not None:
+        stopping.leave(signalled, advice)
     if isinstance(error, Exception):
         if (said := mendable(error, name, folder)) is not None:
             fail(said)

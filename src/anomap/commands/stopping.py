@@ -25,6 +25,19 @@ def obey(number: int, frame: FrameType | None) -> None:
     raise Stopped(number)
 
 
+def behind(error: BaseException) -> Stopped | KeyboardInterrupt | None:
+    """The signal that ended the work, also where a library's clean-up failed over it (OmegaConf's, in the middle of a merge).
+
+    Errors of the user's files and disk that came after a signal are none of that: they have to be said. Nor is the end of
+    the process, before which it was said.
+    """
+    found: BaseException | None = error
+    while found is not None and not isinstance(found, Stopped | KeyboardInterrupt):
+        ended = isinstance(found, UserError | OSError) or not isinstance(found, Exception)
+        found = None if ended else found.__context__
+    return found
+
+
 def signal_of(error: Stopped | KeyboardInterrupt) -> int:
     """The signal that brought it."""
     return error.signal if isinstance(error, Stopped) else signal.SIGINT

@@ -1,13 +1,16 @@
-"""SIGINT (Ctrl-C) and SIGTERM while a model trains: the step at hand is finished first."""
+"""SIGINT (Ctrl-C) and SIGTERM while a model trains: the step at hand is finished first. Imports nothing heavy."""
+
+from __future__ import annotations
 
 import signal
 import threading
 from types import FrameType, TracebackType
-from typing import Any
-
-import pytorch_lightning as pl
+from typing import TYPE_CHECKING, Any
 
 from anomap.errors import Stopped
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
@@ -23,7 +26,7 @@ class Stop:
         self.signal: int | None = None
         self._before: dict[int, Any] = {}
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> Stop:
         self.listen()
         return self
 
