@@ -234,6 +234,8 @@ def test_images_cannot_be_read_otherwise(key: str, value: Any) -> None:
         (["data.category=bottle"], "no key category"),
         (["data.normal_dir=/no/such"], "data.normal_dir=/no/such"),
         (["view=true", "figures=false"], "view=true needs the figures"),
+        (["figures=maybe"], "figures=maybe: give true or false"),
+        (["view=maybe"], "view=maybe: give true or false"),
     ],
 )
 def test_wrong_options_are_one_line_before_anything_is_scored(

@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from anomap.commands.outcome import measure, print_outcome, score_test, write_files
+from anomap.config import check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.samples import Scan
@@ -53,6 +54,7 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         UserError: the checkpoint, the data or the configuration is wrong.
     """
+    check_switches(config, "view", *(["figures"] if config["figures"] is not None else []))
     if config["view"] and config["figures"] is False:
         raise UserError("view=true needs the figures: leave figures=false out")
     path = _checkpoint_path(config["checkpoint"])
