@@ -3,13 +3,18 @@
 python scripts/model_table.py
 """
 
+import sys
+from pathlib import Path
+
 import torch
 from hydra import compose, initialize_config_dir
 from torch import nn
 
-from anomap.benchmark.roofline import flops
 from anomap.config import build, config_dir, plain
 from anomap.objectives.base import AdversarialObjective, Objective
+
+sys.path.insert(0, str(Path(__file__).parents[1]))  # the benchmark is no part of the package
+from benchmark.roofline import flops
 
 
 def configured(model: str) -> tuple[Objective, int, int]:

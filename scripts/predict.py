@@ -1,6 +1,6 @@
 """`python scripts/predict.py`: the same as `anomap-predict`."""
 
-from anomap.commands.entry import predict
+from anomap.cli.entry import predict
 
 if __name__ == "__main__":
     predict()

@@ -1,6 +1,6 @@
 """`python scripts/train.py`: the same as `anomap-train`."""
 
-from anomap.commands.entry import train
+from anomap.cli.entry import train
 
 if __name__ == "__main__":
     train()

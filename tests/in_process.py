@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from hydra.core.global_hydra import GlobalHydra
 
-from anomap.commands import runner
+from anomap.cli import runner
 
 
 def in_process(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:

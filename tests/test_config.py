@@ -109,8 +109,8 @@ def test_images_get_the_models_size_and_the_run_its_length_unless_given() -> Non
         "os.system",
         "subprocess.run",
         "builtins.eval",
-        "anomap.results.write_atomically",  # ours, and writes a file wherever it is told to
-        "anomap.commands.runner.os.system",  # a door through one of our modules
+        "anomap.runs.folder.write_atomically",  # ours, and writes a file wherever it is told to
+        "anomap.cli.runner.os.system",  # a door through one of our modules
         "anomap.networks.blocks.torch.load",
         "torch.nn.modules.module.torch.load",
         "torchvision.datasets.utils.download_url",

@@ -12,8 +12,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
+from anomap.cli.schema import check_keys, groups_of
 from anomap.config import config_dir
-from anomap.schema import check_keys, groups_of
 
 CONF = config_dir()
 ROOT = Path(__file__).parents[1]

@@ -14,7 +14,7 @@ from hydra.utils import get_object
 from anomap.config import find
 from anomap.data.build import build_datamodule
 from anomap.errors import UserError
-from anomap.results import RunFolder, read_metrics
+from anomap.runs.folder import RunFolder, read_metrics
 from tests import tiny
 
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -57,7 +57,7 @@ def test_an_example_trains(title: str, data: Path, tmp_path: Path) -> None:
     write(files, tmp_path)
     program, *arguments = shlex.split(files["command"].replace("DIR", str(data)))
     assert program == "anomap-train"
-    runner = "from anomap.commands.entry import train; train()"
+    runner = "from anomap.cli.entry import train; train()"
     environment = {
         **os.environ,
         "ANOMAP_PLUGINS": "mine",

@@ -1,4 +1,6 @@
-"""What the person at the keyboard can mend: one line that says what, where, and what to do."""
+"""Errors that users see as one line, and the signal that stops a command."""
+
+import signal as _signal
 
 
 class UserError(Exception):
@@ -18,3 +20,8 @@ class Stopped(BaseException):
     def __init__(self, signal: int) -> None:
         super().__init__(signal)
         self.signal = signal
+
+
+def signal_of(error: Stopped | KeyboardInterrupt) -> int:
+    """The signal that brought it."""
+    return error.signal if isinstance(error, Stopped) else _signal.SIGINT

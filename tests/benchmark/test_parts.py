@@ -12,18 +12,18 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomap.benchmark import roofline, suite
-from anomap.benchmark.generated import write_data_set, write_images
-from anomap.benchmark.machine import describe
-from anomap.benchmark.memory import peak_of
-from anomap.benchmark.overhead import BothPasses
-from anomap.benchmark.peer import Ours, Worker, same_files
-from anomap.benchmark.plan import QUICK
-from anomap.benchmark.processes import environment
-from anomap.benchmark.roofline import flops
-from anomap.benchmark.setup import bare_loop, prepare
 from anomap.data.build import build_datamodule
 from anomap.errors import UserError
+from benchmark import command, roofline, suite
+from benchmark.generated import write_data_set, write_images
+from benchmark.machine import describe
+from benchmark.memory import peak_of
+from benchmark.overhead import BothPasses
+from benchmark.peer import Ours, Worker, same_files
+from benchmark.plan import QUICK
+from benchmark.processes import environment
+from benchmark.roofline import flops
+from benchmark.setup import bare_loop, prepare
 from tests import tiny
 
 OPTIMIZER = {"lr_generator": 1e-3, "lr_discriminator": 1e-3, "betas": [0.5, 0.999]}
@@ -118,7 +118,8 @@ def test_other_processes_import_the_anomap_that_runs_here(monkeypatch: pytest.Mo
     monkeypatch.setenv("PYTHONPATH", "elsewhere")
     first, *rest = environment()["PYTHONPATH"].split(":")
     assert Path(first) / "anomap" == Path(anomap.__file__).parent
-    assert rest == ["elsewhere"]
+    assert Path(rest[0]) / "benchmark" / "command.py" == Path(command.__file__)
+    assert rest[1:] == ["elsewhere"]
 
 
 def test_a_command_that_fails_is_told_by_its_own_last_line(tmp_path: Path) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from anomap.benchmark import augmentation, data, memory, overhead, peer, roofline, scoring, suite
-from anomap.benchmark.plan import FULL, QUICK
-from anomap.commands.benchmark import benchmark, planned
 from anomap.errors import UserError
+from benchmark import augmentation, data, memory, overhead, peer, roofline, scoring, suite
+from benchmark.command import benchmark, planned
+from benchmark.plan import FULL, QUICK
 
 MODULES = {
     "roofline": roofline,

@@ -5,11 +5,11 @@ from typing import Any
 
 import pytest
 
-from anomap.benchmark import suite
-from anomap.benchmark.chart import chart
-from anomap.benchmark.plan import FULL
-from anomap.benchmark.table import BEGIN, END, TABLES, insert, markdown
 from anomap.errors import UserError
+from benchmark import suite
+from benchmark.chart import chart
+from benchmark.plan import FULL
+from benchmark.table import BEGIN, END, TABLES, insert, markdown
 
 FACTS = {"machine": "a machine", "threads": 2, "rounds": 5, "date": "2026-01-02T03:04:05", "git_commit": "abc1234"}
 

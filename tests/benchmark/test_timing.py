@@ -2,7 +2,7 @@
 
 import pytest
 
-from anomap.benchmark.timing import Rates, Timed, interleaved, latencies, percentile, repeated
+from benchmark.timing import Rates, Timed, interleaved, latencies, percentile, repeated
 
 
 class Clock:

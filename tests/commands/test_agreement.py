@@ -11,10 +11,9 @@ from anomap.commands.evaluate import evaluate
 from anomap.commands.export import export
 from anomap.commands.predict import predict
 from anomap.config import config_dir, plain
-from anomap.results import read_scores
+from anomap.runs.folder import read_scores
 from tests import tiny
-
-from .conftest import Runs
+from tests.finished import Runs
 
 pytest.importorskip("onnxruntime")
 pytestmark = [

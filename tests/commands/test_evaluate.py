@@ -15,14 +15,13 @@ from omegaconf import OmegaConf
 
 from anomap.commands import evaluate as module
 from anomap.commands.evaluate import command, evaluate, evaluation_data
-from anomap.commands.outcome import print_outcome
 from anomap.config import config_dir, plain
 from anomap.detection.checkpoint import read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.results import RunFolder, read_metrics, read_scores
-
-from .conftest import Run, Runs
+from anomap.evaluation.outcome import print_outcome
+from anomap.runs.folder import RunFolder, read_metrics, read_scores
+from tests.finished import Run, Runs
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")

@@ -28,8 +28,7 @@ from anomap.errors import UserError
 from anomap.objectives import feature_controls
 from tests import tiny
 from tests.data.helpers import save
-
-from .conftest import Run, Runs
+from tests.finished import Run, Runs
 
 pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
@@ -286,7 +285,7 @@ def test_more_weights_than_a_file_holds_are_refused(run: Run, monkeypatch: pytes
 
 
 def test_the_command_line_says_only_what_matters(run: Run, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "from anomap.commands.entry import export; export()"]
+    command = [sys.executable, "-c", "from anomap.cli.entry import export; export()"]
     keys = [
         f"checkpoint={run.folder.last_checkpoint}",
         f"output={tmp_path / 'x.onnx'}",

@@ -11,7 +11,7 @@ import pytest
 
 from anomap.commands.report import main, report
 from anomap.viewing.sweep_chart import _ticks
-from tests.test_sweeps import sweep, write_job
+from tests.runs.test_sweeps import sweep, write_job
 
 __all__ = ["sweep"]  # the fixture
 

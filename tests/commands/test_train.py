@@ -16,10 +16,9 @@ from anomap.detection.calibration import quantile_threshold
 from anomap.detection.checkpoint import load_model, read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.results import read_metrics, read_scores
+from anomap.runs.folder import read_metrics, read_scores
 from tests import tiny
-
-from .conftest import Run, Runs
+from tests.finished import Run, Runs
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")

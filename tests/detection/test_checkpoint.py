@@ -96,8 +96,8 @@ def test_a_checkpoint_with_code_in_it_is_refused_in_one_line(tmp_path: Path) -> 
     "objective",
     [
         {"_target_": "os.system", "command": "touch {marker}"},
-        {"_target_": "anomap.results.write_atomically", "path": "{marker}", "content": "x"},
-        {"_target_": "anomap.commands.runner.os.mkdir", "path": "{marker}"},
+        {"_target_": "anomap.runs.folder.write_atomically", "path": "{marker}", "content": "x"},
+        {"_target_": "anomap.cli.runner.os.mkdir", "path": "{marker}"},
         {
             "_target_": "anomap.objectives.controls.PCAError",
             "components": "${oc.create:{_target_:os.mkdir,path:'{marker}'}}",

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import torch
 
 from anomap.detection.checkpoint import read
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.module import AdversarialTraining
 
 TIMES = ("train_seconds", "train_images_per_second", "score_images_per_second", "peak_rss_mb")

@@ -15,7 +15,7 @@ from anomap.detection.checkpoint import read
 from anomap.errors import UserError
 from anomap.objectives.adgan import ADGAN
 from anomap.objectives.base import AdversarialObjective, Losses, Step
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.ema import MovingAverage
 from anomap.training.fit import fit
 from anomap.training.module import AdversarialTraining, TrainingDiverged

@@ -15,7 +15,7 @@ import torch
 from anomap.commands.train import train
 from anomap.detection.checkpoint import read
 from anomap.errors import Stopped, UserError
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.checkpoints import goes_on
 from anomap.training.module import AdversarialTraining
 from anomap.training.stopping import Stop

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from anomap.commands.entry import train
+from anomap.cli.entry import train
 from anomap.training.module import AdversarialTraining
 from anomap.training.processes import SharedStatistics
 

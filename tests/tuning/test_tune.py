@@ -118,7 +118,7 @@ def test_only_keys_of_the_training_go_to_its_trials() -> None:
 
 @pytest.mark.slow
 def test_the_last_line_is_a_command_that_works(data: Path, tmp_path: Path) -> None:
-    code = "from anomap.commands.entry import {0}; {0}()"
+    code = "from anomap.cli.entry import {0}; {0}()"
     fixed = (*FIXED, f"data.root={data}", "trials=2", "study=mine")
     searched = subprocess.run(
         [sys.executable, "-c", code.format("tune"), *fixed], cwd=tmp_path, capture_output=True, text=True, check=False

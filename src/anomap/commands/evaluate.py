@@ -10,16 +10,17 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
-from anomap.commands.outcome import measure, print_outcome, score_test, write_files
 from anomap.config import check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.samples import Scan
-from anomap.detection import checkpoint, score_cache
-from anomap.detection.scored_set import ScoredSet
+from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.results import RunFolder, write_metrics
+from anomap.evaluation import score_cache
+from anomap.evaluation.outcome import measure, print_outcome, score_test, write_files
+from anomap.evaluation.scored_set import ScoredSet
+from anomap.runs.folder import RunFolder, write_metrics
 from anomap.viewing.system_viewer import open_picture
 
 log = logging.getLogger(__name__)

@@ -19,7 +19,7 @@ from anomap.detection.checkpoint import load_model
 from anomap.detection.detector import Images, Preprocessing
 from anomap.detection.export import Parity, Run
 from anomap.errors import UserError
-from anomap.results import write_atomically
+from anomap.runs.folder import write_atomically
 
 COUNT = 8  # images that a file is checked on
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")

@@ -6,14 +6,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from anomap.commands import predict_local, predict_ray
-from anomap.commands.prediction_folder import PARQUET, SCORES, SHARDS, UNREADABLE, Outcome, claim
-from anomap.commands.prediction_scoring import draw_sheet
-from anomap.commands.stopping import status
+from anomap.cli.signals import status
 from anomap.config import check_switches
-from anomap.data.inputs import OVERLAYS, find_inputs
 from anomap.detection.detector import Detector
 from anomap.errors import UserError
+from anomap.prediction import local as predict_local
+from anomap.prediction import ray as predict_ray
+from anomap.prediction.folder import PARQUET, SCORES, SHARDS, UNREADABLE, Outcome, claim
+from anomap.prediction.inputs import OVERLAYS, find_inputs
+from anomap.prediction.scoring import draw_sheet
 
 ENGINES = {"local": predict_local, "ray": predict_ray}
 OVERLAY_CHOICES = ("anomalies", "all", "none")

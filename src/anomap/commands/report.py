@@ -5,10 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from anomap.commands.runner import fail
+from anomap.cli.user_errors import fail
 from anomap.errors import UserError
-from anomap.results import write_atomically
-from anomap.sweeps import DEFAULT_METRICS, Table, is_job, others, read_jobs, tabulate
+from anomap.runs.folder import write_atomically
+from anomap.runs.sweeps import DEFAULT_METRICS, Table, is_job, others, read_jobs, tabulate
 from anomap.viewing.sweep_page import sweep_page
 from anomap.viewing.sweep_tables import csv_table, markdown_table
 

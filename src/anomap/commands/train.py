@@ -7,8 +7,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 
-from anomap.commands import resume
-from anomap.commands.outcome import batches, conclude, print_outcome
+from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
@@ -16,9 +15,10 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
+from anomap.evaluation.outcome import batches, conclude, print_outcome
 from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
-from anomap.results import RunFolder, remove_temporaries
+from anomap.runs.folder import RunFolder, remove_temporaries
 from anomap.training.checkpoints import goes_on
 from anomap.training.method import train_method
 from anomap.training.processes import go_on_alone

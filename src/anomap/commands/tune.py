@@ -12,10 +12,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
+from anomap.cli.schema import PRESETS, container, groups_of, suggestion
 from anomap.config import flat, plain
 from anomap.errors import UserError
-from anomap.results import write_atomically
-from anomap.schema import PRESETS, container, groups_of, suggestion
+from anomap.runs.folder import write_atomically
 from anomap.tuning.preset import preset
 from anomap.tuning.space import Space, Value, override, read_space
 from anomap.tuning.study import alone, best, done, first_trial, open_study, search, write_table

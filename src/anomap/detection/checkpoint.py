@@ -19,7 +19,7 @@ from anomap.config import build
 from anomap.data.checks import check_image_size
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.results import write_atomically
+from anomap.runs.folder import write_atomically
 
 FORMAT = 1
 SECTION = "anomap"

@@ -13,8 +13,6 @@ Other devices, exported graphs, automatic mixed precision, and layers with group
 `torch.func` and TorchScript do not go through.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -24,23 +22,6 @@ from torch.nn import functional as F
 from anomap.networks.small_grids import Double, Halve, gradients, last
 
 FEW_CHANNELS = 4
-_as_defined = False
-
-
-@contextmanager
-def as_defined() -> Iterator[None]:
-    """Within it the layers compute as PyTorch's do: to count the operations of a network and not of this way to compute it."""
-    global _as_defined
-    before, _as_defined = _as_defined, True
-    try:
-        yield
-    finally:
-        _as_defined = before
-
-
-def computes_as_defined() -> bool:
-    """Whether `as_defined` holds."""
-    return _as_defined
 
 
 class Convolution(nn.Conv2d):
@@ -48,7 +29,7 @@ class Convolution(nn.Conv2d):
 
     def forward(self, input: Tensor) -> Tensor:
         """The same result as `nn.Conv2d` up to rounding."""
-        if _pays(input) and _is_plain(self):
+        if pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if self.padding == (0, 0) and self.kernel_size == grid:
                 return _biased(whole_grid(input, last(self.weight)), self.bias)
@@ -68,7 +49,7 @@ class TransposedConvolution(nn.ConvTranspose2d):
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
         """The same result as `nn.ConvTranspose2d` up to rounding."""
-        if output_size is None and _pays(input) and _is_plain(self):
+        if output_size is None and pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if grid == (1, 1) and self.padding == (0, 0):
                 return _biased(from_one_cell(input, last(self.weight)), self.bias)
@@ -85,7 +66,7 @@ def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         weight: (C, F, 4, 4).
         bias: (F,) or None.
     """
-    if _pays(x):
+    if pays(x):
         grid = tuple(x.shape[-2:])
         if grid == (1, 1):
             return _biased(from_one_cell(x, _inner_taps(weight)), bias)
@@ -180,8 +161,8 @@ def _biased(x: Tensor, bias: Tensor | None) -> Tensor:
     return x if bias is None else x + bias[:, None, None]
 
 
-def _pays(x: Tensor) -> bool:
+def pays(x: Tensor) -> bool:
     """Whether the other way may be taken: for a batch on a CPU, in full precision, and not in a graph that is to be exported."""
-    if _as_defined or x.dim() != 4 or x.device.type != "cpu" or x.dtype != torch.float32:
+    if x.dim() != 4 or x.device.type != "cpu" or x.dtype != torch.float32:
         return False
     return not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")

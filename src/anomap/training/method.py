@@ -7,7 +7,7 @@ import pytorch_lightning as pl
 
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.objectives.base import AdversarialObjective, Objective
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.fit import Fit, fit
 from anomap.training.stages import CleanBatches, prepare_stage1
 

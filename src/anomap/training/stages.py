@@ -12,7 +12,7 @@ from anomap.data.sampler import SequentialBatches
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.objectives.base import Objective
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.fit import Fit, fit
 
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from anomap.errors import UserError
-from anomap.results import write_atomically
+from anomap.runs.folder import write_atomically
 from anomap.training.module import TrainingDiverged
 from anomap.tuning.space import Space, Value, suggest
 

@@ -14,7 +14,7 @@ from anomap.data.checks import check_image_size
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
 from anomap.objectives.base import AdversarialObjective
-from anomap.results import RunFolder
+from anomap.runs.folder import RunFolder
 from anomap.training.method import train_method
 from anomap.tuning.held_out import HeldOut, NormalsOnly, without
 

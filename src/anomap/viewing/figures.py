@@ -21,7 +21,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from anomap.results import ScoreRow, write_atomically
+from anomap.runs.folder import ScoreRow, write_atomically
 from anomap.viewing import palette
 from anomap.viewing.selection import worst_false_alarms, worst_misses
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from anomap.errors import UserError
-from anomap.results import write_atomically
+from anomap.runs.folder import write_atomically
 from anomap.viewing import palette
 from anomap.viewing.figures import shorten_name
 

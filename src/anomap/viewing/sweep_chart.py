@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anomap.sweeps import Summary, Table, as_number
+from anomap.runs.sweeps import Summary, Table, as_number
 from anomap.viewing.sweep_tables import written
 
 WIDTH, HEIGHT = 520, 300

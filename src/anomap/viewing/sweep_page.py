@@ -7,8 +7,8 @@ from urllib.parse import quote
 from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
-from anomap.results import RunFolder
-from anomap.sweeps import Job, Table
+from anomap.runs.folder import RunFolder
+from anomap.runs.sweeps import Job, Table
 from anomap.viewing import palette
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
 from anomap.viewing.sweep_tables import label, seeds_and_settings, written

@@ -4,8 +4,8 @@ import csv
 import io
 import re
 
-from anomap.results import escape_cell
-from anomap.sweeps import Job, Row, Summary, Table, as_number
+from anomap.runs.folder import escape_cell
+from anomap.runs.sweeps import Job, Row, Summary, Table, as_number
 
 _MARKDOWN = re.compile(r"([\\|<`*\[])")
 

@@ -1,0 +1,122 @@
+"""A sweep's jobs: the names of their folders, which of them are still to do, and what became of them."""
+
+import hashlib
+import logging
+import re
+import sys
+import traceback
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from anomap.cli import signals
+from anomap.cli.user_errors import FAILED, fail, one_line
+from anomap.errors import UserError
+from anomap.runs.folder import RunFolder, write_atomically
+from anomap.runs.sweeps import ERROR, reason
+
+log = logging.getLogger(__name__)
+
+_LONGEST = 100  # characters of a folder's name; file systems take 255 bytes
+_TAIL = 16  # of them for a long value
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]+")
+
+
+def folder_name(overrides: Iterable[str]) -> str:
+    """The name of a job's folder: its overrides where they make a valid one, else shortened and with a hash.
+
+    It depends on nothing but the overrides, in whatever order, so the same sweep finds its folders again. `~` stands
+    before a hash and nowhere else: a name with one never equals a name without.
+    """
+    # the last override of a key is the one that counts; a preset says nothing that the others do not
+    chosen = {line.lstrip("+").partition("=")[0]: line for line in overrides}
+    chosen.pop("sweep", None)
+    # what has no dot comes first, and so survives the cut: model=, seed=, the other groups
+    lines = [chosen[key] for key in sorted(chosen, key=lambda key: ("." in key, key))]
+    safe = [_UNSAFE.sub("_", line) for line in lines] or ["defaults"]
+    name = ",".join(safe)
+    if safe == (lines or safe) and len(name) <= _LONGEST:
+        return name
+    if len(name) > _LONGEST:  # the end of a path says more than its beginning
+        name = ",".join(re.sub(rf"=.*(?=.{{{_TAIL}}}$)", "=", line) for line in safe)
+    digest = hashlib.sha256("\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:10]
+    return f"{name[: _LONGEST - len(digest) - 1]}~{digest}"
+
+
+# While this module is imported, and not when a command starts: a launcher's worker processes import it, and no more.
+OmegaConf.register_new_resolver("anomap.sweep_name", folder_name, replace=True)
+
+
+def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
+    """Do one job of a sweep, unless it is done; a failure is recorded in its folder and does not stop the others."""
+    elsewhere = not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher")
+    if not elsewhere:
+        refuse_several_processes(config)
+    if RunFolder(folder).finished:
+        log.info("%s: finished before, skipped (delete the folder to run it again)", folder.name)
+        return
+    error_file = folder / ERROR
+    error_file.unlink(missing_ok=True)
+    try:
+        if elsewhere and (why := several_processes(config)) is not None:
+            raise UserError(why)  # a failure as any other: to exit would only take a launcher's process with it
+        work()
+    except Exception as error:
+        if signals.behind(error) is not None:
+            raise  # not the job's failure: the sweep ends
+        if not isinstance(error, UserError | OmegaConfBaseException):
+            write_atomically(error_file, traceback.format_exc())
+            log.error("%s: failed: %s; all of it: %s", folder.name, reason(error_file), error_file)
+            return
+        line = " ".join(one_line(error).split())
+        write_atomically(error_file, line + "\n")
+        log.error("%s: failed: %s", folder.name, line)
+
+
+def refuse_several_processes(config: DictConfig) -> None:
+    """Stop a sweep whose jobs would start further processes, with one line and exit status 2."""
+    if (why := several_processes(config)) is not None:
+        fail(why)
+
+
+def several_processes(config: DictConfig) -> str | None:
+    """Why a job that would start further processes cannot be one of a sweep; None if it starts none.
+
+    Lightning starts those with the sweep's own command line: each of them would run the whole sweep again.
+    """
+    for key, alone in (("strategy", ("auto", "single_device")), ("devices", ("1",)), ("num_nodes", ("1",))):
+        value = OmegaConf.select(config, f"trainer.{key}")
+        one_of_many = OmegaConf.is_list(value) and len(value) == 1  # [3] is one device: the fourth
+        if value is not None and str(value) not in alone and not one_of_many:
+            return f"trainer.{key}={value} in a sweep: each process would start the whole sweep again; use {alone[0]}, or no sweep"
+    return None
+
+
+class Conclusion(Callback):
+    """Says at the end of a sweep which jobs failed (`hydra.callbacks`)."""
+
+    def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        """Exit status 1 and a line for each failed job, or where to go on."""
+        sweep = Path(config.hydra.sweep.dir)
+        failed = failures(sweep)
+        if not failed:
+            print(f"sweep        {sweep}\ncompare      anomap-report {sweep}")
+            return
+        lines = [
+            f"error: {len(failed)} failed in {sweep}; started again there, the sweep repeats only what is not done"
+        ]
+        lines += [f"  {path.parent.relative_to(sweep)}: {reason(path)}" for path in failed]
+        print("\n".join(lines), file=sys.stderr)
+        sys.exit(FAILED)
+
+
+def failures(sweep: Path) -> list[Path]:
+    """The `error.txt` of this start's jobs; those of other jobs, which lie in the same folder, are older."""
+    start = sweep / "multirun.yaml"  # Hydra writes it when a sweep starts: times of the same clock
+    began = start.stat().st_mtime_ns if start.is_file() else 0
+    return sorted(path for path in sweep.rglob(ERROR) if path.stat().st_mtime_ns >= began)

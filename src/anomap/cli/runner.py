@@ -1,0 +1,118 @@
+"""How every command starts and ends: allocator, Hydra, one-line errors, exit status. Imports nothing heavy."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import os
+import re
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from anomap.cli import resume, signals
+from anomap.cli.user_errors import FAILED, fail, lost_process, user_message
+from anomap.memory import keep_memory
+from anomap.training.stopping import Stop
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+
+def quoted(argument: str, many: bool = False) -> str:
+    """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
+
+    Values that are quoted already, or hold brackets or quotes of their own, are left to the user. In a sweep (`many`) commas
+    part values.
+    """
+    found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
+    if found is None or any(sign in found[2] for sign in "'\"[]{}()\\$"):
+        return argument
+    values = found[2].split(",") if many else [found[2]]
+    return f"{found[1]}=" + ",".join(f"'{value}'" if "=" in value else value for value in values)
+
+
+def run(name: str) -> None:
+    """Run the command `name`: compose `conf/<name>.yaml` and call `anomap.commands.<name>.command` with it.
+
+    The command's module, and with it torch, is imported only once there is something to do: `--help` is quick.
+    Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; 130 and 143 when
+    stopped by Ctrl-C and SIGTERM, with a line that says how to go on; an unexpected error keeps its traceback and gives 1,
+    as does a sweep of which a job failed.
+    """
+    # Hydra would print errors in its own way and exit with 1: let them through to `end`
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
+    import hydra
+
+    from anomap.config import config_dir
+
+    logging.raiseExceptions = False  # a log on a full disk would say so with a traceback for every line
+    signal.signal(signal.SIGTERM, signals.obey)
+    try:
+        if name == "train":
+            sys.argv[1:] = resume.arguments(sys.argv[1:])
+        many = bool({"-m", "--multirun"} & set(sys.argv))
+        sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
+        main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
+        main(partial(job, name))()
+    except BaseException as error:
+        end(error, name, Path.cwd())
+        raise
+
+
+def job(name: str, config: DictConfig) -> None:
+    """One composed run of the command `name`, alone or in a sweep, perhaps in a process of a launcher's."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    from anomap.cli import multirun
+    from anomap.cli.schema import check_keys
+    from anomap.config import plain
+
+    keep_memory()  # here, because a sweep's jobs may run in processes of their own
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    sweep = HydraConfig.get().mode == RunMode.MULTIRUN
+
+    def work() -> None:
+        try:
+            check_keys(config, name, HydraConfig.get().runtime.choices)
+            with Stop():  # some imports swallow what a signal raises in them, and the command would go on
+                module = importlib.import_module(f"anomap.commands.{name}")
+            module.command(plain(config), folder)
+        except OSError as error:  # a sweep records one line of it
+            full = signals.full_disk(error, folder)
+            if full is None:
+                raise
+            raise full from error
+
+    try:
+        with signals.further_process():
+            if sweep:
+                multirun.run_job(work, config, folder)
+            else:
+                work()
+    except BaseException as error:  # here, because Hydra would print a line of its own above it
+        end(error, name, folder, f"go on with: {resume.advice(folder, sweep)}" if name == "train" else "")
+        raise
+
+
+def end(error: BaseException, name: str, folder: Path, advice: str = "") -> None:
+    """Leave with one line and the exit status that fits; return for an error that keeps its traceback.
+
+    Args:
+        error: what ended the command.
+        name: of the command.
+        folder: named where a disk is full.
+        advice: how to go on after a signal.
+    """
+    if (signalled := signals.behind(error)) is not None:
+        signals.leave(signalled, advice)
+    if isinstance(error, Exception):
+        if (said := user_message(error, name, folder)) is not None:
+            fail(said)
+        if (said := lost_process(error)) is not None:
+            print(f"error: {said}", file=sys.stderr)
+            sys.exit(FAILED)

@@ -1,0 +1,137 @@
+"""What went wrong, in one line for the person at the keyboard: their input, Hydra's complaints, lost launcher processes."""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, NoReturn
+
+from anomap.cli import signals
+from anomap.errors import UserError
+
+if TYPE_CHECKING:
+    from hydra.errors import ConfigCompositionException, MissingConfigException
+
+FAILED = 1  # exit status: a job of a sweep failed
+USER_ERROR = 2  # exit status: what the user gave is wrong
+
+# hydra/launcher=… -> the extra that brings it
+EXTRAS = {
+    "joblib": "sweep",
+    **dict.fromkeys(("ray", "ray_local", "ray_cluster"), "ray"),
+    **dict.fromkeys(("submitit_local", "submitit_slurm", "slurm"), "slurm"),
+}
+
+# package.class, at any place in an exception's family: a process ended without saying how its job went
+_LOST = {"joblib.TerminatedWorkerError", "ray.RayError", "submitit.UncompletedJobError"}
+_TOLD = {"ray.RayTaskError"}  # it did say: the job's own exception
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, exit status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(USER_ERROR)
+
+
+def user_message(error: Exception, name: str, folder: Path) -> str | None:
+    """What the user can mend, in one line; None for any other error."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if (absent := missing_launcher(error)) is not None:
+        return absent
+    if isinstance(error, UserError | HydraException | OmegaConfBaseException):
+        return explain(error, name) or one_line(error)
+    if isinstance(error, OSError) and (full := signals.full_disk(error, folder)) is not None:
+        return str(full)
+    if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's, of threshold=3.5
+        return f"{error}: a group takes the name of an option, its keys take values, such as threshold.value=3.5"
+    return None
+
+
+def one_line(error: Exception) -> str:
+    """What to tell the user; Hydra's errors are long, and their first line says what is wrong."""
+    if isinstance(error, UserError):
+        return str(error)
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    cause = str(error.__cause__).splitlines()[0] if error.__cause__ and str(error.__cause__) else ""
+    return f"{lines[0]}{f' ({cause})' if cause and cause not in lines[0] else ''}; --help shows the keys"
+
+
+def explain(error: Exception, command: str) -> str | None:
+    """What was wrong with the command line or a preset, and what may have been meant.
+
+    Args:
+        error: what composing the configuration raised.
+        command: whose configuration it was, as `conf/<command>.yaml`.
+
+    Returns:
+        One line, or None for an error that says enough by itself.
+    """
+    from hydra.errors import ConfigCompositionException, MissingConfigException
+
+    from anomap.cli.schema import groups_of
+
+    if isinstance(error, MissingConfigException):
+        return _no_such_option(error, command)
+    if not isinstance(error, ConfigCompositionException):
+        return None
+    text = str(error)
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0]}; several values make a sweep: anomap-{command} -m ...; a list is written [a,b]"
+    if (found := re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)) is not None:
+        groups = [group for group in groups_of(command) if group != "hydra"]
+        return f"{found[1]}: anomap-{command} has no such group; known: {', '.join(groups)}"
+    return _no_such_key(error, command)
+
+
+def _no_such_option(error: MissingConfigException, command: str) -> str | None:
+    """`model=adgn`, where the group has no such option."""
+    from anomap.cli.schema import nearest
+
+    path = PurePosixPath(error.missing_cfg_file or "")
+    if not error.options:
+        return None
+    close = nearest(path.name, error.options)
+    hint = f"did you mean {path.parent}={close}? " if close else ""
+    asked = re.match(r"In '([^']+)'", str(error))
+    where = f"in {asked[1]}: " if asked and asked[1] not in (command, "hydra/config") else ""
+    return f"{where}{path.parent}={path.name}: no such option; {hint}known: {', '.join(error.options)}"
+
+
+def _no_such_key(error: ConfigCompositionException, command: str) -> str | None:
+    """`trainer.max_epoch=5`; OmegaConf's error, which is the cause, knows the configuration it looked in."""
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    from anomap.cli.schema import container, groups_of, suggestion
+
+    found = re.match(r"Could not override '([^'@]+)'", str(error))
+    cause = error.__cause__
+    if found is None or not isinstance(cause, OmegaConfBaseException) or cause.parent_node is None:
+        return None
+    root = cause.parent_node._get_root()
+    if not OmegaConf.is_dict(root):
+        return None
+    return f"{found[1]}: no such key; {suggestion(found[1], container(root), groups_of(command))}"
+
+
+def missing_launcher(error: Exception) -> str | None:
+    """What to install, or where to start, for a launcher that cannot start here; None for any other error."""
+    if "Could not detect" in str(error) and "srun" in str(error):  # submitit's
+        return "no SLURM on this machine (srun is not found): start the sweep on a login node, or use hydra/launcher=submitit_local"
+    found = re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", str(error))
+    extra = EXTRAS.get(found[1]) if found else None
+    return f'hydra/launcher={found[1]} is not installed: pip install "anomap[{extra}]"' if found and extra else None
+
+
+def lost_process(error: Exception) -> str | None:
+    """What to say if another process died with its work; None for any other error."""
+    family = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
+    if not family & _LOST or family & _TOLD:
+        return None
+    return (
+        f"a process was lost with its work ({type(error).__name__}; out of memory, out of time, or killed); what is done is "
+        "kept: started again in the same folder (hydra.sweep.dir, output), the command does only the rest"
+    )

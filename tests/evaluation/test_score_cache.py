@@ -1,0 +1,181 @@
+"""The cache of scores: what is written is read, whatever changes the scores changes the key, damage is not an error."""
+
+import dataclasses
+import logging
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomap.data.layouts.folder import FolderLayout
+from anomap.data.samples import Sample, Scan
+from anomap.detection.metrics import Interval
+from anomap.detection.scoring import Scores
+from anomap.evaluation import score_cache
+from anomap.evaluation.score_cache import cache_path, load, save
+from anomap.evaluation.scored_set import Picture, ScoredSet
+from tests import tiny
+
+
+def scored_set(masks: bool = True) -> ScoredSet:
+    generator = np.random.default_rng(0)
+
+    def picture() -> Picture:
+        image = generator.integers(0, 256, (1, 4, 6), np.uint8)
+        anomaly_map = generator.random((1, 4, 6)).astype(np.float32)
+        return Picture(image, anomaly_map, (anomaly_map > 0.5).astype(np.uint8) if masks else None)
+
+    test = Scores(
+        np.array([0.1, 1 / 3, -2e9]),
+        np.array([0, 1, 0]),
+        np.array([1, 2, 3], np.float32),
+        {"pixel_auroc": 0.1 + 0.2, "pixel_ap": None},
+        {"part_map_auroc": 0.1 + 0.6},
+    )
+    names = ["test/a.png", "test/\udcff, é\n.png", "b"]
+    return ScoredSet(test, names, ["good", "hole", "good"], 1.5, Interval(0.25, 0.75), {0: picture(), 2: picture()})
+
+
+@pytest.mark.parametrize("masks", [True, False])
+def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, masks: bool) -> None:
+    scored = scored_set(masks)
+    save(tmp_path / "scores.npz", scored)
+    found = load(tmp_path / "scores.npz")
+    assert found is not None
+    for kept in ("scores", "labels", "map_peaks"):
+        np.testing.assert_array_equal(getattr(found.test, kept), getattr(scored.test, kept), strict=True)
+    assert (found.test.pixel, found.test.parts) == (scored.test.pixel, scored.test.parts)
+    assert list(found.rows(0.2)) == list(scored.rows(0.2))
+    assert (found.seconds, found.interval) == (1.5, (0.25, 0.75))
+    assert found.pictures.keys() == {0, 2}
+    for index, picture in scored.pictures.items():
+        for key, value in dataclasses.asdict(picture).items():
+            np.testing.assert_array_equal(getattr(found.pictures[index], key), value, strict=True)
+    assert [path.name for path in tmp_path.iterdir()] == ["scores.npz"]
+
+
+def test_pictures_are_left_where_nobody_looks(tmp_path: Path) -> None:
+    save(tmp_path / "scores.npz", scored_set())
+    found = load(tmp_path / "scores.npz", pictures=False)
+    assert found is not None
+    assert (len(found.names), found.pictures) == (3, {})
+
+
+def test_a_set_without_interval_and_pictures(tmp_path: Path) -> None:
+    save(tmp_path / "scores.npz", dataclasses.replace(scored_set(), interval=None, pictures={}))
+    found = load(tmp_path / "scores.npz")
+    assert found is not None
+    assert (found.interval, found.pictures) == (None, {})
+
+
+def _cut(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def _flip(content: bytes) -> bytes:
+    middle = content.index(b"scores.npy") + 164  # behind the headers: in the numbers
+    return content[:middle] + bytes(255 - byte for byte in content[middle : middle + 8]) + content[middle + 8 :]
+
+
+@pytest.mark.parametrize("damage", [_cut, _flip, lambda _: b"", lambda _: b"no archive"])
+def test_damage_is_a_line_in_the_log(
+    tmp_path: Path, damage: Callable[[bytes], bytes], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "scores.npz"
+    save(path, scored_set())
+    path.write_bytes(damage(path.read_bytes()))
+    with caplog.at_level(logging.WARNING):
+        assert load(path) is None
+    (record,) = caplog.records
+    assert f"{path}: damaged" in record.message
+
+
+def test_pickled_objects_and_parts_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "scores.npz"
+    np.savez(path, allow_pickle=True, text=np.array([{"code": 1}], object))
+    assert load(path) is None
+    scored = scored_set()
+    save(path, dataclasses.replace(scored, names=scored.names[:2]))
+    assert load(path) is None
+    save(path, dataclasses.replace(scored, test=dataclasses.replace(scored.test, scores=np.array([1, np.nan, 2]))))
+    assert load(path) is None
+
+
+def test_no_file_is_no_news_and_no_room_no_error(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    assert load(tmp_path / "scores.npz") is None
+    assert caplog.records == []
+    (tmp_path / "file").touch()
+    with caplog.at_level(logging.INFO):
+        save(tmp_path / "file" / "scores.npz", scored_set())
+    assert "not kept" in caplog.text
+
+
+# --- the key ---
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tiny.write_folder(tmp_path / "data", train=2, normal=2, abnormal=1)
+
+
+@pytest.fixture
+def checkpoint(tmp_path: Path) -> Path:
+    path = tmp_path / "last.ckpt"
+    path.write_bytes(b"weights")
+    return path
+
+
+def test_the_file_lies_beside_the_checkpoint_and_its_name_lasts(checkpoint: Path, root: Path) -> None:
+    first, again = (cache_path(checkpoint, {"root": str(root)}, FolderLayout(root).scan()) for _ in range(2))
+    assert first == again
+    assert first.parent == checkpoint.parent.resolve()
+    assert first.match("scores-*.npz")
+
+
+def _touch(path: Path) -> None:
+    os.utime(path, ns=(1, 1))
+
+
+CHANGES: dict[str, Callable[[Path, Path], object]] = {
+    "a test file's time": lambda root, _: _touch(root / "test/0.normal/02.png"),
+    "a mask's time": lambda root, _: _touch(root / "ground_truth/hole/04_mask.png"),
+    "a file's name": lambda root, _: (root / "test/0.normal/02.png").rename(root / "test/0.normal/2.png"),
+    "one file less": lambda root, _: (root / "test/0.normal/02.png").unlink(),
+    "a defect's name": lambda root, _: [(root / part / "hole").rename(root / part / "dent") for part in _PARTS],
+    "the weights": lambda _, checkpoint: checkpoint.write_bytes(b"weightz"),
+}
+_PARTS = ("test", "ground_truth")
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_changes_the_scores_changes_the_key(change: str, checkpoint: Path, root: Path) -> None:
+    before = cache_path(checkpoint, {}, FolderLayout(root).scan())
+    CHANGES[change](root, checkpoint)
+    assert cache_path(checkpoint, {}, FolderLayout(root).scan()) != before
+
+
+def test_training_files_do_not_change_the_key(checkpoint: Path, root: Path) -> None:
+    before = cache_path(checkpoint, {}, FolderLayout(root).scan())
+    _touch(root / "train/0.normal/00.png")
+    assert cache_path(checkpoint, {}, FolderLayout(root).scan()) == before
+
+
+def test_reading_and_code_are_part_of_the_key(checkpoint: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scan = FolderLayout(root).scan()
+    keys = {cache_path(checkpoint, {"image_size": size}, scan) for size in (32, 64)}
+    monkeypatch.setattr(score_cache, "_code_digest", lambda: "other")
+    keys.add(cache_path(checkpoint, {"image_size": 32}, scan))
+    monkeypatch.setattr(score_cache.anomap, "__version__", "9")
+    keys.add(cache_path(checkpoint, {"image_size": 32}, scan))
+    assert len(keys) == 4
+
+
+def test_pixels_without_a_file_are_part_of_the_key(checkpoint: Path) -> None:
+    sample = Sample("t10k/00000", 0, "shirt")
+    keys = {
+        cache_path(checkpoint, {}, Scan([], [sample], lambda _, grey=grey: np.full((2, 2), grey, np.uint8)))
+        for grey in (0, 1)
+    }
+    assert len(keys) == 2

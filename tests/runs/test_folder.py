@@ -1,0 +1,183 @@
+"""The run's files: whole or absent, and read back as they were written."""
+
+import csv
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from anomap.errors import UserError
+from anomap.runs.folder import (
+    SCORE_COLUMNS,
+    RunFolder,
+    ScoreRow,
+    read_metrics,
+    read_scores,
+    write_atomically,
+    write_metrics,
+    write_scores,
+)
+
+
+def test_run_folder_names_the_files_of_the_design(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path / "run")
+    names = {path.relative_to(run.path).as_posix() for path in vars(run).values() if path != run.path}
+    assert names == {
+        *(".hydra/config.yaml", "metrics.json", "scores.csv", "thresholds.csv", "checkpoints/last.ckpt"),
+        *("tensorboard", "figures", "report.html"),
+    }
+    assert not run.path.exists()
+    assert not run.finished
+    write_metrics(run.metrics, {"seed": 0})
+    assert run.finished
+
+
+def test_write_atomically_replaces_whole_and_leaves_nothing_else(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "file.txt"
+    write_atomically(path, "première")
+    write_atomically(path, b"second")
+    assert path.read_bytes() == b"second"
+    assert [entry.name for entry in path.parent.iterdir()] == ["file.txt"]
+
+
+def test_a_failed_write_keeps_the_old_file_and_no_temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "file.txt"
+    write_atomically(path, "old")
+
+    def fail(_: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        write_atomically(path, "new")
+    assert path.read_text() == "old"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["file.txt"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX permissions")
+def test_written_files_follow_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_atomically(tmp_path / "file.txt", "")
+    finally:
+        os.umask(before)
+    assert (tmp_path / "file.txt").stat().st_mode & 0o777 == 0o640
+
+
+def test_metrics_are_flat_json_in_reading_order(tmp_path: Path) -> None:
+    path = tmp_path / "metrics.json"
+    metrics = {
+        "zeta": True,
+        "checkpoint": Path("a") / "b.ckpt",
+        "alpha": np.float32(0.5),
+        "image_auroc": math.nan,
+        "image_ap": torch.tensor(0.25),
+        "n_train": np.int64(3),
+        "threshold": math.inf,
+        "pixel_ap": None,
+    }
+    write_metrics(path, metrics)
+    read = read_metrics(path)
+    assert list(read) == [
+        *("image_auroc", "image_ap", "threshold", "pixel_ap", "n_train", "checkpoint", "alpha", "zeta"),
+    ]
+    assert list(read.values()) == [None, 0.25, None, None, 3, "a/b.ckpt", 0.5, 1]
+
+
+@pytest.mark.parametrize("value", [[1], {"a": 1}, (1, 2), object()])
+def test_metrics_must_be_flat(tmp_path: Path, value: object) -> None:
+    with pytest.raises(TypeError, match="'nested'"):
+        write_metrics(tmp_path / "metrics.json", {"nested": value})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", [None, "{", "[1]", '{"a": {"b": 1}}', "\udcff"])
+def test_unreadable_metrics_are_the_users_one_line(tmp_path: Path, text: str | None) -> None:
+    path = tmp_path / "metrics.json"
+    if text is not None:
+        path.write_text(text, errors="surrogateescape")
+    with pytest.raises(UserError, match=r"metrics\.json") as error:
+        read_metrics(path)
+    assert "\n" not in str(error.value)
+
+
+# File names as Linux has them: any text without NUL, and bytes that are not UTF-8 (surrogates DC80 to DCFF).
+_TEXT = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+_NAMES = st.text(_TEXT | st.sampled_from("\udc80\udcff'=\r\n\t"))
+_ROWS = st.builds(
+    ScoreRow,
+    path=_NAMES,
+    label=st.sampled_from(["normal", "abnormal"]),
+    defect=_NAMES,
+    score=st.floats(allow_nan=False),
+    threshold=st.floats(allow_nan=False),
+    prediction=st.sampled_from(["normal", "abnormal"]),
+)
+
+
+@given(rows=st.lists(_ROWS, max_size=5))
+def test_scores_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[ScoreRow]) -> None:
+    path = tmp_path_factory.mktemp("scores") / "scores.csv"
+    write_scores(path, rows)
+    assert read_scores(path) == rows
+
+
+@pytest.mark.parametrize("start", ["=", "+", "-", "@", "\t", "\r", "'=", "''@"])
+def test_no_cell_starts_a_formula(tmp_path: Path, start: str) -> None:
+    path = tmp_path / "scores.csv"
+    rows = [ScoreRow.decide(f"{start}cmd|'/c calc'!A0.png", 1, f"{start}defect", 0.1 + 0.2, 0.25)]
+    write_scores(path, rows)
+    with open(path, newline="", encoding="utf-8") as file:
+        header, cells = csv.reader(file)
+    assert tuple(header) == SCORE_COLUMNS == ("path", "label", "defect", "score", "threshold", "prediction")
+    assert cells[0][0] == cells[2][0] == "'"
+    assert cells[3] == "0.30000000000000004"
+    assert read_scores(path) == rows
+
+
+def test_scores_survive_a_spreadsheets_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "scores.csv"
+    rows = [ScoreRow.decide("a.png", 0, "good", 1.0, 1.0)]
+    write_scores(path, rows)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes())
+    assert read_scores(path) == rows
+
+
+def test_a_score_at_the_threshold_is_normal() -> None:
+    assert ScoreRow.decide("a", 1, "x", 0.5, 0.5).prediction == "normal"
+    assert ScoreRow.decide("a", 0, "x", float(np.nextafter(0.5, 1)), 0.5).prediction == "abnormal"
+
+
+def test_labels_are_checked_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="normal"):
+        write_scores(tmp_path / "scores.csv", [ScoreRow("a", "good", "x", 1.0, 0.5, "normal")])
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("text", "where"),
+    [
+        (None, "cannot read"),
+        ("", "columns"),
+        ("path,score\na,1\n", "columns"),
+        ("path,label,defect,score,threshold,prediction\na,normal,x,high,0.5,normal\n", "line 2"),
+        (
+            "path,label,defect,score,threshold,prediction\na,normal,x,1,0.5,normal\nb,good,x,1,0.5,normal\n",
+            "line 3",
+        ),
+        ("path,label,defect,score,threshold,prediction\na,normal\n", "line 2"),
+    ],
+)
+def test_unreadable_scores_are_the_users_one_line(tmp_path: Path, text: str | None, where: str) -> None:
+    path = tmp_path / "scores.csv"
+    if text is not None:
+        path.write_text(text)
+    with pytest.raises(UserError, match=where) as error:
+        read_scores(path)
+    assert "\n" not in str(error.value)
+    assert "scores.csv" in str(error.value)
