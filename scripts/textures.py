@@ -1,130 +1,78 @@
-"""A data set to try anomap on: woven and grained textures with masked defects, drawn by numpy.
+"""Data sets to try anomap on: drawn surfaces with masked defects, by numpy and Pillow.
 
-    python scripts/textures.py textures            # makes textures/{train,test,ground_truth}/...
+    python scripts/textures.py textures                        # makes textures/{train,test,ground_truth}/...
     anomap-train data=folder data.root=textures
+    python scripts/textures.py textures-wood --family wood     # a harder one; or board, fabric, metal, specks
+    python scripts/textures.py textures-all --family all       # each of them in a folder of its own
+    python scripts/textures.py other --family wood --seed 1    # another tree, other defects
 
-Four defects: scratch, stain, hole, and a weave pulled out of line. They are drawn here, by other code than the hard
-augmentation that trains the models, so that localisation is measured on something unseen.
+The defects are drawn by other code than the hard augmentation that trains the models, so that localisation is
+measured on something unseen. `weave`, the default, is the oldest family and the easiest.
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
-from scipy import ndimage
 
-SIDE = 256
-Plane = NDArray[np.float64]
-
-
-def _grid() -> tuple[Plane, Plane]:
-    y, x = np.mgrid[0:SIDE, 0:SIDE].astype(np.float64)
-    return y, x
+from drawn import weave
+from drawn.families import FAMILIES, Pixels, abnormal, normal, stream
 
 
-def normal(rng: np.random.Generator, displacement: tuple[Plane, Plane] | None = None) -> Plane:
-    """A weave with grain, uneven dye and light: (SIDE, SIDE) in [0, 1]."""
-    y, x = _grid()
-    if displacement is not None:
-        y, x = y + displacement[0], x + displacement[1]
-    angle, period = rng.normal(0, 0.03), rng.normal(9, 0.3)
-    u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-    phase = rng.uniform(0, 2 * np.pi, 2)
-    weave = np.sin(2 * np.pi * u / period + phase[0]) * np.sin(2 * np.pi * v / period + phase[1])
-    grain = ndimage.gaussian_filter(rng.normal(0, 1, (SIDE, SIDE)), 0.7)
-    dye = ndimage.gaussian_filter(rng.normal(0, 1, (SIDE, SIDE)), 24, mode="wrap")
-    light = (rng.normal(0, 0.04) * (x - SIDE / 2) + rng.normal(0, 0.04) * (y - SIDE / 2)) / SIDE
-    return np.clip(rng.normal(0.55, 0.02) + 0.16 * weave + 0.05 * grain + 0.04 * dye / dye.std() + light, 0, 1)
-
-
-def scratch(rng: np.random.Generator) -> tuple[Plane, NDArray[np.bool_]]:
-    """A thin bright or dark curve."""
-    steps = rng.integers(60, 160)
-    heading = rng.uniform(0, 2 * np.pi) + np.cumsum(rng.normal(0, 0.06, steps))
-    start = rng.uniform(0.25 * SIDE, 0.75 * SIDE, 2)
-    points = start[:, None] + np.cumsum(np.stack([np.sin(heading), np.cos(heading)]), axis=1)
-    canvas = np.ones((SIDE, SIDE), bool)
-    inside = ((points >= 0) & (points < SIDE)).all(0)
-    canvas[tuple(points[:, inside].astype(int))] = False
-    distance = np.asarray(ndimage.distance_transform_edt(canvas))
-    width = rng.uniform(1.0, 2.2)
-    strength = rng.choice([-1, 1]) * rng.uniform(0.2, 0.4)
-    image = normal(rng) + strength * np.exp(-((distance / width) ** 2))
-    return np.clip(image, 0, 1), distance <= width
-
-
-def stain(rng: np.random.Generator) -> tuple[Plane, NDArray[np.bool_]]:
-    """A soft dark patch of irregular outline."""
-    field = ndimage.gaussian_filter(rng.normal(0, 1, (SIDE, SIDE)), 9)
-    y, x = _grid()
-    centre = rng.uniform(0.25 * SIDE, 0.75 * SIDE, 2)
-    reach = rng.uniform(14, 30)
-    shape = 1 - np.hypot(y - centre[0], x - centre[1]) / reach + 0.25 * field / field.std()
-    cover = np.clip(shape * 2.5, 0, 1)
-    return np.clip(normal(rng) * (1 - rng.uniform(0.25, 0.45) * cover), 0, 1), cover > 0.25
-
-
-def hole(rng: np.random.Generator) -> tuple[Plane, NDArray[np.bool_]]:
-    """A dark ellipse with a bright rim."""
-    y, x = _grid()
-    centre, radii = rng.uniform(0.2 * SIDE, 0.8 * SIDE, 2), rng.uniform(5, 13, 2)
-    distance = np.hypot((y - centre[0]) / radii[0], (x - centre[1]) / radii[1])
-    image = np.where(distance < 1, 0.12 + 0.03 * rng.normal(0, 1, (SIDE, SIDE)), normal(rng))
-    image = image + 0.25 * np.exp(-(((distance - 1.1) / 0.12) ** 2))
-    return np.clip(image, 0, 1), distance < 1.25
-
-
-def pulled(rng: np.random.Generator) -> tuple[Plane, NDArray[np.bool_]]:
-    """The weave pulled sideways: its brightness is right, its structure is not."""
-    y, x = _grid()
-    centre, reach = rng.uniform(0.25 * SIDE, 0.75 * SIDE, 2), rng.uniform(14, 24)
-    bump = np.exp(-((y - centre[0]) ** 2 + (x - centre[1]) ** 2) / (2 * reach**2 / 4))
-    direction = rng.uniform(0, 2 * np.pi)
-    pull = rng.uniform(9, 14)
-    return normal(rng, (pull * np.sin(direction) * bump, pull * np.cos(direction) * bump)), bump > 0.3
-
-
-DEFECTS: dict[str, Callable[[np.random.Generator], tuple[Plane, NDArray[np.bool_]]]] = {
-    "scratch": scratch,
-    "stain": stain,
-    "hole": hole,
-    "pulled": pulled,
-}
-
-
-def make(root: Path, train: int = 200, test: int = 60, each: int = 25, seed: int = 0) -> None:
-    """Write the data set in the layout of `data=folder`.
+def make(
+    root: Path, family: str = "weave", train: int = 200, test: int | None = None, each: int | None = None, seed: int = 0
+) -> None:
+    """Write a data set in the layout of `data=folder`.
 
     Args:
         root: where to; made if missing.
+        family: `weave` or a key of `FAMILIES`.
         train: normal training images.
-        test: normal test images.
-        each: abnormal test images of each defect, with masks.
+        test: normal test images; None = 60 of the weave, 40 of the others.
+        each: abnormal test images of each defect, with masks; None = 25 of the weave, 14 of the others.
         seed: of everything drawn.
     """
-    rng = np.random.default_rng(seed)
+    if family == "weave":
+        images = weave.images(train, test or 60, each or 25, seed)
+    else:
+        images = drawn(family, train, test or 40, each or 14, seed)
+    for name, image in images:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+
+
+def drawn(family: str, train: int, test: int, each: int, seed: int) -> Iterator[tuple[str, Pixels]]:
+    """The files of a data set and what is in them."""
+    made = FAMILIES[family]
     for split, count in (("train/good", train), ("test/good", test)):
         for number in range(count):
-            _save(root / split / f"{number:03d}.png", normal(rng))
-    for name, defect in DEFECTS.items():
+            yield f"{split}/{number:03d}.png", normal(made, stream(seed, family, split, number), seed)
+    for defect in made.defects:
         for number in range(each):
-            image, mask = defect(rng)
-            _save(root / "test" / name / f"{number:03d}.png", image)
-            _save(root / "ground_truth" / name / f"{number:03d}_mask.png", mask)
+            _, image, mask = abnormal(made, defect, stream(seed, family, defect, number), seed)
+            yield f"test/{defect}/{number:03d}.png", image
+            yield f"ground_truth/{defect}/{number:03d}_mask.png", mask.astype(np.uint8) * 255
 
 
-def _save(path: Path, plane: NDArray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray((plane.astype(np.float64) * 255).round().astype(np.uint8)).save(path)
+def main() -> None:
+    """Draw what the command line asks for, and say how to train on it."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "root", type=Path, help="folder of the data set; with --family all, of a folder for each family"
+    )
+    parser.add_argument("--family", choices=("weave", *FAMILIES, "all"), default="weave")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="of everything drawn; also another board, tree, print, yarn"
+    )
+    asked = parser.parse_args()
+    for family in ("weave", *FAMILIES) if asked.family == "all" else (asked.family,):
+        root = asked.root / family if asked.family == "all" else asked.root
+        make(root, family, seed=asked.seed)
+        print(f"anomap-train data=folder data.root={root}")
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("root", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    arguments = parser.parse_args()
-    make(arguments.root, seed=arguments.seed)
-    print(f"anomap-train data=folder data.root={arguments.root}")
+    main()

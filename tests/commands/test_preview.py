@@ -1,4 +1,4 @@
-"""The preview writes its grid; the texture generator makes a data set that anomap accepts."""
+"""The preview writes its grid; the drawn textures are a data set that anomap accepts."""
 
 import sys
 from pathlib import Path
@@ -13,13 +13,14 @@ from anomap.data.layouts.folder import FolderLayout
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import textures
+from drawn.weave import DEFECTS
 
 
 def test_textures_are_a_valid_folder_with_masks_and_preview_shows_them(tmp_path: Path) -> None:
     textures.make(tmp_path / "data", train=4, test=2, each=1)
     scan = FolderLayout(root=str(tmp_path / "data")).scan()
     assert len(scan.train) == 4
-    assert {sample.defect for sample in scan.test} == {"good", *textures.DEFECTS}
+    assert {sample.defect for sample in scan.test} == {"good", *DEFECTS}
     assert all((sample.mask is not None) == (sample.label == 1) for sample in scan.test)
 
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
@@ -28,10 +29,3 @@ def test_textures_are_a_valid_folder_with_masks_and_preview_shows_them(tmp_path:
         )
     picture = preview(config, tmp_path)
     assert np.asarray(Image.open(picture)).std() > 0
-
-
-def test_texture_defects_are_where_their_masks_say() -> None:
-    for name, defect in textures.DEFECTS.items():
-        image, mask = defect(np.random.default_rng(5))
-        assert 20 < mask.sum() < 6000, name
-        assert 0 <= image.min() < image.max() <= 1
