@@ -149,7 +149,7 @@ class Donors:
         return 8
 
     def __call__(self, index: Tensor) -> Tensor:
-        return tiny.textures(8, seed=7)[index]
+        return (tiny.textures(8, seed=7)[index] * 255).byte()
 
 
 # --- 4. the losses: tests/objectives/test_losses.py; here, those of whole methods ---

@@ -33,6 +33,26 @@ def test_three_tiles_per_sample_and_any_number_of_channels(channels: int) -> Non
     assert picture(figure).std() > 10
 
 
+def test_the_changed_area_stands_below_each_sample() -> None:
+    images, masks = textured(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
+    masks[1, :, 0, 0] = 1
+    masks[2] = 1
+    labels = [axis.get_xlabel() for axis in augmentation_grid(images, images, masks).axes]
+    assert [label for label in labels if label] == [f"{area} of the image" for area in ("0.00%", "0.10%", "100.00%")]
+
+
+def test_a_frame_shows_where_a_small_change_is() -> None:
+    images, masks = textured(3, 1, 64, 64), torch.zeros(3, 1, 64, 64)
+    masks[1, :, 40:43, 10:14] = 1
+    masks[2, :, :30] = 1  # seen without one
+    figure = augmentation_grid(images, images, masks)
+    framed = [axis for axis in figure.axes if axis.patches]
+    assert [axis.get_xlabel() for axis in framed] == ["0.29% of the image"]
+    (frame,) = framed[0].patches
+    assert frame.get_bbox().x0 < 10 < 13 < frame.get_bbox().x1  # pyright: ignore[reportAttributeAccessIssue]
+    assert frame.get_bbox().y0 < 40 < 42 < frame.get_bbox().y1  # pyright: ignore[reportAttributeAccessIssue]
+
+
 def test_the_mask_is_shown_in_orange() -> None:
     images = torch.full((1, 1, 16, 16), 0.2)
     masks = torch.zeros(1, 1, 16, 16)

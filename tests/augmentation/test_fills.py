@@ -216,7 +216,7 @@ def test_roll_turn_and_take_are_those_of_torch() -> None:
 @pytest.mark.parametrize(
     ("build", "words"),
     [
-        (lambda: Cutout(dark=0.8, bright=0.4), "bright"),
+        (lambda: Cutout(dark=0.8, bright=0.4), "Cutout.dark . bright"),
         (lambda: Noise(deviation=(0.4, 0.1)), "Noise.deviation"),
         (lambda: Permute(patches=(1, 3)), "Permute.patches"),
         (lambda: PastePlace(shift=0.7), "PastePlace.shift"),

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from anomap.augmentation.random import Draw, mix
+from anomap.augmentation.random import Draw, between, integer, log_between, mix, sign
 
 
 def splitmix64(state: int) -> int:
@@ -56,7 +56,7 @@ def test_numbers_never_change_between_versions() -> None:
         [0.7428039312362671, 0.3158394694328308],
         [0.9964752197265625, 0.3452809453010559],
     ]
-    assert draw.integer("count", 0, 999).tolist() == [702, 139]
+    assert draw.normal("noise", 3).shape == (2, 3)
     assert draw.fork("layer", 1).uniform("area").tolist() == [0.9943807125091553, 0.9158294796943665]
 
 
@@ -127,8 +127,8 @@ def test_order_and_size_of_the_batch_do_not_matter(order: list[int], cut: int, s
     shuffled = Draw.at(seed, epoch, index[rows])
     assert torch.equal(shuffled.uniform("u", 3), whole.uniform("u", 3)[rows])
     assert torch.equal(whole.select(rows).normal("n"), shuffled.normal("n"))
-    parts = [Draw.at(seed, epoch, part).integer("i", 0, 6) for part in index.split([cut, 12 - cut])]
-    assert torch.equal(torch.cat(parts), whole.integer("i", 0, 6))
+    parts = [Draw.at(seed, epoch, part).uniform("i", 5) for part in index.split([cut, 12 - cut])]
+    assert torch.equal(torch.cat(parts), whole.uniform("i", 5))
 
 
 def test_more_positions_extend_the_same_stream() -> None:
@@ -138,18 +138,33 @@ def test_more_positions_extend_the_same_stream() -> None:
 
 def test_integers_signs_and_choices_have_their_shares() -> None:
     draw = Draw.at(0, 0, torch.arange(20_000))
-    counts = draw.integer("i", 2, 5).bincount(minlength=6)
+    counts = integer(draw.uniform("i"), 2, 5).bincount(minlength=6)
     assert counts[:2].sum() == 0
     assert counts[2:].float().div(20_000).tolist() == pytest.approx([0.25] * 4, abs=0.015)
-    assert set(draw.sign("s").tolist()) == {-1.0, 1.0}
-    assert draw.sign("s").mean().item() == pytest.approx(0.0, abs=0.03)
-    picked = draw.choice("c", torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0])).bincount(minlength=5) / 20_000
+    assert set(sign(draw.uniform("s")).tolist()) == {-1.0, 1.0}
+    assert sign(draw.uniform("s")).mean().item() == pytest.approx(0.0, abs=0.03)
+    picked = (
+        draw.choice("c", torch.tensor([0.0, 1.0, 0.0, 3.0, 0.0], dtype=torch.float64)).bincount(minlength=5) / 20_000
+    )
     assert picked.tolist() == pytest.approx([0.0, 0.25, 0.0, 0.75, 0.0], abs=0.015)
 
 
 @given(low=st.floats(0.01, 10), factor=st.floats(1, 100))
 def test_ranges_are_kept(low: float, factor: float) -> None:
-    draw = Draw.at(0, 0, torch.arange(200))
-    for numbers in (draw.between("u", (low, low * factor)), draw.log_between("u", (low, low * factor))):
+    uniform = Draw.at(0, 0, torch.arange(200)).uniform("u")
+    for numbers in (between(uniform, (low, low * factor)), log_between(uniform, (low, low * factor))):
         assert numbers.min() >= low * (1 - 1e-5)
         assert numbers.max() <= low * factor * (1 + 1e-5)
+
+
+def test_the_largest_uniform_number_is_still_the_highest_integer() -> None:
+    """Rounding in float32 must not reach low + count, which would be an index out of range."""
+    largest = torch.tensor([1 - 2.0**-24])
+    for count in (*range(1, 300), 1000, 65_537, 10**6, 2**24):
+        assert integer(largest, 0, count - 1).item() <= count - 1
+
+
+def test_two_normals_of_one_hash_are_unrelated() -> None:
+    numbers = Draw.at(0, 0, torch.arange(3000)).normal("n", 2)
+    assert abs(correlation(numbers[:, 0], numbers[:, 1])) < 0.05
+    assert abs(correlation(numbers[:, 0].square(), numbers[:, 1].square())) < 0.05

@@ -35,4 +35,4 @@ class TrainingImages:
 
     def __call__(self, index: Tensor) -> Tensor:
         self.asked += index.tolist()
-        return self.images[index]
+        return (self.images[index] * 255).round().byte()

@@ -169,10 +169,10 @@ def test_a_batch_is_a_copy() -> None:
     assert images.images[1].max() == 1
 
 
-def test_donors_are_floats_by_index() -> None:
+def test_donors_are_stored_images_by_index() -> None:
     donors = Donors(decode_image_set(SAMPLES, image, (1, 2, 3), "test"))
     assert len(donors) == 100
     picked = donors(torch.tensor([51, 0]))
     assert picked.shape == (2, 1, 2, 3)
-    assert picked.dtype == torch.float32
-    assert picked[:, 0, 0, 0].tolist() == pytest.approx([0.2, 0.0])
+    assert picked.dtype == torch.uint8
+    assert picked[:, 0, 0, 0].tolist() == [51, 0]

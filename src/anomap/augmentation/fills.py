@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Protocol
+from dataclasses import dataclass
+from typing import Annotated, Protocol
 
 import torch
 from torch import Tensor
 
-from anomap.augmentation.interval import Interval, check_fraction, check_interval, check_weight
-from anomap.augmentation.random import Draw
+from anomap.augmentation.random import Draw, between, integer, log_between, sign, to_device
 from anomap.augmentation.sampling import blur, roll, take_pixels, turn
+from anomap.augmentation.settings import Bounds, Fraction, Interval, Settings, Share
 
 
 class Donors(Protocol):
@@ -27,11 +27,12 @@ class Donors(Protocol):
         ...
 
     def __call__(self, index: Tensor, /) -> Tensor:
-        """The images of `index` (int64 (K,), on the CPU): float (K, C, H, W) in [0, 1]."""
+        """The images of `index` (int64 (K,), on the CPU) as they are stored: uint8 (K, C, H, W), on the CPU."""
         ...
 
 
-class Fill(ABC):
+@dataclass
+class Fill(Settings, ABC):
     """A family of changes.
 
     Attributes:
@@ -39,10 +40,8 @@ class Fill(ABC):
         opacity: range of how much of it is seen: 1 replaces the image, less lets it shine through.
     """
 
-    def __init__(self, weight: float, opacity: Sequence[float]) -> None:
-        name = type(self).__name__
-        self.weight = check_weight(f"{name}.weight", weight)
-        self.opacity = check_interval(f"{name}.opacity", opacity, 0.0, 1.0)
+    weight: Annotated[float, Bounds(0.0)] = 1.0
+    opacity: Share = (1.0, 1.0)
 
     @abstractmethod
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
@@ -61,11 +60,18 @@ def _per_image(values: Tensor) -> Tensor:
     return values.view(*values.shape, *[1] * (4 - values.dim()))
 
 
+def _total(values: Tensor) -> Tensor:
+    """Sum over the pixels, (K, C, 1, 1).
+
+    One axis after the other: in one go a sum over a single image may be split among threads, and would then differ
+    in its last bits from the sum of the same image within a batch.
+    """
+    return values.sum(3, keepdim=True).sum(2, keepdim=True)
+
+
 def _region_mean(images: Tensor, region: Tensor) -> Tensor:
-    """Mean colour inside the region, (K, C, 1, 1); in float64, so that the batch's size cannot change it."""
-    images, region = images.double(), region.double()
-    total = region.sum((2, 3), keepdim=True).clamp(min=1e-6)
-    return ((images * region).sum((2, 3), keepdim=True) / total).float()
+    """Mean colour inside the region, (K, C, 1, 1)."""
+    return _total(images * region) / _total(region).clamp(min=1e-6)
 
 
 def _tint(draw: Draw, channels: int, strength: float) -> Tensor:
@@ -77,170 +83,125 @@ def _tint(draw: Draw, channels: int, strength: float) -> Tensor:
 
 def _jitter(images: Tensor, draw: Draw, strength: float) -> Tensor:
     """Slightly other brightness, contrast and colour, as CutPaste gives its patches (section 2.1)."""
-    brightness = draw.between("jitter_brightness", (-strength, strength))
-    contrast = 1.0 + draw.between("jitter_contrast", (-strength, strength))
+    brightness, contrast = between(draw.uniform("jitter", 2), (-strength, strength)).unbind(1)
     offset = brightness[:, None] + _tint(draw, images.shape[1], 2 * strength)
-    return (images - 0.5) * _per_image(contrast) + 0.5 + _per_image(offset)
+    return (images - 0.5) * _per_image(1.0 + contrast) + 0.5 + _per_image(offset)
 
 
+def _rolled(images: Tensor, draw: Draw, share: Interval) -> Tensor:
+    """Images (K, C, H, W) moved by random shares of both axes."""
+    height, width = images.shape[2:]
+    down, right = between(draw.uniform("roll", 2), share).unbind(1)
+    return roll(images, (down * height).long(), (right * width).long())
+
+
+@dataclass
 class Cutout(Fill):
-    """One constant (https://arxiv.org/abs/1708.04552): dark, bright or any grey, with a colour cast."""
+    """One constant (https://arxiv.org/abs/1708.04552): dark, bright or any grey, with a colour cast.
 
-    def __init__(
-        self,
-        dark: float = 0.4,
-        bright: float = 0.25,
-        level: Sequence[float] = (0.0, 1.0),
-        tint: float = 0.3,
-        opacity: Sequence[float] = (0.6, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Colours and odds.
+    Attributes:
+        opacity: see `Fill`.
+        dark: the chance of the lowest 15 % of `level`, as a shadow, a hole or an inactive area has.
+        bright: the chance of the highest 15 % of `level`.
+        level: range of the grey level.
+        tint: greatest difference between the channels of colour images.
+    """
 
-        Args:
-            dark: the chance of the lowest 15 % of `level`, as a shadow, a hole or an inactive area has.
-            bright: the chance of the highest 15 % of `level`.
-            level: range of the grey level.
-            tint: greatest difference between the channels of colour images.
-            opacity: see `Fill`.
-            weight: see `Fill`.
+    opacity: Share = (0.6, 1.0)
+    dark: Fraction = 0.4
+    bright: Fraction = 0.25
+    level: Share = (0.0, 1.0)
+    tint: Fraction = 0.3
 
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.dark = check_fraction("Cutout.dark", dark)
-        self.bright = check_fraction("Cutout.bright + dark", dark + bright) - dark
-        self.level = check_interval("Cutout.level", level, 0.0, 1.0)
-        self.tint = check_fraction("Cutout.tint", tint)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        Bounds(0.0, 1.0).number("Cutout.dark + bright", self.dark + self.bright)
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
-        kind, share = draw.uniform("kind"), draw.uniform("level")
+        kind, share = draw.uniform("cutout", 2).unbind(1)
         share = torch.where(kind < self.dark, 0.15 * share, share)
         share = torch.where(kind >= 1.0 - self.bright, 1.0 - 0.15 * share, share)
-        level = self.level[0] + (self.level[1] - self.level[0]) * share
-        return _per_image(level[:, None] + _tint(draw, images.shape[1], self.tint)).expand_as(images)
+        level = between(share, self.level)[:, None] + _tint(draw, images.shape[1], self.tint)
+        return _per_image(level).expand_as(images)
 
 
+@dataclass
 class Noise(Fill):
-    """Gaussian noise around a random grey level, fine or coarse, grey or coloured."""
+    """Gaussian noise around a random grey level, fine or coarse, grey or coloured.
 
-    def __init__(
-        self,
-        level: Sequence[float] = (0.1, 0.9),
-        deviation: Sequence[float] = (0.1, 0.35),
-        grain: Sequence[float] = (0.0, 0.06),
-        coloured: float = 0.5,
-        opacity: Sequence[float] = (0.6, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Strengths and odds.
+    Attributes:
+        opacity: see `Fill`.
+        level: range of the mean grey level.
+        deviation: range of the standard deviation.
+        grain: range of the side of a grain, a fraction of the shorter side; at least a pixel.
+        coloured: the chance of noise that differs between the channels.
+    """
 
-        Args:
-            level: range of the mean grey level.
-            deviation: range of the standard deviation.
-            grain: range of the side of a grain, a fraction of the shorter side; at least a pixel.
-            coloured: the chance of noise that differs between the channels.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.level = check_interval("Noise.level", level, 0.0, 1.0)
-        self.deviation = check_interval("Noise.deviation", deviation, 0.0, 1.0)
-        self.grain = check_interval("Noise.grain", grain, 0.0, 1.0)
-        self.coloured = check_fraction("Noise.coloured", coloured)
+    opacity: Share = (0.6, 1.0)
+    level: Share = (0.1, 0.9)
+    deviation: Share = (0.1, 0.35)
+    grain: Share = (0.0, 0.06)
+    coloured: Fraction = 0.5
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
         channels, height, width = images.shape[1:]
+        level, deviation, grain, colour = draw.uniform("settings", 4).unbind(1)
         noise = draw.normal("noise", channels, height, width)
         if channels > 1:
-            grey = _per_image(draw.uniform("coloured") >= self.coloured)
-            noise = torch.where(grey, noise[:, :1], noise)
-        grain = (draw.between("grain", self.grain) * min(height, width)).round().clamp(min=1).long()[:, None]
+            noise = torch.where(_per_image(colour < self.coloured), noise, noise[:, :1])
+        grain = (between(grain, self.grain) * min(height, width)).round().clamp(min=1).long()[:, None]
         rows = torch.arange(height, device=images.device) // grain
         columns = torch.arange(width, device=images.device) // grain
         noise = take_pixels(noise, rows[:, :, None], columns[:, None, :])
-        return (
-            _per_image(draw.between("level", self.level))
-            + _per_image(draw.between("deviation", self.deviation)) * noise
-        )
+        return _per_image(between(level, self.level)) + _per_image(between(deviation, self.deviation)) * noise
 
 
+@dataclass
 class Rotate(Fill):
-    """The image turned about the middle of the region: by right angles (CSI, AnoSeg) or by any angle."""
+    """The image turned about the middle of the region: by right angles (CSI, AnoSeg) or by any angle.
 
-    def __init__(
-        self,
-        right_angle: float = 0.5,
-        angle: Sequence[float] = (20.0, 160.0),
-        opacity: Sequence[float] = (1.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Angles and odds.
+    Attributes:
+        right_angle: the chance of 90, 180 or 270 degrees.
+        angle: range of the other angles, in degrees, to either side.
+    """
 
-        Args:
-            right_angle: the chance of 90, 180 or 270 degrees.
-            angle: range of the other angles, in degrees, to either side.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.right_angle = check_fraction("Rotate.right_angle", right_angle)
-        self.angle = check_interval("Rotate.angle", angle, 0.0, 180.0)
+    right_angle: Fraction = 0.5
+    angle: Annotated[Interval, Bounds(0.0, 180.0)] = (20.0, 160.0)
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
-        height, width = images.shape[2:]
-        right = draw.integer("quarter", 1, 3) * (math.pi / 2)
-        free = draw.between("angle", self.angle) * draw.sign("side") * (math.pi / 180)
-        angle = torch.where(draw.uniform("right_angle") < self.right_angle, right, free)
+        kind, quarter, free, side = draw.uniform("rotate", 4).unbind(1)
+        right = integer(quarter, 1, 3) * (math.pi / 2)
+        free = between(free, self.angle) * sign(side) * (math.pi / 180)
+        angle = torch.where(kind < self.right_angle, right, free)
         # On half pixels, where a right angle maps pixels onto pixels.
-        place = torch.stack(
-            [
-                torch.arange(width, device=images.device).expand(height, width),
-                torch.arange(height, device=images.device)[:, None].expand(height, width),
-            ]
-        )
-        middle = (_region_mean(place[None], region) * 2).round() / 2
-        return turn(images, angle, middle[:, 0, 0, 0], middle[:, 1, 0, 0])
+        x, y = (self._middle(region.sum(axis)[:, 0]) for axis in (2, 3))
+        return turn(images, angle, x, y)
+
+    @staticmethod
+    def _middle(profile: Tensor) -> Tensor:
+        """The mean position in a region's profile (K, length) along an axis, in half pixels: (K,)."""
+        place = torch.arange(profile.shape[1], device=profile.device)
+        return ((profile * place).sum(1) / profile.sum(1).clamp(min=1e-6) * 2).round() / 2
 
 
+@dataclass
 class Permute(Fill):
-    """The image cut into n x n patches that change places: a jigsaw."""
+    """The image cut into n x n patches that change places: a jigsaw.
 
-    def __init__(
-        self,
-        patches: Sequence[int] = (3, 8),
-        opacity: Sequence[float] = (1.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Patches and odds.
+    Attributes:
+        patches: range of n; at most one patch per 2 px.
+    """
 
-        Args:
-            patches: range of n; at most one patch per 2 px.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        low, high = check_interval("Permute.patches", patches, 2, 64)
-        self.patches = int(low), int(high)
+    patches: Annotated[Interval, Bounds(2.0, 64.0)] = (3, 8)
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
         height, width = images.shape[2:]
-        low, high = (max(1, min(count, height // 2, width // 2)) for count in self.patches)
-        count = draw.integer("patches", low, high)[:, None]
+        low, high = (max(1, min(int(count), height // 2, width // 2)) for count in self.patches)
+        count = integer(draw.uniform("patches"), low, high)[:, None]
         # The n * n patches in random order: the others sort behind them.
         key = draw.uniform("order", high * high)
         order = key.masked_fill_(torch.arange(high * high, device=images.device) >= count * count, 2.0).argsort(1)
@@ -249,11 +210,7 @@ class Permute(Fill):
             extent = size // count  # (K, 1)
             position = torch.arange(size, device=images.device)
             patch = torch.minimum(position // extent, count - 1)
-            return (
-                extent,
-                patch,
-                position - patch * extent,
-            )  # a rest at the far border belongs to the last patch
+            return extent, patch, position - patch * extent  # a rest at the far border belongs to the last patch
 
         extent_y, patch_y, inner_y = locate(height)
         extent_x, patch_x, inner_x = locate(width)
@@ -264,57 +221,34 @@ class Permute(Fill):
         return take_pixels(images, rows.clamp(max=height - 1), columns.clamp(max=width - 1))
 
 
+@dataclass
 class PastePlace(Fill):
-    """Another place of the same image, slightly recoloured (CutPaste, https://arxiv.org/abs/2104.04015)."""
+    """Another place of the same image, slightly recoloured (CutPaste, https://arxiv.org/abs/2104.04015).
 
-    def __init__(
-        self,
-        shift: float = 0.15,
-        jitter: float = 0.15,
-        opacity: Sequence[float] = (1.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Distances and odds.
+    Attributes:
+        shift: least distance to the other place along each axis, as a fraction of that axis, at most 0.5.
+        jitter: greatest change of brightness, contrast and colour.
+    """
 
-        Args:
-            shift: least distance to the other place along each axis, as a fraction of that axis, at most 0.5.
-            jitter: greatest change of brightness, contrast and colour.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.shift = check_interval("PastePlace.shift", (shift, shift), 0.0, 0.5)[0]
-        self.jitter = check_fraction("PastePlace.jitter", jitter)
+    shift: Annotated[float, Bounds(0.0, 0.5)] = 0.15
+    jitter: Fraction = 0.15
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
         return _jitter(_rolled(images, draw, (self.shift, 1.0 - self.shift)), draw, self.jitter)
 
 
+@dataclass
 class PasteImage(Fill):
-    """A place of another training image, slightly recoloured: a foreign piece."""
+    """A place of another training image, slightly recoloured: a foreign piece.
 
-    def __init__(
-        self,
-        jitter: float = 0.15,
-        opacity: Sequence[float] = (0.7, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Strengths and odds.
+    Attributes:
+        opacity: see `Fill`.
+        jitter: greatest change of brightness, contrast and colour.
+    """
 
-        Args:
-            jitter: greatest change of brightness, contrast and colour.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.jitter = check_fraction("PasteImage.jitter", jitter)
+    opacity: Share = (0.7, 1.0)
+    jitter: Fraction = 0.15
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`.
@@ -324,104 +258,64 @@ class PasteImage(Fill):
         """
         if donors is None or len(donors) == 0:
             raise ValueError("PasteImage needs donors: pass the training images, or set its weight to 0")
-        # The training images are kept on the CPU, whatever device the batch is on.
-        other = donors(draw.integer("donor", 0, len(donors) - 1).cpu()).to(images)
-        if other.shape != images.shape:
-            raise ValueError(f"donors give {tuple(other.shape)}, the batch is {tuple(images.shape)}")
+        # The training images are kept on the CPU: the ones drawn are found there and cross as they are stored.
+        other = donors(integer(draw.on_cpu.uniform("donor"), 0, len(donors) - 1))
+        if other.shape != images.shape or other.dtype != torch.uint8:
+            raise ValueError(
+                f"donors give {tuple(other.shape)} of {other.dtype}, wanted: {tuple(images.shape)} of torch.uint8"
+            )
+        other = to_device(other, images.device).float() / 255.0
         return _jitter(_rolled(other, draw, (0.0, 1.0)), draw, self.jitter)
 
 
-def _rolled(images: Tensor, draw: Draw, share: Interval) -> Tensor:
-    """Images (K, C, H, W) moved by random shares of both axes."""
-    height, width = images.shape[2:]
-    down = (draw.between("down", share) * height).long()
-    right = (draw.between("right", share) * width).long()
-    return roll(images, down, right)
-
-
+@dataclass
 class Shift(Fill):
-    """Another brightness, contrast and colour; each at least as far off as the low end of its range."""
+    """Another brightness, contrast and colour; each at least as far off as the low end of its range.
 
-    def __init__(
-        self,
-        brightness: Sequence[float] = (0.1, 0.4),
-        contrast: Sequence[float] = (1.1, 2.2),
-        colour: float = 0.4,
-        opacity: Sequence[float] = (1.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Strengths and odds.
+    Attributes:
+        brightness: range of the offset; darker and brighter are as likely as there is room for.
+        contrast: range of the factor about the region's mean, log-uniform; half the time inverted.
+        colour: greatest difference between the offsets of the channels of colour images.
+    """
 
-        Args:
-            brightness: range of the offset; darker and brighter are as likely as there is room for.
-            contrast: range of the factor about the region's mean, log-uniform; half the time inverted.
-            colour: greatest difference between the offsets of the channels of colour images.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.brightness = check_interval("Shift.brightness", brightness, 0.0, 1.0)
-        self.contrast = check_interval("Shift.contrast", contrast, 1.0)
-        self.colour = check_fraction("Shift.colour", colour)
+    brightness: Share = (0.1, 0.4)
+    contrast: Annotated[Interval, Bounds(1.0)] = (1.1, 2.2)
+    colour: Fraction = 0.4
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
+        darker, brightness, contrast, stronger = draw.uniform("shift", 4).unbind(1)
         mean = _region_mean(images, region)
         # A white region cannot get brighter: the brighter it is, the likelier it gets darker.
-        darker = draw.uniform("darker") < mean.mean((1, 2, 3))
-        offset = draw.between("brightness", self.brightness) * torch.where(darker, -1.0, 1.0)
-        contrast = draw.log_between("contrast", self.contrast) ** draw.sign("stronger")
+        offset = between(brightness, self.brightness) * torch.where(darker < mean.mean((1, 2, 3)), -1.0, 1.0)
         offsets = offset[:, None] + _tint(draw, images.shape[1], self.colour)
+        contrast = log_between(contrast, self.contrast) ** sign(stronger)
         return (images - mean) * _per_image(contrast) + mean + _per_image(offsets)
 
 
+@dataclass
 class Blur(Fill):
-    """The image out of focus."""
+    """The image out of focus.
 
-    def __init__(
-        self,
-        sigma: Sequence[float] = (0.02, 0.08),
-        opacity: Sequence[float] = (1.0, 1.0),
-        weight: float = 1.0,
-    ) -> None:
-        """Strengths and odds.
+    Attributes:
+        sigma: range of the Gaussian's standard deviation, a fraction of the shorter side; at least 0.7 px, for less
+            changes nothing.
+    """
 
-        Args:
-            sigma: range of the Gaussian's standard deviation, a fraction of the shorter side; at least 0.7
-                px, for less changes nothing.
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
-        self.sigma = check_interval("Blur.sigma", sigma, 0.001, 1.0)
+    sigma: Annotated[Interval, Bounds(0.001, 1.0)] = (0.02, 0.08)
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
-        sigma = draw.between("sigma", self.sigma) * min(images.shape[2:])
+        sigma = between(draw.uniform("sigma"), self.sigma) * min(images.shape[2:])
         return blur(images, sigma.clamp(min=0.7))
 
 
+@dataclass
 class Erase(Fill):
     """The image's own mean colour: what was there is gone, without a foreign intensity."""
 
-    def __init__(self, opacity: Sequence[float] = (0.7, 1.0), weight: float = 1.0) -> None:
-        """Odds.
-
-        Args:
-            opacity: see `Fill`.
-            weight: see `Fill`.
-
-        Raises:
-            UserError: a value is out of bounds.
-        """
-        super().__init__(weight, opacity)
+    opacity: Share = (0.7, 1.0)
 
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """See `Fill.__call__`."""
-        return images.double().mean((2, 3), keepdim=True).float().expand_as(images)
+        return (_total(images) / (images.shape[2] * images.shape[3])).expand_as(images)

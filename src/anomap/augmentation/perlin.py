@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from anomap.augmentation.random import Draw
+from anomap.augmentation.random import Draw, between
 
 _TABLE = 32  # gradients along each axis, a power of 2; the noise repeats after that many cells
 
@@ -28,20 +28,18 @@ def perlin(draw: Draw, shape: tuple[int, int], cells_x: Tensor, cells_y: Tensor)
     height, width = shape
     x = (torch.arange(width, device=draw.device) + 0.5) / width - 0.5
     y = (torch.arange(height, device=draw.device) + 0.5) / height - 0.5
-    turn = draw.between("turn", (-math.pi / 2, math.pi / 2))[:, None, None]
-    offset = draw.uniform("offset", 2)[:, :, None, None] * _TABLE
+    turn, offset_u, offset_v = draw.uniform("perlin", 3)[:, :, None, None].unbind(1)
+    turn = between(turn, (-math.pi / 2, math.pi / 2))
     cos, sin = torch.cos(turn), torch.sin(turn)
-    u = (cos * x + sin * y[:, None]) * cells_x[:, None, None] + offset[:, 0]  # (K, H, W)
-    v = (cos * y[:, None] - sin * x) * cells_y[:, None, None] + offset[:, 1]
+    u = (cos * x + sin * y[:, None]) * cells_x[:, None, None] + offset_u * _TABLE  # (K, H, W)
+    v = (cos * y[:, None] - sin * x) * cells_y[:, None, None] + offset_v * _TABLE
 
     cell_u, cell_v = torch.floor(u), torch.floor(v)
     u, v = u - cell_u, v - cell_v
     # Two's complement makes `&` with 2^n - 1 the remainder for negative cells too: the table is periodic.
     column, row = cell_u.long(), cell_v.long()
-    columns = (
-        column & (_TABLE - 1),
-        (column + 1) & (_TABLE - 1),
-    )  # of the left and the right corner, each (K, H, W)
+    # Of the left and the right corner, the upper and the lower one, each (K, H, W).
+    columns = column & (_TABLE - 1), (column + 1) & (_TABLE - 1)
     rows = (row & (_TABLE - 1)) * _TABLE, ((row + 1) & (_TABLE - 1)) * _TABLE
 
     gradient = 2.0 * math.pi * draw.uniform("gradient", _TABLE * _TABLE)  # (K, table)

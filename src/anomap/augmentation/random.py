@@ -5,7 +5,10 @@ number of workers or device. The hash is the finaliser of SplitMix64 (Steele, Le
 https://doi.org/10.1145/2714064.2660195), applied once per component of the address.
 
     draw = Draw.at(seed=0, epoch=3, index=torch.tensor([7, 2]))
-    angle = draw.between("angle", (-45.0, 45.0))  # (2,)
+    angle, length = draw.uniform("scar", 2).unbind(1)  # (2,) each
+    angle = between(angle, (-45.0, 45.0))
+
+A hash costs about fifteen small operations, however many numbers it makes: ask for all of them at once.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from functools import cache
 import torch
 from torch import Tensor
 
-from anomap.augmentation.interval import Interval
+from anomap.augmentation.settings import Interval
 
 
 def _signed(value: int) -> int:
@@ -59,10 +62,12 @@ class Draw:
     """Random numbers of K samples, each found by a name: the order of the calls does not matter.
 
     Attributes:
-        keys: int64 (K,), the hashed address of each sample.
+        keys: int64 (K,), the hashed address of each sample, on the device where the numbers are made.
+        host: the same keys on the CPU, if the caller has them.
     """
 
     keys: Tensor
+    host: Tensor | None = None
 
     @classmethod
     def at(cls, seed: int, epoch: int, index: Tensor) -> Draw:
@@ -78,6 +83,11 @@ class Draw:
     def device(self) -> torch.device:
         """Where the numbers are made."""
         return self.keys.device
+
+    @property
+    def on_cpu(self) -> Draw:
+        """The same numbers made on the CPU, for what is decided there; a device is waited for unless `host` is given."""
+        return Draw(self.keys.cpu() if self.host is None else self.host)
 
     def select(self, rows: Tensor) -> Draw:
         """The numbers of some of the samples: `rows` (int64) points into the K samples, repeats allowed."""
@@ -98,33 +108,47 @@ class Draw:
         return _unit(_shift_right(self.bits(name, *shape), 40))
 
     def normal(self, name: str, *shape: int) -> Tensor:
-        """Standard normal, float32 (K, *shape), by Box and Muller (1958) from two halves of one hash."""
-        bits = self.bits(name, *shape)
-        radius = torch.sqrt(-2.0 * torch.log1p(-_unit(_shift_right(bits, 40))))
-        return radius * torch.cos(2.0 * math.pi * _unit(bits & ((1 << 24) - 1)))
-
-    def between(self, name: str, interval: Interval, *shape: int) -> Tensor:
-        """Uniform in [low, high], float32 (K, *shape)."""
-        low, high = interval
-        return low + (high - low) * self.uniform(name, *shape)
-
-    def log_between(self, name: str, interval: Interval, *shape: int) -> Tensor:
-        """Log-uniform in [low, high], low > 0, float32 (K, *shape): halving is as likely as doubling."""
-        return torch.exp(self.between(name, (math.log(interval[0]), math.log(interval[1])), *shape))
-
-    def integer(self, name: str, low: int, high: int) -> Tensor:
-        """Uniform over low ... high, both included: int64 (K,)."""
-        return low + _shift_right(self.bits(name), 1) % (high - low + 1)
-
-    def sign(self, name: str) -> Tensor:
-        """-1 or +1 with equal chances, float32 (K,)."""
-        return 1.0 - 2.0 * (self.bits(name) & 1)
+        """Standard normal, float32 (K, *shape), by Box and Muller (1958): two numbers from the halves of one hash."""
+        count = math.prod(shape)
+        bits = self.bits(name, -(-count // 2))
+        radius = _unit(_shift_right(bits, 40)).neg_().log1p_().mul_(-2.0).sqrt_()
+        angle = _unit(bits.bitwise_and_((1 << 24) - 1)).mul_(2.0 * math.pi)
+        both = torch.cat([radius * torch.cos(angle), radius.mul_(torch.sin(angle))], dim=1)
+        return both[:, :count].reshape(len(self), *shape)
 
     def choice(self, name: str, weights: Tensor) -> Tensor:
-        """Position in `weights` (float (N,), not all zero), each as likely as its share: int64 (K,)."""
-        edges = weights.to(self.device, torch.float64).cumsum(0)
-        drawn = self.uniform(name).double() * edges[-1]
-        return torch.searchsorted(edges, drawn, right=True)
+        """Position in `weights` (float64 (N,), not all zero), each as likely as its share: int64 (K,), on the CPU."""
+        edges = weights.cumsum(0)
+        return torch.searchsorted(edges, self.on_cpu.uniform(name).double() * edges[-1], right=True)
+
+
+def between(uniform: Tensor, interval: Interval) -> Tensor:
+    """Numbers in [0, 1) spread over [low, high)."""
+    low, high = interval
+    return low + (high - low) * uniform
+
+
+def log_between(uniform: Tensor, interval: Interval) -> Tensor:
+    """Numbers in [0, 1) spread over [low, high), low > 0, log-uniformly: halving is as likely as doubling."""
+    return torch.exp(between(uniform, (math.log(interval[0]), math.log(interval[1]))))
+
+
+def integer(uniform: Tensor, low: int, high: int) -> Tensor:
+    """Numbers in [0, 1) as integers low ... high, both included, int64; exact for fewer than 2^24 of them."""
+    return low + (uniform * (high - low + 1)).long()
+
+
+def sign(uniform: Tensor) -> Tensor:
+    """Numbers in [0, 1) as -1 or +1 with equal chances, float32."""
+    return 1.0 - 2.0 * (uniform < 0.5)
+
+
+def to_device(tensor: Tensor, device: torch.device) -> Tensor:
+    """A copy of a tensor of the CPU on `device`, without waiting for what the device is doing.
+
+    Only CUDA is safe to leave behind: it takes its own copy of ordinary memory before it returns. MPS reads later.
+    """
+    return tensor.to(device, non_blocking=device.type == "cuda")
 
 
 def _unit(bits24: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ first order. Memory is a few (K, H, W) arrays, whatever the number of points on 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -36,6 +36,10 @@ class Stroke:
     length: Tensor
     offset: Tensor
     half_width: Tensor
+
+    def select(self, rows: Tensor) -> Stroke:
+        """Some of the lines: `rows` (int64) points into the K lines."""
+        return Stroke(*(getattr(self, item.name)[rows] for item in fields(self)))
 
     def point(self, t: Tensor) -> Tensor:
         """The point (K, 2) of each line over the fraction `t` (K,) in [0, 1) of its chord."""

@@ -11,6 +11,8 @@ from anomap.data.imageset import Donors, to_float
 from anomap.viewing.augmentation_grid import augmentation_grid
 from anomap.viewing.figures import save_figure
 
+_CHOICE = 8  # images augmented for each one shown, so that the smallest and the largest changes are among them
+
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Write the grid and say where."""
@@ -18,13 +20,25 @@ def command(config: dict[str, Any], folder: Path) -> None:
 
 
 def preview(config: dict[str, Any], folder: Path) -> Path:
-    """Write `augmentation.png` into `folder`: images, augmented images, masks, and what was drawn for each."""
-    augmentation = build(config["augmentation"])
+    """Write `augmentation.png` into `folder`: images, augmented images, masks, and what was drawn for each.
+
+    More images are augmented than are shown. The shown ones are spread evenly over the range of changed areas, from the
+    smallest to the largest.
+    """
+    augmentation, epoch = build(config["augmentation"]), config["epoch"]
     data = build_datamodule(config["data"], augmentation, config["seed"])
     data.setup()
-    index = torch.linspace(0, len(data.train) - 1, min(config["count"], len(data.train))).long()
+    index = _spread(len(data.train), _CHOICE * config["count"])
     images = to_float(data.train[index.numpy()]["image"])
-    augmented, masks = augmentation(images, index, config["epoch"], Donors(data.train))
+    augmented, masks = augmentation(images, index, epoch, Donors(data.train))
+    by_size = masks.mean((1, 2, 3)).argsort(stable=True)
+    shown = by_size[_spread(len(index), config["count"])]
+    names = augmentation.describe(index[shown], epoch)
     path = folder / "augmentation.png"
-    save_figure(augmentation_grid(images, augmented, masks, augmentation.describe(index, config["epoch"])), path)
+    save_figure(augmentation_grid(images[shown], augmented[shown], masks[shown], names), path)
     return path
+
+
+def _spread(total: int, wanted: int) -> torch.Tensor:
+    """At most `wanted` of the numbers 0 ... total - 1, spread evenly."""
+    return torch.linspace(0, total - 1, min(wanted, total)).long()

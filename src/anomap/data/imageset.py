@@ -58,7 +58,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
 
 class Donors:
-    """The images of a set as floats, for augmentations that paste from another image."""
+    """The images of a set, for augmentations that paste from another image."""
 
     def __init__(self, image_set: ImageSet) -> None:
         self._images = image_set.images
@@ -67,8 +67,8 @@ class Donors:
         return len(self._images)
 
     def __call__(self, index: Tensor) -> Tensor:
-        """Images by index, int64 (K,) -> float32 (K, C, H, W) in [0, 1], on the index's device."""
-        return to_float(torch.from_numpy(self._images[index.cpu().numpy()]).to(index.device))
+        """Images as they are stored: int64 (K,) on the CPU -> uint8 (K, C, H, W) on the CPU."""
+        return torch.from_numpy(self._images[index.numpy()])
 
 
 def to_float(images: Tensor) -> Tensor:

@@ -10,9 +10,11 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
 from torch import Tensor
 
 _MASK_COLOUR = np.array([1.0, 0.5, 0.05])  # the orange that stands for abnormal in every figure
+_SMALL = 0.01  # share of the image below which a change is easily overlooked
 _ROWS = ("image", "augmented", "mask")
 
 
@@ -24,6 +26,8 @@ def augmentation_grid(
     columns: int = 8,
 ) -> Figure:
     """Samples side by side, each a column of image, augmented image and the same with the mask in orange.
+
+    Below each stands how much of the image changed; a thin frame shows where a small change is.
 
     Args:
         images: (B, C, H, W) in [0, 1]; of more than three channels the first three are shown, of two one.
@@ -46,7 +50,7 @@ def augmentation_grid(
     height, width = images.shape[2:]
     # Title and tiles in inches; constrained layout then finds the exact places.
     figure = Figure(
-        figsize=(1.5 * columns + 0.4, bands * (3 * 1.5 * height / width + (0.55 if names else 0.2))),
+        figsize=(1.5 * columns + 0.4, bands * (3 * 1.5 * height / width + (0.95 if names else 0.4))),
         layout="constrained",
     )
     FigureCanvasAgg(figure)
@@ -65,9 +69,23 @@ def augmentation_grid(
             axis.imshow(tile, vmin=0.0, vmax=1.0, interpolation="nearest")
             if column == 0:
                 axis.set_ylabel(_ROWS[row], fontsize=8)
+        share = masks[number].mean().item()
+        axes[3 * band + 2, column].set_xlabel(f"{share:.2%} of the image", fontsize=6)
+        if 0.0 < share < _SMALL:
+            axes[3 * band + 2, column].add_patch(_frame(masks[number, 0]))
         if names is not None:
             axes[3 * band, column].set_title(names[number].replace(" + ", "\n"), fontsize=6)
     return figure
+
+
+def _frame(mask: Tensor) -> Rectangle:
+    """A frame around all that changed in a mask (H, W), at a distance."""
+    rows, columns = (mask.detach().cpu().amax(axis).nonzero()[:, 0].numpy() for axis in (1, 0))
+    away = 0.03 * max(mask.shape)
+    width, height = columns[-1] - columns[0] + 2 * away, rows[-1] - rows[0] + 2 * away
+    return Rectangle(
+        (columns[0] - away, rows[0] - away), width, height, fill=False, edgecolor=_MASK_COLOUR, linewidth=0.7
+    )
 
 
 def _pixels(images: Tensor) -> np.ndarray:
