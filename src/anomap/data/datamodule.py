@@ -163,10 +163,11 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self._loader(self.test, SequentialBatches(len(self.test), self.batch_size, *self._rank()))
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """[calibration, test], at most `monitor_images` of each, spread evenly."""
+        """[calibration, test], at most `monitor_images` of each, spread evenly; no second one without a test set."""
         return [
             self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), self.monitor_images))
             for part in (self.calibration, self.test)
+            if len(part)
         ]
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:

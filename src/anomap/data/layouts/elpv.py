@@ -9,7 +9,7 @@ import importlib.util
 import os
 from pathlib import Path
 
-from anomap.data.layouts.paths import existing_folder
+from anomap.data.files import existing_folder
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan, hash_fraction
 from anomap.errors import UserError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomap.data.layouts.paths import existing_folder
+from anomap.data.files import existing_folder
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
 from anomap.errors import UserError
 
