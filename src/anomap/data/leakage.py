@@ -66,8 +66,7 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
 def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
     """Groups of two or more samples whose files are byte-identical, in the order given.
 
-    Sizes are read first, so that only files of the same size are read whole. Empty and unreadable files
-    are left out: decoding reports those.
+    Only files of equal size are read. Empty and unreadable files are skipped here; decoding reports them.
     """
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -75,7 +74,7 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
         if size > 0:
             by_size[size].append(sample)
     suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
-    # digests in one array: of millions of files an object each would fill the memory
+    # All digests in one array: an object for each of millions of files would fill the memory.
     digests, readable = bytearray(), []
     for sample, done in in_flight(suspects, _digest):
         digest = done.result()
@@ -84,7 +83,7 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
             readable.append(sample)
     if not readable:
         return []
-    # text of a fixed length: zeros at its end are padding to NumPy, which makes no two of these equal
+    # NumPy ignores zero bytes at the end of such text, which cannot make two digests of equal length equal.
     _, kinds, counts = np.unique(np.frombuffer(digests, f"S{_DIGEST}"), return_inverse=True, return_counts=True)
     same: dict[int, list[Sample]] = defaultdict(list)
     for index in np.flatnonzero(counts[kinds] > 1):
