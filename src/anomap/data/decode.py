@@ -144,10 +144,11 @@ class MemoryStore:
 class FileStore:
     """Collects equal-shaped uint8 arrays in a temporary file; each is written at once, so memory stays flat.
 
-    The file has no name in its folder, so the system frees it however the process ends.
+    The file has no name in its folder (None = the system's for temporary files), so the system frees it however the process
+    ends. It grows as needed, whatever the capacity.
     """
 
-    def __init__(self, shape: tuple[int, ...], folder: str | None) -> None:
+    def __init__(self, _capacity: int, shape: tuple[int, ...], folder: str | None = None) -> None:
         self._shape = shape
         self._folder = folder or tempfile.gettempdir()
         self._count = 0

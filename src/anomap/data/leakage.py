@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,25 +17,16 @@ log = logging.getLogger(__name__)
 _DIGEST = 16  # bytes
 
 
-@dataclass(frozen=True)
-class Untainted:
-    """Normal samples none of which is a test image.
-
-    Attributes:
-        samples: what is left of a scan's training samples.
-        same_content: name -> the first name with the same content, for `split_calibration`.
-    """
-
-    samples: list[Sample]
-    same_content: dict[str, str]
-
-
-def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
+def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sample], dict[str, str]]:
     """Compare all files by content. Samples without a file are not compared: their split is official.
 
     Args:
         scan: what a layout found.
         leave_out: leave copies of test images out of the training samples with a warning, do not raise.
+
+    Returns:
+        The training samples none of which is a test image, and name -> first name with the same content, for
+        `split_calibration`.
 
     Raises:
         UserError: a training file equals a test file, or a normal test file equals an abnormal one.
@@ -60,7 +50,7 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
         if not leave_out:
             raise UserError(f"{problem}; remove one copy, or leave them untrained with data.on_error=skip")
         log.warning("%s; left out of training", problem)
-    return Untainted([sample for sample in scan.train if sample.name not in copies], same)
+    return [sample for sample in scan.train if sample.name not in copies], same
 
 
 def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:

@@ -125,8 +125,7 @@ def worst_mistakes(
     tall = [4.4 if chosen else 0.8 for _, chosen in kinds]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(1.9 * columns, sum(tall))
-        for half, (title, chosen) in zip(figure.add_gridspec(2, 1, height_ratios=tall), kinds, strict=True):
-            part = figure.add_subfigure(half)
+        for part, (title, chosen) in zip(figure.subfigures(2, 1, height_ratios=tall), kinds, strict=True):
             part.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
             grid = part.subplots(1, columns, squeeze=False)[0]
             for axes in grid:

@@ -17,7 +17,7 @@ from anomap.viewing import palette
 Pixels = npt.NDArray[np.uint8]
 Scale = tuple[float, float]  # anomaly that is drawn clear, and anomaly that is drawn hot
 
-_CALM = 1.5  # exponent of the heat: slight, everyday anomaly leaves no haze
+_CALM = 2  # exponent of the heat: slight, everyday anomaly leaves no haze
 _OPAQUE = 0.75  # of the hottest pixels
 _OUTLINE = 1 / 150  # width of an outline, of the image's longer side
 
@@ -116,7 +116,8 @@ def heat(plane: npt.NDArray, scale: Scale) -> npt.NDArray[np.float64]:
 def outline(region: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """A line around a region (H, W), outside of it: a defect of one pixel stays visible within."""
     width = max(1, round(_OUTLINE * max(region.shape)))
-    return ndimage.binary_dilation(region, np.ones((3, 3)), iterations=width) & ~region
+    grown = ndimage.binary_dilation(region, np.ones((3, 3)), iterations=width)
+    return np.logical_and(grown, ~region)
 
 
 def to_rgb_image(image: Pixels) -> Pixels:

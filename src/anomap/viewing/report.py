@@ -10,17 +10,15 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 
 from anomap.runs.folder import ABNORMAL, ScoreRow, write_atomically
-from anomap.viewing import palette
+from anomap.viewing.html import render, source
 from anomap.viewing.pixels import Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
 
@@ -29,8 +27,6 @@ THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5
 
 # Up to this size an image is kept pixel by pixel, lossless, and the browser enlarges it with hard edges.
 _SMALL = 96
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 # key, name, explanation, how to write it (a number, or a percentage)
 _CARDS: tuple[tuple[str, str, str, str], ...] = (
@@ -86,10 +82,8 @@ def write_report(
     chosen = gallery_indices(scores, abnormal, limit) if pictures is not None else []
     seen = {i: picture for i in chosen if pictures is not None and (picture := pictures(i)) is not None}
     gallery = [_thumbnails(i, picture, scale, pixel_threshold) for i, picture in seen.items()]
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    page = render(
+        "report.html.j2",
         title=title,
         cards=_cards(metrics),
         facts=[(key.replace("_", " "), metrics[key]) for key in _FACTS if metrics.get(key) is not None],
@@ -105,10 +99,9 @@ def write_report(
         views=[view for view in _VIEWS if any(view in entry for entry in gallery)],
         config=OmegaConf.to_yaml(OmegaConf.create(dict(config))) if config else "",
         versions=versions or {},
-        palette=palette,
         data=_script_json(_data(rows, gallery)) if rows else "",
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        style=source("report.css"),
+        script=source("report.js"),
     )
     write_atomically(path, page.encode("utf-8", "replace"))  # bytes of a name that are no text become a mark
 
