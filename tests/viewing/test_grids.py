@@ -60,6 +60,7 @@ def test_a_picture_without_truth_leaves_its_place_empty() -> None:
     with_mask = Picture(second.image, second.anomaly_map, np.ones((16, 24)))
     figure = attention_map_grid(ROWS[:2], [first, with_mask], (0, 1))
     assert [len(axes.images) for axes in figure.axes[:8]] == [1, 1, 1, 0, 1, 1, 1, 1]
+    assert [axes.axison for axes in figure.axes[:8]] == [True] * 3 + [False] + [True] * 4
 
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from anomap.runs.folder import ABNORMAL, NORMAL, ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import STYLE, message, new_figure
-from anomap.viewing.pixels import Picture, Pixels, Scale, above, views
+from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, views
 from anomap.viewing.selection import worst_false_alarms, worst_misses
 
 _OUTCOMES = {
@@ -38,7 +38,7 @@ def attention_map_grid(
         threshold: of a pixel; the overlay outlines what is above it.
     """
     shown = [views(picture, scale, threshold) for picture in pictures]
-    columns = max((list(row) for row in shown), key=len, default=[])
+    columns = [name for name in VIEWS if any(name in pixels for pixels in shown)]
     with matplotlib.rc_context(STYLE):
         if not columns:
             figure = new_figure(6, 1)
@@ -50,8 +50,7 @@ def attention_map_grid(
         grid = figure.subplots(len(rows) + 1, len(columns), squeeze=False, height_ratios=[tall] * len(rows) + [0.09])
         for axes, row, pixels in zip(grid[:-1], rows, shown, strict=True):
             for place, column in zip(axes, columns, strict=True):
-                if column in pixels:
-                    _show(place, pixels[column])
+                _show(place, pixels.get(column))
             _write_row(axes[0], row)
         for place, column in zip(grid[0], columns, strict=True):
             place.set_title(column, fontsize=10, loc="center", pad=5)
@@ -197,9 +196,11 @@ def _caption(axes: Axes, text: str, label: str) -> None:
     axes.set_title(text, color=palette.of(label), fontsize=7.5, fontweight="normal", pad=3)
 
 
-def _show(axes: Axes, pixels: Pixels) -> None:
-    """Draw pixels in a thin frame: without it a white attention map would be lost on white paper."""
-    axes.set_axis_on()
+def _show(axes: Axes, pixels: Pixels | None) -> None:
+    """Draw pixels, if any, in a thin frame: without it a white attention map would be lost on white paper."""
+    axes.axison = pixels is not None
+    if pixels is None:
+        return
     axes.imshow(pixels, interpolation="nearest")
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set(visible=True, color=palette.GRID, linewidth=0.6)

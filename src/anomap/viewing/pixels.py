@@ -17,6 +17,8 @@ from anomap.viewing import palette
 Pixels = npt.NDArray[np.uint8]
 Scale = tuple[float, float]  # anomaly that is drawn clear, and anomaly that is drawn hot
 
+VIEWS = ("image", "attention map", "anomaly map", "overlay", "truth", "restored")
+
 _CALM = 2  # exponent of the heat: slight, everyday anomaly leaves no haze
 _OPAQUE = 0.75  # of the hottest pixels
 _OUTLINE = 1 / 150  # width of an outline, of the image's longer side
@@ -44,8 +46,8 @@ class Picture:
 def views(picture: Picture, scale: Scale, threshold: float | None = None) -> dict[str, Pixels]:
     """All there is to see of an image, as name -> (H, W, 3) uint8, in the order in which to show it.
 
-    `image`, `attention map` (or `anomaly map` where the method has no attention), `overlay`, `truth`, `restored`; the last
-    two only if the picture has them. Map and truth are drawn alike, so that they can be compared: dark on white beside an
+    The names are those of `VIEWS`: `anomaly map` only where the method has no attention map, `truth` and `restored` only if
+    the picture has them. Map and truth are drawn alike, so that they can be compared: dark on white beside an
     attention map, bright on black beside an anomaly map.
 
     Args:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from anomap.runs.folder import ABNORMAL, ScoreRow, write_atomically
 from anomap.viewing.html import render, source
-from anomap.viewing.pixels import Picture, Pixels, Scale, views
+from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
 
 GALLERY_LIMIT = 120
@@ -40,7 +40,7 @@ _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("pixel_ap", "Pixel AP", "area under precision and recall", "number"),
     ("pixel_aupro", "AUPRO", "per-region overlap, FPR up to 0.3", "number"),
 )
-_VIEWS = ("image", "attention map", "overlay", "truth", "restored")
+_VIEWS = tuple(name for name in VIEWS if name != "anomaly map")  # which says no more than the overlay
 _FACTS = ("model", "data", "augmentation", "image_size", "epochs", "seed")
 
 
@@ -163,7 +163,7 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 
 def _thumbnails(index: int, picture: Picture, scale: Scale, pixel_threshold: float | None) -> dict[str, Any]:
-    """One entry of the gallery; an anomaly map alone would say no more than its overlay."""
+    """One entry of the gallery."""
     pixels = {name: view for name, view in views(picture, scale, pixel_threshold).items() if name in _VIEWS}
     small = max(pixels["image"].shape[:2]) <= _SMALL
     return {"row": index, "small": small, **{name: _data_uri(view) for name, view in pixels.items()}}

@@ -100,7 +100,7 @@ def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytes
     (root / "test/notes.txt").touch()
     level, text = _told(root, caplog)
     assert level == "INFO"
-    assert "2 files of other types (train/0.normal/deep/photo.gif, test/notes.txt)" in text
+    assert "2 files of other types (test/notes.txt, train/0.normal/deep/photo.gif)" in text
     save(root / "ground_truth/crack/99_mask.png")
     save(root / "beside.png")
     save(root / "valid/good/a.png")
@@ -109,7 +109,7 @@ def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytes
     level, text = _told(root, caplog)
     assert level == "WARNING"
     for part in (
-        "2 images (ground_truth/crack/99_mask.png, beside.png)",
+        "2 images (beside.png, ground_truth/crack/99_mask.png)",
         "1 links to folders (test/crack/more)",
         "1 other folders (valid)",
     ):
@@ -120,7 +120,13 @@ def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytes
 
 def test_a_data_set_without_leftovers_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("INFO")
-    FolderLayout(make_dataset(tmp_path, masks=True)).scan()
+    root = make_dataset(tmp_path / "data", masks=True)
+    for folder in ("train/0.normal", "test/crack", "ground_truth/crack"):  # a class folder may be a link
+        (root / folder).rename(tmp_path / folder.replace("/", " "))
+        (root / folder).symlink_to(tmp_path / folder.replace("/", " "))
+    scan = FolderLayout(root).scan()
+    assert len(scan.train) == 12
+    assert [sample.mask is not None for sample in scan.test] == [False] * 4 + [True] * 3
     assert not caplog.records
 
 

@@ -72,7 +72,11 @@ class FolderLayout:
         test = [sample for folder in test_folders for sample in self._samples(folder, root)]
         self._check_inner_folders([*train, *test])
         test = _with_masks(test, root)
-        _tell_unused(root, _PARTS, {sample.mask for sample in test if sample.mask})
+        parts = [root / part for part in _PARTS if (root / part).is_dir()]
+        folders = [folder for part in parts for folder in visible_folders(part)]
+        around = (path for parent in (root, *parts) for path in sorted(parent.iterdir()) if path.name[0] != ".")
+        beside = [path for path in around if path not in parts and path not in folders]
+        _tell_unused(folders, beside, root, {sample.mask for sample in test if sample.mask})
         return Scan(train, test)
 
     def _scan_two_folders(self) -> Scan:
@@ -91,7 +95,7 @@ class FolderLayout:
         else:
             root = next(iter(folders.values())).parent
         test = [sample for label, folder in folders.items() for sample in self._labelled(folder, label, root)]
-        _tell_unused(root, [folder.relative_to(root).as_posix() for folder in folders.values()])
+        _tell_unused(folders.values(), [], root)
         return Scan([], test)
 
     def _labelled(self, folder: Path, label: int, root: Path) -> Iterator[Sample]:
@@ -170,7 +174,7 @@ def _images(folder: Path) -> list[str]:
 def _with_masks(test: list[Sample], root: Path) -> list[Sample]:
     """Attach masks; where there is ground truth at all, every abnormal image must have one of its own."""
     ground_truth = root / "ground_truth"
-    if not (ground_truth.is_dir() and find_images(ground_truth)):
+    if not (ground_truth.is_dir() and any(map(find_images, (ground_truth, *visible_folders(ground_truth))))):
         return test
     owners: dict[Path, str] = {}
     found: list[Sample] = []
@@ -206,31 +210,30 @@ def _prefix(folder: Path, root: Path) -> str:
     return "" if inside == "." else f"{inside}/"
 
 
-def _tell_unused(root: Path, parts: Sequence[str], masks: Collection[Path] = ()) -> None:
-    """Name in one line of the log what lies in the folders `parts` of `root` and is not used.
+def _tell_unused(folders: Iterable[Path], beside: Iterable[Path], root: Path, masks: Collection[Path] = ()) -> None:
+    """Name in one line of the log what was found and is not used.
 
-    Every image of a class folder is a sample, so what is left is masks without an image, links to folders and other files.
-    Of a whole data set (`_PARTS`), what lies beside these folders is named, too.
+    Every image of a class folder is a sample. What is left is masks without an image, links to folders and other files.
+
+    Args:
+        folders: the class folders, and those of the masks.
+        beside: what else lies around them.
+        root: names are told relative to it.
+        masks: that are used.
     """
-    unused: dict[str, list[str]] = {
-        "images": [],
-        "links to folders": [],
-        "other folders": [],
-        "files of other types": [],
-    }
-    for part in parts:
-        files, links = find_files(root / part)
-        unused["links to folders"] += [f"{part}/{name}" for name in links]
-        unused["files of other types"] += [f"{part}/{name}" for name in files if not is_image(name)]
-        if part == "ground_truth":
-            unused["images"] += [
-                f"{part}/{name}" for name in files if is_image(name) and root / part / name not in masks
-            ]
-    if parts is _PARTS:
-        beside = [path for path in sorted(root.iterdir()) if path.name not in parts and not path.name.startswith(".")]
-        unused["other folders"] = [path.name for path in beside if path.is_dir()]
-        unused["images"] += [path.name for path in beside if is_image(path.name)]
+    kinds = ("images", "links to folders", "other folders", "files of other types")
+    unused: dict[str, list[str]] = {kind: [] for kind in kinds}
+    for path in beside:
+        kind = "other folders" if path.is_dir() else "images" if is_image(path.name) else "files of other types"
+        unused[kind].append(path.relative_to(root).as_posix())
+    for folder in folders:
+        files, links = find_files(folder)
+        prefix = _prefix(folder, root)
+        unused["links to folders"] += [prefix + name for name in links]
+        unused["files of other types"] += [prefix + name for name in files if not is_image(name)]
+        if prefix.startswith("ground_truth/"):
+            unused["images"] += [prefix + name for name in files if is_image(name) and folder / name not in masks]
     told = [f"{len(names)} {kind} ({shorten(names)})" for kind, names in unused.items() if names]
     if told:
-        harmless = not any(names for kind, names in unused.items() if kind != "files of other types")
+        harmless = not any(unused[kind] for kind in kinds[:-1])
         log.log(logging.INFO if harmless else logging.WARNING, "%s: not used: %s", root, "; ".join(told))
