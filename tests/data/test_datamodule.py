@@ -130,7 +130,7 @@ class Recorder(pl.LightningModule):
         self.trained.append((self.current_epoch, batch))
         return (batch["image"] * self.scale).mean()
 
-    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int) -> None:
+    def validation_step(self, batch: dict[str, Tensor], batch_idx: int, dataloader_idx: int = 0) -> None:
         self.scored.append((dataloader_idx, batch))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
@@ -310,3 +310,11 @@ def test_two_folders_with_one_image_in_common(tmp_path: Path) -> None:
     data = module(FolderLayout(normal_dir=root / "test/0.normal", abnormal_dir=root / "test/crack"))
     with pytest.raises(UserError, match="both normal and abnormal"):
         data.setup()
+
+
+def test_a_training_without_a_test_set_watches_the_calibration_normals_alone(tmp_path: Path) -> None:
+    data = module(make_dataset(tmp_path, normal=0, abnormal=0))
+    recorder = train(data, epochs=1)
+    assert data.counts() | {"n_train": 0, "n_calibration": 0} == dict.fromkeys(data.counts(), 0)
+    assert [index for index, _ in recorder.scored] == [0] * len(recorder.scored)
+    assert sum(len(batch["image"]) for _, batch in recorder.scored) == len(data.calibration) > 0

@@ -6,6 +6,7 @@ import resource
 import sys
 import threading
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from threading import Event
 
@@ -14,9 +15,9 @@ import pytest
 import torch
 
 from anomap.data import imageset
-from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, decode_all, in_flight, release
+from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, MemoryStore, decode_all, in_flight, release
 from anomap.data.files import worker_count
-from anomap.data.imageset import Donors, Storage, decode_image_set
+from anomap.data.imageset import Donors, decode_image_set
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 from anomap.errors import UserError
@@ -68,8 +69,8 @@ def test_threads_stop_when_nobody_asks_any_more() -> None:
 
 
 def test_pages_of_a_mapped_file_come_back(tmp_path: Path) -> None:
-    storage = Storage(True, str(tmp_path))
-    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=storage)
+    store = partial(FileStore, folder=str(tmp_path))
+    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", store=store)
     assert isinstance(images.images, np.memmap)
     for copied in (images, pickle.loads(pickle.dumps(images))):  # a loader's process may have a copy
         assert copied[np.array([7, 3])]["image"][:, 0, 0, 0].tolist() == [7, 3]
@@ -77,7 +78,7 @@ def test_pages_of_a_mapped_file_come_back(tmp_path: Path) -> None:
 
 
 def test_each_batch_lets_go_of_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    images = decode_image_set(SAMPLES, image, (1, 2, 3), "test", store=partial(FileStore, folder=str(tmp_path)))
     released: list[object] = []
     monkeypatch.setattr(imageset, "release", lambda *arrays: released.extend(arrays))
     images[np.array([1])]
@@ -118,9 +119,9 @@ def test_the_first_broken_file_in_order_is_reported() -> None:
 
 @pytest.mark.parametrize("mapped", [False, True])
 def test_skipped_samples_are_in_no_list(mapped: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    storage = Storage(mapped, str(tmp_path))
+    store = partial(FileStore, folder=str(tmp_path)) if mapped else MemoryStore
     with caplog.at_level(logging.WARNING):
-        images = decode_image_set(SAMPLES, fail(0, 7, 50, 99), (1, 2, 3), "test", True, storage)
+        images = decode_image_set(SAMPLES, fail(0, 7, 50, 99), (1, 2, 3), "test", True, store)
     assert "left out 4 of 100 test images that cannot be read: 0, 7, 50 and 1 more" in caplog.text
     kept = [number for number in range(100) if number not in (0, 7, 50, 99)]
     assert [int(sample.name) for sample in images.samples] == kept
@@ -138,7 +139,7 @@ def test_other_errors_are_never_skipped() -> None:
 
 def test_mapped_equals_memory_and_leaves_no_file(tmp_path: Path) -> None:
     memory = decode_image_set(SAMPLES, image, (1, 2, 3), "test")
-    mapped = decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    mapped = decode_image_set(SAMPLES, image, (1, 2, 3), "test", store=partial(FileStore, folder=str(tmp_path)))
     assert isinstance(mapped.images, np.memmap)
     assert (memory.images == mapped.images).all()
     assert list(tmp_path.iterdir()) == []
@@ -148,18 +149,18 @@ def test_mapped_equals_memory_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_an_empty_set_can_be_mapped(tmp_path: Path) -> None:
-    empty = decode_image_set([], image, (1, 2, 3), "test", storage=Storage(True, str(tmp_path)))
+    empty = decode_image_set([], image, (1, 2, 3), "test", store=partial(FileStore, folder=str(tmp_path)))
     assert empty.images.shape == (0, 1, 2, 3)
 
 
 def test_no_room_is_a_user_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UserError, match=r"data\.cache_dir"):
-        FileStore((1, 2, 3), str(tmp_path / "nowhere"))
+        FileStore(1, (1, 2, 3), str(tmp_path / "nowhere"))
     if not Path("/dev/full").exists():
         pytest.skip("needs a disk that is full")
     monkeypatch.setattr("tempfile.TemporaryFile", lambda **_: open("/dev/full", "wb"))  # noqa: SIM115
     with pytest.raises(UserError, match="No space left"):
-        decode_image_set(SAMPLES, image, (1, 2, 3), "test", storage=Storage(True))
+        decode_image_set(SAMPLES, image, (1, 2, 3), "test", store=FileStore)
 
 
 def test_a_batch_is_a_copy() -> None:

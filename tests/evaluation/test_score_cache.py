@@ -25,7 +25,8 @@ def scored_set(masks: bool = True) -> ScoredSet:
     def picture() -> Picture:
         image = generator.integers(0, 256, (1, 4, 6), np.uint8)
         anomaly_map = generator.random((1, 4, 6)).astype(np.float32)
-        return Picture(image, anomaly_map, (anomaly_map > 0.5).astype(np.uint8) if masks else None)
+        mask = (anomaly_map > 0.5).astype(np.uint8) if masks else None
+        return Picture(image, anomaly_map, mask, attention_map=1 - anomaly_map, restored=255 - image)
 
     test = Scores(
         np.array([0.1, 1 / 3, -2e9]),

@@ -1,5 +1,6 @@
 """What no trial is trained with, and what the objective is made of."""
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -78,17 +79,31 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyDataModule:
 def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(data: AnomalyDataModule) -> None:
     assert len(data.test) == 0
     held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
-    assert sum(map(len, held.normal)) == len(data.calibration)
+    assert sum(map(len, held.normal())) == len(data.calibration)
     assert held.auroc(Roughness(), (tiny.SIZE, tiny.SIZE)) == 1.0  # noise is rougher than smooth stripes
     again = HeldOut(data, {**HELD, "only_fills": ["noise"]})
-    assert all(torch.equal(a, b) for a, b in zip(held.abnormal, again.abnormal, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(held.abnormal(), again.abnormal(), strict=True))
 
 
 def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:
     half = HeldOut(data, {**HELD, "probability": 0.5})
-    assert 0 < sum(map(len, half.abnormal)) < len(data.calibration)
+    assert 0 < sum(map(len, half.abnormal())) < len(data.calibration)
     with pytest.raises(UserError, match="no image was changed"):
         HeldOut(data, {**HELD, "probability": 0.0})
+
+
+def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "batch_size", 1)
+    given: list[weakref.ref[torch.Tensor]] = []
+
+    class Counting(Roughness):
+        def score(self, images: torch.Tensor) -> Scored:
+            given.append(weakref.ref(images))
+            assert sum(reference() is not None for reference in given) <= 2
+            return super().score(images)
+
+    HeldOut(data, HELD).auroc(Counting(), (tiny.SIZE, tiny.SIZE))
+    assert len(given) >= 2 * len(data.calibration) > 2
 
 
 def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> None:

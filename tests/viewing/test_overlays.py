@@ -1,7 +1,6 @@
 """Overlays stay in their folder and apart; the contact sheet shows what it is given."""
 
 import os
-import warnings
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomap.errors import UserError
-from anomap.viewing.figures import save_figure
-from anomap.viewing.overlays import Tile, contact_sheet, overlay_path, write_png
+from anomap.viewing.overlays import overlay_path, write_png
 
 FOLDER = Path("/nowhere/overlays")
 
@@ -71,16 +69,3 @@ def test_a_place_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "a.png.png").mkdir()
     with pytest.raises(UserError, match="cannot be written"):
         write_png(tmp_path / "a.png.png", np.zeros((4, 4, 3), np.uint8))
-
-
-@pytest.mark.parametrize("count", [1, 6, 7])
-def test_contact_sheet(tmp_path: Path, count: int) -> None:
-    tiles = [Tile(np.full((8, 12, 3), 100, np.uint8), f"$a_{n}$/{'x' * 40}.png", n / 3, n % 2) for n in range(count)]
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        figure = contact_sheet(tiles, "Highest $1$")
-        save_figure(figure, tmp_path / "sheet.png")
-    titles = [axes.get_title() for axes in figure.axes]
-    assert [bool(title) for title in titles] == [True] * count + [False] * (len(titles) - count)
-    assert titles[0].endswith("normal · 0")
-    assert (tmp_path / "sheet.png").stat().st_size > 1000

@@ -13,6 +13,7 @@ import pytest
 
 from anomap.detection.metrics import image_metrics
 from anomap.runs.folder import ScoreRow
+from anomap.viewing.pixels import Picture
 from anomap.viewing.report import write_report
 
 CHROMIUM = shutil.which("chromium")
@@ -42,9 +43,7 @@ def make_report(path: Path, count: int = 60, size: int = 24, one_class: bool = F
             "model": "adgan",
         },
         "rows": rows,
-        "images": lambda i: images[i % 16],
-        "maps": lambda i: maps[i % 16],
-        "masks": lambda i: maps[i % 16] > 0.9 if labels[i] else None,
+        "pictures": lambda i: Picture(images[i % 16], maps[i % 16], maps[i % 16] > 0.9 if labels[i] else None),
         "config": {"model": {"name": "<b>adgan</b>"}},
         "versions": {"torch": "2.9.1"},
     }
@@ -112,11 +111,11 @@ def test_large_test_sets_stay_small_files(tmp_path: Path) -> None:
     seen: list[int] = []
     noise = np.random.default_rng(0).integers(0, 256, (3, 300, 400), np.uint8)  # noise is the worst to compress
 
-    def image(index: int) -> np.ndarray:
+    def picture(index: int) -> Picture:
         seen.append(index)
-        return noise
+        return Picture(noise, noise[0] / 255)
 
-    make_report(tmp_path / "report.html", count=5000, images=image, maps=lambda i: noise[0] / 255, masks=None)
+    make_report(tmp_path / "report.html", count=5000, pictures=picture)
     assert len(seen) == 120
     assert (tmp_path / "report.html").stat().st_size < 10e6
 
@@ -136,8 +135,33 @@ def test_refuses_scores_that_are_not_finite(tmp_path: Path, score: float) -> Non
     rows = [ScoreRow.decide("a.png", 0, "good", score, 0.5)]
     with pytest.raises(ValueError, match="finite"):
         write_report(tmp_path / "report.html", title="", metrics={}, rows=rows)
-    with pytest.raises(ValueError, match="at least one row"):
-        write_report(tmp_path / "report.html", title="", metrics={}, rows=[])
+
+
+def test_shows_what_there_is_of_each_image(tmp_path: Path) -> None:
+    image = np.zeros((1, 8, 8), np.uint8)
+    pictures = [
+        Picture(image, np.zeros((8, 8)), np.ones((8, 8)), np.ones((8, 8)), image),
+        Picture(image, np.zeros((8, 8))),
+        None,
+    ]
+    rows = [ScoreRow.decide(f"{i}.png", 0, "good", 0.1, 0.5) for i in range(3)]
+    write_report(tmp_path / "report.html", title="", metrics={}, rows=rows, pictures=pictures.__getitem__)
+    full, plain = _data(tmp_path / "report.html")["gallery"]
+    assert full.keys() - {"row", "small"} == {"image", "attention map", "overlay", "truth", "restored"}
+    assert plain.keys() - {"row", "small"} == {"image", "overlay"}
+    choices = [
+        a["value"] for tag, a in _Elements((tmp_path / "report.html").read_text()).found if a.get("name") == "view"
+    ]
+    assert choices == ["image", "attention map", "overlay", "truth", "restored"]
+
+
+def test_a_run_without_a_test_set_has_a_report_too(tmp_path: Path) -> None:
+    metrics = {"n_test_normal": 0, "n_test_abnormal": 0, "calibration_fpr": 0.05, "model": "adgan"}
+    write_report(tmp_path / "report.html", title="adgan", metrics=metrics, rows=[], pictures={}.get)
+    text = (tmp_path / "report.html").read_text()
+    assert "There is no test set" in text
+    assert "5.0 %" in text
+    assert "<script" not in text
 
 
 # ---- in the browser ----
@@ -248,7 +272,7 @@ def test_moving_the_slider_dragging_filtering_and_enlarging(tmp_path: Path) -> N
 @needs_chromium
 def test_works_with_one_class_and_no_images(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
-    rows = make_report(page, one_class=True, images=None, maps=None, masks=None, versions=None, config=None)
+    rows = make_report(page, one_class=True, pictures=None, versions=None, config=None)
     dom = open_page(page)
     assert _shown(dom, "count") == _confusion(rows, 11.0)
     assert _shown(dom, "rate")["tpr"] == _shown(dom, "rate")["f1"] == "–"

@@ -4,6 +4,7 @@
 uint8 array, with no per-sample Python.
 """
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -14,15 +15,10 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Sampler
 
-from anomap.data.checks import (
-    check_channels,
-    check_fraction,
-    check_image_size,
-    check_integer,
-    check_intensity_range,
-)
+from anomap.data.checks import check_channels, check_fraction, check_image_size, check_integer, check_intensity_range
+from anomap.data.decode import FileStore, MemoryStore
 from anomap.data.images import MAX_PIXELS, convert, load_image, load_mask
-from anomap.data.imageset import Decoded, Donors, ImageSet, Storage, decode_image_set, to_float
+from anomap.data.imageset import Decoded, Donors, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.layouts import Layout
 from anomap.data.leakage import without_test_copies
 from anomap.data.loader import TrainLoader
@@ -121,12 +117,12 @@ class AnomalyDataModule(pl.LightningDataModule):
         scan = self.layout.scan()
         splits = self._split(scan)
         lists = {"training": splits.train, "calibration": splits.calibration, "test": splits.test}
-        storage = self._storage(lists.values())
+        store = self._store(lists.values())
         shape = (self.channels, *self.image_size)
         decode = self._decoder(scan)
         sets: dict[str, ImageSet] = {}
         for label, samples in lists.items():
-            sets[label] = decode_image_set(samples, decode, shape, label, self.skip_unreadable, storage)
+            sets[label] = decode_image_set(samples, decode, shape, label, self.skip_unreadable, store)
             if samples and len(sets[label]) == 0:
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets["training"], sets["calibration"], sets["test"]
@@ -163,10 +159,11 @@ class AnomalyDataModule(pl.LightningDataModule):
         return self._loader(self.test, SequentialBatches(len(self.test), self.batch_size, *self._rank()))
 
     def val_dataloader(self) -> list[DataLoader[dict[str, Tensor]]]:
-        """[calibration, test], at most `monitor_images` of each, spread evenly."""
+        """[calibration, test], at most `monitor_images` of each, spread evenly; no second one without a test set."""
         return [
             self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), self.monitor_images))
             for part in (self.calibration, self.test)
+            if len(part)
         ]
 
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
@@ -179,11 +176,10 @@ class AnomalyDataModule(pl.LightningDataModule):
         return batch
 
     def _split(self, scan: Scan) -> Splits:
-        normal = without_test_copies(scan, leave_out=self.skip_unreadable)
+        normal, same_content = without_test_copies(scan, leave_out=self.skip_unreadable)
         if not scan.train:
             return Splits([], [], scan.test)
-        split = split_calibration(normal.samples, self.calibration_fraction, normal.same_content)
-        return Splits(*split, scan.test)
+        return Splits(*split_calibration(normal, self.calibration_fraction, same_content), scan.test)
 
     def _decoder(self, scan: Scan) -> Callable[[Sample], Decoded]:
         def decode(sample: Sample) -> Decoded:
@@ -198,14 +194,12 @@ class AnomalyDataModule(pl.LightningDataModule):
 
         return decode
 
-    def _storage(self, lists: Iterable[list[Sample]]) -> Storage:
+    def _store(self, lists: Iterable[list[Sample]]) -> NewStore:
         """Memory while all sets together stay under the cap."""
         height, width = self.image_size
-        planes = sum(
-            self.channels * len(samples) + (len(samples) if any(sample.mask for sample in samples) else 0)
-            for samples in lists
-        )
-        return Storage(mapped=planes * height * width > self.cache_mb * 10**6, folder=self.cache_dir)
+        planes = sum(len(part) * (self.channels + any(sample.mask for sample in part)) for part in lists)
+        fits = planes * height * width <= self.cache_mb * 10**6
+        return MemoryStore if fits else functools.partial(FileStore, folder=self.cache_dir)
 
     def _loader(
         self, image_set: ImageSet, batches: Sampler[Any], kind: type[DataLoader[dict[str, Tensor]]] = DataLoader

@@ -64,24 +64,19 @@ def decode_all(
             continue
         yield sample, decoded
     if skipped:
-        log.warning(
-            "left out %d of %d %s images that cannot be read: %s",
-            len(skipped),
-            len(samples),
-            label,
-            shorten(skipped),
-        )
+        message = "left out %d of %d %s images that cannot be read: %s"
+        log.warning(message, len(skipped), len(samples), label, shorten(skipped))
 
 
 @dataclass(frozen=True)
 class Done(Generic[Result]):
-    """What came of the work for one item."""
+    """The result of one item's work, or its error."""
 
     value: Result | None = None
     error: Exception | None = None
 
     def result(self) -> Result:
-        """What the work gave, or what it raised."""
+        """The result; raises the error."""
         if self.error is not None:
             raise self.error
         return cast(Result, self.value)
@@ -90,10 +85,10 @@ class Done(Generic[Result]):
 def in_flight(
     items: Iterable[Item], work: Callable[[Item], Result]
 ) -> Generator[tuple[Item, Done[Result]], None, None]:
-    """Do the work for each item on a thread pool, a few items ahead of who asks; in the order of `items`.
+    """Do the work for each item on a thread pool, a few items ahead of the consumer; in the order of `items`.
 
-    A thread takes several items at a time: handing over each alone costs a tenth of decoding a small file. The first items
-    go one by one, so that few large files occupy all threads.
+    A thread takes several items at a time, because handing over single items costs a tenth of decoding a small file. The
+    first items go one by one, so that a few large files still occupy all threads.
     """
     workers = worker_count()
     pending: deque[tuple[list[Item], Future[list[Done[Result]]]]] = deque()
@@ -147,12 +142,13 @@ class MemoryStore:
 
 
 class FileStore:
-    """Collects equal-shaped uint8 arrays in a temporary file: written as they come, so memory stays flat.
+    """Collects equal-shaped uint8 arrays in a temporary file; each is written at once, so memory stays flat.
 
-    The file has no name in its folder, so the system frees it when the process ends, however it ends.
+    The file has no name in its folder (None = the system's for temporary files), so the system frees it however the process
+    ends. It grows as needed, whatever the capacity.
     """
 
-    def __init__(self, shape: tuple[int, ...], folder: str | None) -> None:
+    def __init__(self, _capacity: int, shape: tuple[int, ...], folder: str | None = None) -> None:
         self._shape = shape
         self._folder = folder or tempfile.gettempdir()
         self._count = 0
@@ -182,15 +178,17 @@ class FileStore:
             yield
         except OSError as error:
             raise UserError(
-                f"cannot keep decoded images in {self._folder}: {error.strerror or error}; "
-                "name a folder with room with data.cache_dir=DIR, or raise data.cache_mb to keep them in "
-                "memory"
+                f"cannot keep decoded images in {self._folder}: {error.strerror or error}; name a folder with room with "
+                "data.cache_dir=DIR, or raise data.cache_mb to keep them in memory"
             ) from error
 
 
 def release(*arrays: NDArray[np.uint8] | None) -> None:
-    """Let go of the pages of mapped arrays, which stay in the system's cache while it has room: memory does not grow with use."""
+    """Drop the pages of mapped arrays from this process, so that its memory does not grow with use.
+
+    The system's file cache keeps them while it has room. Other arrays are left alone.
+    """
     for array in arrays:
-        # mapped to be read: what was written to a private mapping would be lost, and a copy of a mapping has none
+        # only mode "r": writes to a private mapping would be lost; a copy of a mapping has no mapping of its own
         if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
             array._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]

@@ -1,30 +1,54 @@
-"""Which files are images, and how many threads read them."""
+"""Folders and the image files in them, and how many threads read those."""
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from anomap.errors import UserError
+
 EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp"})
 
 
 def is_image(name: str) -> bool:
-    """Whether a file name is that of a visible image file."""
-    # not by a Path: that would intern the name, in a table that never shrinks
-    return not name.startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+    """Whether a file name, with or without its folder, is that of a visible image file."""
+    # A Path would intern the name, in a table that never shrinks.
+    return not os.path.basename(name).startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
 
 
-def find_images(folder: Path) -> list[str]:
-    """All image files below a folder, posix names relative to it, sorted; hidden files and hidden folders are left out.
+def find_files(folder: Path) -> tuple[list[str], list[str]]:
+    """All visible files below a folder, and all links to folders, which are not followed: they may lead in circles.
 
-    Links to files are followed, links to folders below `folder` are not (they may lead in circles).
+    Links to files count as files. Names are relative to the folder, posix, sorted.
     """
-    found: list[str] = []
+    files: list[str] = []
+    links: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         inside = Path(parent).relative_to(folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        found += [prefix + name for name in names if is_image(name)]
-    return sorted(found)
+        files += [prefix + name for name in names if not name.startswith(".")]
+        links += [prefix + name for name in folders if os.path.islink(os.path.join(parent, name))]
+    return sorted(files), sorted(links)
+
+
+def find_images(folder: Path) -> list[str]:
+    """The image files among `find_files`."""
+    return [name for name in find_files(folder)[0] if is_image(name)]
+
+
+def existing_folder(key: str, value: str | os.PathLike[str] | None) -> Path:
+    """The folder that the option `data.<key>` names.
+
+    Raises:
+        UserError: it is not set, not there, or not a folder.
+    """
+    if value is None or str(value) == "":
+        raise UserError(f"data.{key} is not set: name the folder with data.{key}=DIR")
+    folder = Path(value).expanduser()
+    if not folder.is_dir():
+        problem = "is not a folder" if folder.exists() else "does not exist"
+        raise UserError(f"data.{key}={value}: {folder.absolute()} {problem}; check the path")
+    return folder
 
 
 def visible_folders(folder: Path) -> list[Path]:

@@ -1,7 +1,6 @@
 """A decoded set of images that is indexed by whole batches."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -12,6 +11,7 @@ from torch.utils.data import Dataset
 from anomap.data.decode import FileStore, MemoryStore, decode_all, release
 from anomap.data.samples import Sample
 
+NewStore = Callable[[int, tuple[int, ...]], MemoryStore | FileStore]  # capacity, shape of an item
 Decoded = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 
 
@@ -76,30 +76,13 @@ def to_float(images: Tensor) -> Tensor:
     return images.float().div_(255.0)
 
 
-@dataclass(frozen=True)
-class Storage:
-    """Where decoded images are kept.
-
-    Attributes:
-        mapped: in a temporary file mapped into memory, instead of in memory.
-        folder: the folder of that file; None = the system's temporary folder.
-    """
-
-    mapped: bool = False
-    folder: str | None = None
-
-    def open(self, capacity: int, shape: tuple[int, ...]) -> MemoryStore | FileStore:
-        """A store for at most `capacity` uint8 arrays of one shape."""
-        return FileStore(shape, self.folder) if self.mapped else MemoryStore(capacity, shape)
-
-
 def decode_image_set(
     samples: Sequence[Sample],
     decode: Callable[[Sample], Decoded],
     shape: tuple[int, int, int],
     label: str,
     skip_unreadable: bool = False,
-    storage: Storage | None = None,
+    store: NewStore = MemoryStore,
 ) -> ImageSet:
     """Decode samples into an ImageSet.
 
@@ -109,15 +92,14 @@ def decode_image_set(
         shape: (C, H, W).
         label: what to call these samples in messages.
         skip_unreadable: leave unreadable files out, with a warning, instead of raising.
-        storage: memory or mapped file; None = memory.
+        store: makes the two stores, of images and of masks: `MemoryStore`, or a partial `FileStore`.
 
     Raises:
         UserError: a file cannot be used, or there is no room for the mapped file.
     """
-    storage = storage or Storage()
     _, height, width = shape
-    images = storage.open(len(samples), shape)
-    masks = storage.open(len(samples), (1, height, width)) if any(sample.mask for sample in samples) else None
+    images = store(len(samples), shape)
+    masks = store(len(samples), (1, height, width)) if any(sample.mask for sample in samples) else None
     nothing_abnormal = np.zeros((1, height, width), dtype=np.uint8)
     kept: list[Sample] = []
     for sample, (image, mask) in decode_all(samples, decode, label, skip_unreadable):

@@ -4,7 +4,6 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import numpy as np
 
@@ -18,25 +17,16 @@ log = logging.getLogger(__name__)
 _DIGEST = 16  # bytes
 
 
-@dataclass(frozen=True)
-class Untainted:
-    """Normal samples none of which is a test image.
-
-    Attributes:
-        samples: what is left of a scan's training samples.
-        same_content: name -> the first name with the same content, for `split_calibration`.
-    """
-
-    samples: list[Sample]
-    same_content: dict[str, str]
-
-
-def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
+def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sample], dict[str, str]]:
     """Compare all files by content. Samples without a file are not compared: their split is official.
 
     Args:
         scan: what a layout found.
         leave_out: leave copies of test images out of the training samples with a warning, do not raise.
+
+    Returns:
+        The training samples none of which is a test image, and name -> first name with the same content, for
+        `split_calibration`.
 
     Raises:
         UserError: a training file equals a test file, or a normal test file equals an abnormal one.
@@ -60,14 +50,13 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> Untainted:
         if not leave_out:
             raise UserError(f"{problem}; remove one copy, or leave them untrained with data.on_error=skip")
         log.warning("%s; left out of training", problem)
-    return Untainted([sample for sample in scan.train if sample.name not in copies], same)
+    return [sample for sample in scan.train if sample.name not in copies], same
 
 
 def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
     """Groups of two or more samples whose files are byte-identical, in the order given.
 
-    Sizes are read first, so that only files of the same size are read whole. Empty and unreadable files
-    are left out: decoding reports those.
+    Only files of equal size are read. Empty and unreadable files are skipped here; decoding reports them.
     """
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
@@ -75,7 +64,7 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
         if size > 0:
             by_size[size].append(sample)
     suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
-    # digests in one array: of millions of files an object each would fill the memory
+    # All digests in one array: an object for each of millions of files would fill the memory.
     digests, readable = bytearray(), []
     for sample, done in in_flight(suspects, _digest):
         digest = done.result()
@@ -84,7 +73,7 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
             readable.append(sample)
     if not readable:
         return []
-    # text of a fixed length: zeros at its end are padding to NumPy, which makes no two of these equal
+    # NumPy ignores zero bytes at the end of such text, which cannot make two digests of equal length equal.
     _, kinds, counts = np.unique(np.frombuffer(digests, f"S{_DIGEST}"), return_inverse=True, return_counts=True)
     same: dict[int, list[Sample]] = defaultdict(list)
     for index in np.flatnonzero(counts[kinds] > 1):

@@ -1,4 +1,4 @@
-"""A training loader that can go on in the middle of an epoch."""
+"""A training loader that can resume in the middle of an epoch."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -10,9 +10,9 @@ from anomap.data.sampler import TrainBatches
 
 
 class TrainLoader(DataLoader[dict[str, Tensor]]):
-    """Knows how many batches of which epoch it has given out; Lightning keeps that in checkpoints.
+    """Counts the batches it has yielded; Lightning keeps its state in checkpoints.
 
-    The order is a pure function of the seed and the epoch, so these two numbers are all it takes to go on.
+    The order is a pure function of seed and epoch, so epoch and count are enough to resume.
     """
 
     given = 0
@@ -30,9 +30,9 @@ class TrainLoader(DataLoader[dict[str, Tensor]]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Where it is."""
+        """Epoch and number of batches yielded."""
         return {"epoch": self.order.epoch, "batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on from there."""
+        """Resume there."""
         self.order.start = (state["epoch"], state["batches"])

@@ -35,9 +35,8 @@ class Pixels:
     """What a file holds.
 
     Attributes:
-        stored: what `values` gives, or an image of 8 bits as Pillow has it ("L" or "RGB"), which it can resize without a copy.
-        white: the largest value the file's type can hold, or None for 32-bit integers and floats, which have
-            no natural range.
+        stored: an array, or an 8-bit Pillow image ("L" or "RGB"), which Pillow can resize without a copy.
+        white: the largest value of the file's type; None for 32-bit integers and floats, which have no natural range.
     """
 
     stored: NDArray[np.generic] | Image.Image
@@ -71,11 +70,7 @@ def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
 
 @contextmanager
 def _errors_naming(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a broken file into one line that names the file.
-
-    Decoders raise nearly anything on broken input (OSError, SyntaxError, ValueError, struct.error,
-    RuntimeError, ...), hence the breadth.
-    """
+    """Turn whatever a decoder raises on a broken file (nearly anything) into one line that names the file."""
     try:
         yield
     except (UserError, MemoryError):
@@ -129,7 +124,7 @@ def _upright(values: NDArray[np.generic], orientation: int) -> NDArray[np.generi
 
 
 def _decode(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> Pixels:
-    """Decode with Pillow. Deep grey never goes through Image.convert(), which saturates at 255."""
+    """Decode with Pillow; 16-bit grey without Image.convert(), which saturates at 255."""
     if image.mode.startswith("I;16"):
         return _decode_grey16(image)
     if image.mode in ("I", "F"):
@@ -150,7 +145,7 @@ def _decode_grey16(image: ImageFile.ImageFile) -> Pixels:
 
 
 def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether colours have more than 8 bits: Pillow opens such files as 8 bits without a word."""
+    """Whether colours have more than 8 bits, which Pillow silently opens as 8 bits."""
     return max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) > 8 or any(";16" in _raw_mode(t) for t in image.tile)
 
 

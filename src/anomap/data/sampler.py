@@ -13,23 +13,16 @@ Index = NDArray[np.int64]
 class TrainBatches(Sampler[Index]):
     """Shuffled batches of even sizes; every sample once in every epoch, over all ranks.
 
-    Batch sizes differ by at most one and none is 1 where that can be avoided: batch normalisation cannot
-    train on a single sample, and dropping the last samples would waste normal images. Every rank gets its share of each
-    step, so that all take equally many steps.
+    Batch sizes differ by at most one. No batch has a single sample where that can be avoided, because batch
+    normalisation cannot train on it. Every rank gets a share of each step, so all take the same number of steps.
 
     Attributes:
-        start: (epoch, batches): in that epoch, leave out so many batches at the beginning, which a run that is
-            resumed has had already.
+        start: (epoch, batches): a resumed run skips so many batches at the beginning of that epoch.
     """
 
     def __init__(self, count: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        self.count, self.batch_size, self.seed, self.rank, self.world_size = (
-            count,
-            batch_size,
-            seed,
-            rank,
-            world_size,
-        )
+        self.count, self.batch_size, self.seed = count, batch_size, seed
+        self.rank, self.world_size = rank, world_size
         self.epoch = 0
         self.start: tuple[int, int] = (0, 0)
 
@@ -39,7 +32,7 @@ class TrainBatches(Sampler[Index]):
 
     @property
     def left_out(self) -> int:
-        """Batches that the next iteration leaves out."""
+        """Batches that the next iteration skips."""
         return self.start[1] if self.start[0] == self.epoch else 0
 
     def __len__(self) -> int:
@@ -57,8 +50,8 @@ class TrainBatches(Sampler[Index]):
 class SequentialBatches(Sampler[Index]):
     """Batches in stored order; over all ranks every sample exactly once, without padding.
 
-    A rank may have one batch less than another, so nothing that all ranks must join may depend on a batch.
-    With `at_most`, so many samples only, spread evenly.
+    Ranks may differ by one batch, so no step of a loop over these batches may wait for the other ranks. `at_most` limits
+    the number of samples, spread evenly over the set.
     """
 
     def __init__(

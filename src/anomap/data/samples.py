@@ -16,7 +16,7 @@ ABNORMAL = 1
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One image and what is known about it; there may be millions, so it holds no path of its own.
+    """One image and what is known about it. It builds its path on demand, since there may be millions.
 
     Attributes:
         name: path relative to the data root, posix, unique; goes to `scores.csv`, decides the splits.
@@ -64,13 +64,11 @@ class Splits:
 
 
 def hash_fraction(name: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the name alone: the same on every machine and for every set of
-    companions.
+    """A number in [0, 1) that depends on the name alone, not on the machine or on other samples.
 
     Args:
         name: a sample's name.
-        salt: the purpose. Two splits of the same names need two salts, or the second only sees what the first
-            left of the number line.
+        salt: the purpose. Two splits of the same names need two salts, or the second would depend on the first.
     """
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=salt.encode()).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in a float, never 1.0

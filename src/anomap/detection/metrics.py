@@ -182,8 +182,10 @@ def threshold_grid(scores: npt.ArrayLike, chosen: float, count: int = 50) -> Flo
     """Thresholds worth comparing: `count` evenly spaced quantiles of (N,) scores, from lowest to highest, and the chosen one.
 
     Returns:
-        Ascending and distinct; each but the chosen one is a score.
+        Ascending and distinct; each but the chosen one is a score. Without scores, the chosen one alone.
     """
+    if not np.size(scores):
+        return np.array([chosen])
     quantiles = np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, count), method="nearest")
     return np.unique(np.append(quantiles, chosen))
 

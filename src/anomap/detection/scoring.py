@@ -144,7 +144,7 @@ class ScoringModel(nn.Module):
             truth,
             np.array(peaks),
             pixel.compute() if with_masks else {},
-            self._part_aurocs(np.array(parts).reshape(len(truth), -1), truth),
+            self._part_aurocs(np.array(parts).reshape(len(truth), len(self.objective.part_names)), truth),
         )
 
     def _part_aurocs(self, parts: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:

@@ -5,13 +5,14 @@ import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from anomap import __version__
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.runs.folder import RunFolder, ScoreRow
-from anomap.viewing import figures
+from anomap.viewing import figures, grids
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
 
@@ -58,26 +59,18 @@ def write_pictures(
     test, pictures = scored.test, scored.pictures
     shown = _some_of_each(scored.defects, 4)
     mistakes = [*worst_misses(rows, _MISTAKES), *worst_false_alarms(rows, _MISTAKES)]
-    masks = [mask for i in shown if (mask := pictures[i].mask) is not None]
     drawn: dict[str, Figure] = {
-        "score_distribution": figures.score_distribution(test.scores, test.labels, threshold),
+        "score_distribution": _distribution(detector, scored),
         "roc": figures.roc_curve(test.scores, test.labels, threshold),
         "precision_recall": figures.precision_recall_curve(test.scores, test.labels, threshold),
-        "attention_maps": figures.attention_map_grid(
-            [pictures[i].image for i in shown],
-            [pictures[i].anomaly_map for i in shown],
-            scale,
-            names=[rows[i].path for i in shown],
-            labels=[int(test.labels[i]) for i in shown],
-            scores=[rows[i].score for i in shown],
-            masks=masks or None,
-            threshold=detector.pixel_threshold,
+        "attention_maps": grids.attention_map_grid(
+            [rows[i] for i in shown], [pictures[i] for i in shown], scale, detector.pixel_threshold
         ),
-        "worst_mistakes": figures.worst_mistakes(
+        "worst_mistakes": grids.worst_mistakes(
             [rows[i] for i in mistakes],
-            [pictures[i].image for i in mistakes],
-            [pictures[i].anomaly_map for i in mistakes],
+            [pictures[i] for i in mistakes],
             scale,
+            detector.pixel_threshold,
             count=_MISTAKES,
         ),
     }
@@ -89,15 +82,23 @@ def write_pictures(
         title=f"{config['model']['name']} on {config['data']['name']}",
         metrics=metrics,
         rows=rows,
-        images=lambda i: pictures[i].image,
-        maps=lambda i: pictures[i].anomaly_map,
-        masks=(lambda i: pictures[i].mask) if masks else None,
+        pictures=pictures.get,
         scale=scale,
         pixel_threshold=detector.pixel_threshold,
         thresholds=table,
         config=config,
         versions=versions(),
     )
+
+
+def _distribution(detector: ScoringModel, scored: ScoredSet) -> Figure:
+    """Of the test set; without one, of the calibration normals."""
+    test = scored.test
+    if len(test.scores):
+        return figures.score_distribution(test.scores, test.labels, detector.threshold)
+    normal = detector.calibration.scores.double().cpu().numpy()
+    title = "Anomaly scores of the calibration images (there is no test set)"
+    return figures.score_distribution(normal, np.zeros(len(normal)), detector.threshold, title)
 
 
 def remove_pictures(run: RunFolder) -> None:
@@ -117,6 +118,6 @@ def _some_of_each(defects: Sequence[str], count: int) -> list[int]:
     kinds: dict[str, list[int]] = {}
     for index, defect in enumerate(defects):
         kinds.setdefault(defect, []).append(index)
-    each = max(1, min(count, 12 // len(kinds)))
+    each = max(1, min(count, 12 // max(1, len(kinds))))
     spread = [[kind[len(kind) * i // each] for i in range(min(each, len(kind)))] for kind in kinds.values()]
     return sorted({index for kind in spread for index in kind})[:12]

@@ -10,7 +10,8 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
+from dataclasses import fields
 from io import BytesIO
 from itertools import chain
 from pathlib import Path
@@ -23,8 +24,9 @@ import anomap
 from anomap.data.samples import Sample, Scan
 from anomap.detection.metrics import Interval
 from anomap.detection.scoring import Scores
-from anomap.evaluation.scored_set import Picture, ScoredSet
+from anomap.evaluation.scored_set import ScoredSet
 from anomap.runs.folder import write_atomically
+from anomap.viewing.pixels import Picture
 
 log = logging.getLogger(__name__)
 
@@ -67,12 +69,10 @@ def save(path: Path, scored: ScoredSet) -> None:
         "map_peaks": scored.test.map_peaks,
         "chosen": np.array(chosen, np.int64),
     }
-    if pictures:
-        arrays["images"] = np.stack([picture.image for picture in pictures])
-        arrays["maps"] = np.stack([picture.anomaly_map for picture in pictures])
-        masks = [picture.mask for picture in pictures if picture.mask is not None]
-        if masks:
-            arrays["masks"] = np.stack(masks)
+    for field in fields(Picture):
+        values = [getattr(picture, field.name) for picture in pictures]
+        if values and all(value is not None for value in values):
+            arrays[f"picture_{field.name}"] = np.stack(values)
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     try:
@@ -115,9 +115,9 @@ def _pictures(file: Mapping[str, npt.NDArray[Any]]) -> dict[int, Picture]:
     chosen: list[int] = file["chosen"].tolist()
     if not chosen:
         return {}
-    masks: Iterable[Any] = file["masks"] if "masks" in file else [None] * len(chosen)
-    columns = zip(chosen, file["images"], file["maps"], masks, strict=True)
-    return {index: Picture(image, anomaly_map, mask) for index, image, anomaly_map, mask in columns}
+    columns = {field.name: file.get(f"picture_{field.name}") for field in fields(Picture)}
+    kept = {name: column for name, column in columns.items() if column is not None}
+    return {index: Picture(**{name: kept[name][row] for name in kept}) for row, index in enumerate(chosen)}
 
 
 def _identity(sample: Sample, scan: Scan) -> list[Any]:

@@ -4,30 +4,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
-import numpy.typing as npt
 import torch
 
 from anomap.data.imageset import ImageSet, to_float
 from anomap.detection.metrics import Interval
 from anomap.detection.scoring import Scores, ScoringModel
 from anomap.runs.folder import ScoreRow
+from anomap.viewing.pixels import Picture
 
 _PART = 32  # images at a time
-
-
-@dataclass(frozen=True)
-class Picture:
-    """One test image as people see it.
-
-    Attributes:
-        image: uint8 (C, H, W).
-        anomaly_map: float32 (1, H, W).
-        mask: uint8 (1, H, W), 1 = abnormal, or None.
-    """
-
-    image: npt.NDArray[np.uint8]
-    anomaly_map: npt.NDArray[np.float32]
-    mask: npt.NDArray[np.uint8] | None = None
 
 
 @dataclass(frozen=True)
@@ -63,7 +48,16 @@ def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int
     for start in range(0, len(chosen), _PART):
         part = list(chosen[start : start + _PART])
         pixels = np.asarray(images.images[np.asarray(part)])
-        maps = detector.score(to_float(torch.from_numpy(pixels)))[1].anomaly_map.float().cpu().numpy()
-        for index, image, anomaly_map in zip(part, pixels, maps, strict=True):
-            pictures[index] = Picture(image, anomaly_map, None if images.masks is None else images.masks[index])
+        scored = detector.score(to_float(torch.from_numpy(pixels)))[1]
+        for row, index in enumerate(part):
+            restored = None if scored.reconstruction is None else scored.reconstruction[row]
+            pictures[index] = Picture(
+                image=pixels[row],
+                anomaly_map=scored.anomaly_map[row].float().cpu().numpy(),
+                mask=None if images.masks is None else images.masks[index],
+                attention_map=None if scored.attention_map is None else scored.attention_map[row].float().cpu().numpy(),
+                restored=None
+                if restored is None
+                else (restored.float().clamp(0, 1) * 255).round().byte().cpu().numpy(),
+            )
     return pictures

@@ -105,7 +105,7 @@ def draw(
 
 
 def _overlay(detector: Detector, image: Images, plane: Any) -> Images:
-    from anomap.viewing.figures import overlay
+    from anomap.viewing.pixels import overlay
 
     return overlay(image, plane, detector.map_scale, detector.pixel_threshold)
 
@@ -115,7 +115,8 @@ def draw_sheet(
 ) -> Path | None:
     """The contact sheet of all that was ever scored in this folder: the few images on it are scored once more."""
     from anomap.viewing.figures import save_figure
-    from anomap.viewing.overlays import Tile, contact_sheet
+    from anomap.viewing.grids import Tile, contact_sheet
+    from anomap.viewing.pixels import above, to_rgb_image
 
     count = sum(1 for _ in rows())
     worst = heapq.nlargest(SHEET_IMAGES, rows(), key=lambda row: row.score)
@@ -126,7 +127,8 @@ def draw_sheet(
         except UserError:  # gone since
             continue
         _, maps = detector.score_batch(image[None])
-        tiles.append(Tile(_overlay(detector, image, maps[0]), row.path, row.score, int(row.prediction == ABNORMAL)))
+        pixels = above(to_rgb_image(image), _overlay(detector, image, maps[0]))
+        tiles.append(Tile(pixels, row.path, row.score, int(row.prediction == ABNORMAL)))
     if not tiles:
         return None
     path = folder / CONTACT_SHEET

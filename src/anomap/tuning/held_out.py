@@ -1,20 +1,18 @@
 """The objective of a search: normal images against abnormal ones of kinds that no trial was trained with.
 
-A trial trains with the hard augmentation less some kinds of regions and fills. Its score is the AUROC of the calibration
-normals against the same images hard-augmented with the kinds held out, a fixed set, without any threshold. The parts of
-the score are standardised on the calibration normals, as in every run.
+A trial trains with the hard augmentation, except for some kinds of regions and fills. Its score is the AUROC of the
+calibration normals against the same images, changed by the kinds held out. These images are the same in every trial, and
+no threshold is involved. The parts of the score are standardised on the calibration normals, as in every run.
 
-What it can tell: which settings find changes of an unknown kind among images that were not trained on, and do not merely
-recognise the augmentation they learned. No test image is opened and no test label is used, so test metrics after the
-search are as honest as before.
+It shows which settings find changes of an unknown kind in images that were not trained on. No test image is opened and
+no test label is used, so test metrics after the search are as honest as before.
 
-What it cannot tell: how well real defects are found. The changes are drawn, not real; settings that suit them need not
-suit yours, and differences below the spread over seeds mean nothing. The calibration normals have been looked at once per
-trial, so the share of false alarms that the final threshold promises on them is slightly optimistic: `test_fpr` is
-independent of the search.
+It does not show how well real defects are found: the changes are drawn, and differences below the spread over seeds mean
+nothing. Each trial looks at the calibration normals once, so the false-positive rate that the final threshold promises is
+slightly optimistic; `test_fpr` does not depend on the search.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -34,7 +32,7 @@ from anomap.objectives.base import Objective
 
 
 class NormalsOnly:
-    """A layout without its test set: of that no image is opened."""
+    """A layout without its test set, so that no test image is opened."""
 
     def __init__(self, layout: Layout) -> None:
         self._layout = layout
@@ -46,7 +44,7 @@ class NormalsOnly:
 
 
 def without(augmentation: Mapping[str, Any], held_out: Mapping[str, Any]) -> dict[str, Any]:
-    """The augmentation to train with: less the kinds of regions and fills that are held out, whatever they are called.
+    """The augmentation to train with: without the held-out kinds (classes) of regions and fills, whatever their names.
 
     Args:
         augmentation: the `augmentation` group, plain.
@@ -78,7 +76,7 @@ def without(augmentation: Mapping[str, Any], held_out: Mapping[str, Any]) -> dic
 
 
 class HeldOut:
-    """The images of the objective, and its value for a method.
+    """The images of the objective, and its value for a method; one batch is in memory at a time.
 
     Args:
         data: set up; its calibration normals are the normal images.
@@ -89,27 +87,34 @@ class HeldOut:
     """
 
     def __init__(self, data: AnomalyDataModule, augmentation: Mapping[str, Any]) -> None:
-        make, normals = build(augmentation), data.calibration
-        self.normal: list[Tensor] = []  # (B, C, H, W) each, in [0, 1]
-        self.abnormal: list[Tensor] = []
-        for index in SequentialBatches(len(normals), data.batch_size):
-            images = to_float(normals[index]["image"])
-            changed, masks = make(images, torch.from_numpy(index), 0, Donors(data.train))
-            visible = masks.flatten(1).any(1)  # an image in which nothing changed is a normal one
-            self.normal.append(images)
-            self.abnormal.append(changed[visible])
-        if not sum(map(len, self.abnormal)):
+        self._data, self._augmentation = data, build(augmentation)
+        if not any(len(changed) for changed in self.abnormal()):
             raise UserError("held_out: no image was changed visibly; choose other regions and fills")
 
-    def auroc(self, objective: Objective, image_size: tuple[int, int]) -> float:
-        """The AUROC in [0, 1] of a method with the weights that score; nan if a score is no finite number.
+    def normal(self) -> Iterator[Tensor]:
+        """The calibration normals in batches (B, C, H, W) in [0, 1]."""
+        return (images for images, _ in self._batches())
 
-        The method is left as it was: nothing of the standardisation stays in it.
+    def abnormal(self) -> Iterator[Tensor]:
+        """Those of them in which something changed visibly, changed; the same each time. A batch may be empty."""
+        for images, index in self._batches():
+            changed, masks = self._augmentation(images, index, 0, Donors(self._data.train))
+            yield changed[masks.flatten(1).any(1)]
+
+    def _batches(self) -> Iterator[tuple[Tensor, Tensor]]:
+        normals = self._data.calibration
+        for index in SequentialBatches(len(normals), self._data.batch_size):
+            yield to_float(normals[index]["image"]), torch.from_numpy(index)
+
+    def auroc(self, objective: Objective, image_size: tuple[int, int]) -> float:
+        """The AUROC in [0, 1] of a method with the weights that score; nan if a score is not a finite number.
+
+        The method itself stays as it was: the standardisation is not part of it.
         """
         device = next(iter([*objective.parameters(), *objective.buffers()]), torch.empty(0)).device
         detector = ScoringModel(objective, image_size).to(device)
-        detector.calibrate([{"image": images.to(device)} for images in self.normal])
-        normal, abnormal = (_scores(detector, images, device) for images in (self.normal, self.abnormal))
+        detector.calibrate({"image": images.to(device)} for images in self.normal())
+        normal, abnormal = (_scores(detector, images, device) for images in (self.normal(), self.abnormal()))
         scores = np.concatenate([normal, abnormal])
         if not np.isfinite(scores).all():
             return float("nan")
@@ -118,6 +123,6 @@ class HeldOut:
 
 
 @torch.inference_mode()
-def _scores(detector: ScoringModel, images: Sequence[Tensor], device: torch.device) -> np.ndarray:
+def _scores(detector: ScoringModel, images: Iterable[Tensor], device: torch.device) -> np.ndarray:
     """Anomaly scores (N,) float64 of batches of images, of which some may be empty."""
     return torch.cat([detector.score(part.to(device))[0].double().cpu() for part in images if len(part)]).numpy()

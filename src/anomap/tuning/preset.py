@@ -21,7 +21,7 @@ def preset(config: Mapping[str, Any], reference: Mapping[str, Any], options: Map
 
 
 def difference(config: Mapping[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
-    """What of `config` is not in `reference` or has another value; a list differs as a whole."""
+    """The entries of `config` that `reference` lacks or has with another value; lists are compared whole."""
     found: dict[str, Any] = {}
     for key, value in config.items():
         if isinstance(value, Mapping) and isinstance(reference.get(key), Mapping):

@@ -1,4 +1,4 @@
-"""A search space: keys of anomap-train, each with a range or with choices, as `conf/space/*.yaml` holds them."""
+"""A search space: keys of anomap-train, each with a range or choices, as in `conf/space/*.yaml`."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Range:
-    """Whole numbers if both ends and the step are, other numbers otherwise."""
+    """Numbers from `low` to `high`; whole ones if both ends and the step are whole."""
 
     low: float
     high: float
@@ -41,7 +41,7 @@ class Range:
 
     @property
     def whole(self) -> bool:
-        """Whether only whole numbers are meant."""
+        """Whether only whole numbers are drawn."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
     def suggest(self, trial: BaseTrial, key: str) -> Value:

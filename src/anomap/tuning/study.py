@@ -1,4 +1,4 @@
-"""An Optuna study in a folder: kept in SQLite, resumed after a stop, poor trials stopped early, a table of all trials."""
+"""An Optuna study in a folder: stored in SQLite, resumed after a stop, poor trials stopped early, a table of all trials."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 
 SETTINGS, PROBLEM, REPEATS = "settings", "problem", "repeats"  # Optuna's user attributes
 
-Objective = Callable[[dict[str, Value], Callable[[float, int], None]], float]  # values, report -> value
+Evaluate = Callable[[dict[str, Value], Callable[[float, int], None]], float]  # values, report -> value
 
 
 def open_study(folder: Path, settings: Mapping[str, Any], seed: int, startup_trials: int | None) -> optuna.Study:
-    """The study of a folder, made or gone on with.
+    """Create or continue the study of a folder.
 
     Trials that a killed process left running are marked as failed and queued again with the same values.
 
     Args:
         folder: holds `study.db`.
-        settings: flat, JSON; what may not change between two starts.
+        settings: flat, JSON; must be the same at every start.
         seed: of the sampler.
-        startup_trials: trials that finish before any is stopped early; None: none ever is.
+        startup_trials: trials that finish before any is stopped early; None: no trial is stopped early.
 
     Raises:
         UserError: Optuna is not installed, or the study was begun with other settings.
@@ -58,7 +58,7 @@ def open_study(folder: Path, settings: Mapping[str, Any], seed: int, startup_tri
         pruner=pruner,
         load_if_exists=True,
     )
-    # each start draws anew: the numbers of the first would come again otherwise
+    # another seed at each start, or the sampler would repeat its first draws
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     begun = study.user_attrs.get(SETTINGS)
     if begun is None:
@@ -89,14 +89,14 @@ def _repeat_killed(study: optuna.Study) -> None:
 
 
 def done(study: optuna.Study) -> int:
-    """How many trials came to an end by themselves: complete, stopped early, or diverged."""
+    """How many trials ended by themselves: complete, stopped early, or diverged."""
     states = ("COMPLETE", "PRUNED")
     return sum(t.state.name in states or PROBLEM in t.user_attrs for t in study.get_trials(deepcopy=False))
 
 
 @contextlib.contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Keeps a second process out of the study: it would take the running trial for a killed one.
+    """Lock the study against a second process, which would take the running trial for a killed one.
 
     Raises:
         UserError: another process is in it.
@@ -113,23 +113,23 @@ def alone(folder: Path) -> Iterator[None]:
 
 
 def first_trial(study: optuna.Study, space: Space, values: Mapping[str, Any]) -> None:
-    """Queue the configuration as it is, if the space holds it: what the others are to be compared with."""
+    """Queue the unchanged configuration, if the space contains it, to compare the others with."""
     if not study.get_trials(deepcopy=False) and all(values.get(key) in entry for key, entry in space.items()):
         study.enqueue_trial({key: values[key] for key in space})
 
 
-def search(study: optuna.Study, space: Space, objective: Objective, trials: int, after: Callable[[], None]) -> None:
-    """Run trials until so many have come to an end, in all starts together.
+def search(study: optuna.Study, space: Space, evaluate: Evaluate, trials: int, after: Callable[[], None]) -> None:
+    """Run trials until `trials` have ended, counting those of earlier starts.
 
     Args:
         study: open.
         space: what may be drawn.
-        objective: takes the values of a trial and a function for values on the way.
+        evaluate: takes the values of a trial, and a function to report intermediate values with.
         trials: in all.
         after: called after each trial.
 
     Raises:
-        UserError: the configuration is wrong; a training that diverges is a trial without a value, no error.
+        UserError: the configuration is wrong. A diverging training is no error but a trial without a value.
     """
     import optuna
 
@@ -138,7 +138,7 @@ def search(study: optuna.Study, space: Space, objective: Objective, trials: int,
         trial = study.ask()
 
         def report(value: float, epoch: int, trial: optuna.Trial = trial) -> None:
-            if value == value:  # a score that is no number has no place among the others
+            if value == value:  # not nan
                 trial.report(value, epoch)
             if trial.should_prune():
                 raise optuna.TrialPruned
@@ -146,7 +146,7 @@ def search(study: optuna.Study, space: Space, objective: Objective, trials: int,
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                value = objective(suggest(space, trial), report)
+                value = evaluate(suggest(space, trial), report)
         except optuna.TrialPruned:
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
             log.info("trial %d  stopped early", trial.number)
@@ -154,7 +154,7 @@ def search(study: optuna.Study, space: Space, objective: Objective, trials: int,
             trial.set_user_attr(PROBLEM, str(error))
             study.tell(trial, state=failed)
             log.info("trial %d  %s", trial.number, error)
-        except Exception:  # not one of Ctrl-C or a signal: that trial is repeated
+        except Exception:  # Ctrl-C and signals are no Exception: their trial stays open, to be repeated
             study.tell(trial, state=failed)
             raise
         else:

@@ -1,4 +1,4 @@
-"""One trial: train as anomap-train does, less the held-out augmentation and the test set, and look at the objective."""
+"""One trial: train as anomap-train does, without the held-out augmentation and the test set, and compute the objective."""
 
 import json
 from collections.abc import Callable, Mapping
@@ -22,10 +22,10 @@ Report = Callable[[float, int], None]  # value, epoch; raises to stop the trial
 
 
 class Watch(pl.Callback):
-    """Evaluates the averaged weights every so many epochs, and after the last.
+    """Evaluates the averaged weights every `every` epochs, and after the last.
 
     Args:
-        evaluate: the module's method -> value.
+        evaluate: method -> value.
         report: takes value and epoch, and may raise.
         every: epochs between two values.
     """
@@ -41,7 +41,7 @@ class Watch(pl.Callback):
 
 
 class Trials:
-    """Trains trials one after the other; images are decoded again only where a trial reads them otherwise.
+    """Trains trials one after the other; images are decoded again only when the data settings change.
 
     Args:
         folder: of the study; a trial's files lie there while it runs.
@@ -58,7 +58,7 @@ class Trials:
 
         Args:
             config: the whole configuration of anomap-train, plain.
-            report: is given the values on the way, with the epoch, and may raise to stop.
+            report: takes each intermediate value and its epoch, and may raise to stop the trial.
 
         Raises:
             UserError: the configuration is wrong, or the training diverged.
@@ -70,7 +70,7 @@ class Trials:
         data, held_out = self._images(config["data"], config["seed"], objective.stride)
         needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
         data.augmentation = augmentation if needed else None
-        trainer = {**config["trainer"], "limit_val_batches": 0}  # what is watched in a run reads the test set
+        trainer = {**config["trainer"], "limit_val_batches": 0}  # monitoring would read the test set
         quiet = {**config, "trainer": trainer, "logger": {}}
         values: dict[int, float] = {}
 

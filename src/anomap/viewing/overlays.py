@@ -1,25 +1,17 @@
-"""Pictures of a prediction: an overlay for each image, and a contact sheet of the most abnormal ones."""
+"""The overlay files of a prediction: where they go, and writing them."""
 
 import hashlib
 import io
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-import numpy.typing as npt
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from PIL import Image
 
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
-from anomap.viewing import palette
-from anomap.viewing.figures import shorten_name
+from anomap.viewing.pixels import Pixels
 
 _LONGEST = 255 - len(".png")  # bytes of a name that file systems take
-_COLUMNS = 6
 
 
 def overlay_path(folder: Path, name: str) -> Path:
@@ -49,7 +41,7 @@ def _inside(part: str) -> str:
     return f"{os.fsdecode(data[: _LONGEST - 1 - len(digest)])}-{digest}"
 
 
-def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
+def write_png(path: Path, pixels: Pixels) -> None:
     """Write (H, W, 3) whole or not at all.
 
     Raises:
@@ -61,40 +53,3 @@ def write_png(path: Path, pixels: npt.NDArray[np.uint8]) -> None:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
         raise UserError(f"{path}: the overlay cannot be written ({error.strerror}); give another output=DIR") from error
-
-
-@dataclass(frozen=True)
-class Tile:
-    """One picture of a contact sheet.
-
-    Attributes:
-        pixels: (H, W, 3), the overlay.
-        name: of the image.
-        score: raw.
-        label: what was decided, 0 normal, 1 abnormal.
-    """
-
-    pixels: npt.NDArray[np.uint8]
-    name: str
-    score: float
-    label: int
-
-
-def contact_sheet(tiles: Sequence[Tile], title: str) -> Figure:
-    """Draw at least one tile, in lines of six, each under its name and score in the colour of its decision."""
-    columns = min(_COLUMNS, len(tiles))
-    lines = -(-len(tiles) // columns)
-    height, width = tiles[0].pixels.shape[:2]
-    # Tiles and their two lines of text in inches; constrained layout then finds the exact places.
-    size = (max(6.0, 2.0 * columns + 0.2), lines * (2.0 * height / width + 0.45) + 0.5)
-    figure = Figure(figsize=size, layout="constrained")
-    FigureCanvasAgg(figure)
-    figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold", color=palette.INK, parse_math=False)
-    grid = figure.subplots(lines, columns, squeeze=False)
-    for axes in grid.flat:
-        axes.set_axis_off()
-    for axes, tile in zip(grid.flat, tiles, strict=False):
-        axes.imshow(tile.pixels, interpolation="nearest")
-        text = f"{shorten_name(tile.name, 26)}\n{palette.CLASS_NAMES[tile.label]} · {tile.score:.4g}"
-        axes.set_title(text, fontsize=8, color=palette.CLASS_COLOURS[tile.label], pad=3, parse_math=False)
-    return figure

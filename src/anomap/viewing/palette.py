@@ -12,9 +12,15 @@ MUTED = "#697586"
 GRID = "#e4e7eb"
 CONTOUR = "#19e6e6"
 HEAT = "inferno"  # perceptually uniform: equal steps of anomaly look equal
+ATTENTION = "gray"  # of what lies in [0, 1]: an attention map is white where all is normal
 
 CLASS_COLOURS = (NORMAL, ABNORMAL)  # by label
 CLASS_NAMES = ("normal", "abnormal")
+
+
+def of(label: str) -> str:
+    """The colour of `normal` or `abnormal`."""
+    return CLASS_COLOURS[CLASS_NAMES.index(label)]
 
 
 def rgb(colour: str) -> tuple[int, int, int]:

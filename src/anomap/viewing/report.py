@@ -10,30 +10,23 @@ import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
-from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 
 from anomap.runs.folder import ABNORMAL, ScoreRow, write_atomically
-from anomap.viewing import palette
-from anomap.viewing.figures import Scale, outline, overlay, to_rgb_image
+from anomap.viewing.html import render, source
+from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
 
 GALLERY_LIMIT = 120
-THUMBNAIL = 224  # longest side, in pixels: 120 images with overlay and mask stay near 4 MB
+THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
 
 # Up to this size an image is kept pixel by pixel, lossless, and the browser enlarges it with hard edges.
 _SMALL = 96
-
-Pick = Callable[[int], npt.NDArray | None]
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 # key, name, explanation, how to write it (a number, or a percentage)
 _CARDS: tuple[tuple[str, str, str, str], ...] = (
@@ -47,6 +40,7 @@ _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("pixel_ap", "Pixel AP", "area under precision and recall", "number"),
     ("pixel_aupro", "AUPRO", "per-region overlap, FPR up to 0.3", "number"),
 )
+_VIEWS = tuple(name for name in VIEWS if name != "anomaly map")  # which says no more than the overlay
 _FACTS = ("model", "data", "augmentation", "image_size", "epochs", "seed")
 
 
@@ -56,10 +50,8 @@ def write_report(
     title: str,
     metrics: Mapping[str, Any],
     rows: Sequence[ScoreRow],
-    images: Pick | None = None,
-    maps: Pick | None = None,
-    masks: Pick | None = None,
-    scale: Scale | None = None,
+    pictures: Callable[[int], Picture | None] | None = None,
+    scale: Scale = (0.0, 1.0),
     pixel_threshold: float | None = None,
     thresholds: Sequence[Mapping[str, float | None]] = (),
     config: Mapping[str, Any] | None = None,
@@ -72,32 +64,26 @@ def write_report(
         path: where to, usually `report.html` in the run's folder.
         title: the heading.
         metrics: the content of `metrics.json`; whatever is missing or None is left out.
-        rows: the lines of `scores.csv`, at least one; one class alone is fine.
-        images: row index -> uint8 (C, H, W), or None where there is no image.
-        maps: row index -> anomaly map (H, W) or (1, H, W) of the image's size, or None.
-        masks: row index -> mask (H, W) or (1, H, W), 1 = abnormal, or None.
-        scale: range of the map's colours, the same for all images; by default that of the maps shown.
+        rows: the lines of `scores.csv`; one class alone is fine, and so is none at all.
+        pictures: row index -> what there is to see of the image, or None.
+        scale: range of the anomaly map's colours, the same for all images.
         pixel_threshold: outlined in the overlays.
         thresholds: the lines of `thresholds.csv`, shown as a table; that of the rows' threshold is marked.
         config: the run's configuration, shown as YAML.
         versions: package -> version.
-        limit: thumbnails at most; each of `images`, `maps` and `masks` is called only for these rows.
+        limit: images at most; `pictures` is called only for these rows.
 
     Raises:
-        ValueError: there are no rows, or a score is not finite.
+        ValueError: a score is not finite.
     """
-    if not rows or not all(math.isfinite(row.score) and math.isfinite(row.threshold) for row in rows):
-        raise ValueError("a report needs at least one row, and finite scores")
+    if not all(math.isfinite(row.score) and math.isfinite(row.threshold) for row in rows):
+        raise ValueError("a report needs finite scores")
     scores, abnormal = np.array([row.score for row in rows]), np.array([row.label == ABNORMAL for row in rows])
-    chosen = gallery_indices(scores, abnormal, limit) if images is not None else []
-    planes = {i: plane for i in chosen if maps is not None and (plane := maps(i)) is not None}
-    if scale is None and planes:
-        scale = _common_scale(list(planes.values()))
-    gallery = [entry for i in chosen if (entry := _thumbnails(i, images, planes.get(i), masks, scale, pixel_threshold))]
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    page = environment.get_template("report.html.j2").render(
+    chosen = gallery_indices(scores, abnormal, limit) if pictures is not None else []
+    seen = {i: picture for i in chosen if pictures is not None and (picture := pictures(i)) is not None}
+    gallery = [_thumbnails(i, picture, scale, pixel_threshold) for i, picture in seen.items()]
+    page = render(
+        "report.html.j2",
         title=title,
         cards=_cards(metrics),
         facts=[(key.replace("_", " "), metrics[key]) for key in _FACTS if metrics.get(key) is not None],
@@ -107,16 +93,15 @@ def write_report(
         n_gallery=len(gallery),
         n_abnormal=sum(row.label == ABNORMAL for row in rows),
         thresholds=thresholds,
-        threshold=rows[0].threshold,
-        scale=scale if planes else None,
-        has_maps=bool(planes),
-        has_masks=any("mask" in entry for entry in gallery),
+        threshold=rows[0].threshold if rows else None,
+        scale=scale,
+        pixel_threshold=pixel_threshold,
+        views=[view for view in _VIEWS if any(view in entry for entry in gallery)],
         config=OmegaConf.to_yaml(OmegaConf.create(dict(config))) if config else "",
         versions=versions or {},
-        palette=palette,
-        data=_script_json(_data(rows, gallery)),
-        style=Markup((_TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup((_TEMPLATES / "report.js").read_text(encoding="utf-8")),
+        data=_script_json(_data(rows, gallery)) if rows else "",
+        style=source("report.css"),
+        script=source("report.js"),
     )
     write_atomically(path, page.encode("utf-8", "replace"))  # bytes of a name that are no text become a mark
 
@@ -169,45 +154,22 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
     auroc = metrics.get("image_auroc")
     if auroc is not None and auroc < 0.5:
         warnings.append("The ranking is worse than chance: normal images score higher. No sign was flipped.")
-    if metrics.get("n_test_abnormal") == 0 or metrics.get("n_test_normal") == 0:
+    sizes = metrics.get("n_test_normal"), metrics.get("n_test_abnormal")
+    if sizes == (0, 0):
+        warnings.append("There is no test set: what this detector finds has not been measured.")
+    elif 0 in sizes:
         warnings.append("The test set holds one class only: whatever compares the two classes is left out.")
     return warnings
 
 
-def _common_scale(planes: Sequence[npt.NDArray]) -> Scale:
-    low, high = np.quantile(np.concatenate([np.ravel(plane) for plane in planes]), (0.01, 0.998))
-    return float(low), float(high if high > low else low + 1)
+def _thumbnails(index: int, picture: Picture, scale: Scale, pixel_threshold: float | None) -> dict[str, Any]:
+    """One entry of the gallery."""
+    pixels = {name: view for name, view in views(picture, scale, pixel_threshold).items() if name in _VIEWS}
+    small = max(pixels["image"].shape[:2]) <= _SMALL
+    return {"row": index, "small": small, **{name: _data_uri(view) for name, view in pixels.items()}}
 
 
-def _thumbnails(
-    index: int,
-    images: Pick | None,
-    plane: npt.NDArray | None,
-    masks: Pick | None,
-    scale: Scale | None,
-    pixel_threshold: float | None,
-) -> dict[str, Any] | None:
-    image = images(index) if images is not None else None
-    if image is None:
-        return None
-    rgb = to_rgb_image(image)
-    entry: dict[str, Any] = {"row": index, "small": max(rgb.shape[:2]) <= _SMALL, "image": _data_uri(rgb)}
-    if plane is not None and scale is not None:
-        entry["map"] = _data_uri(overlay(image, plane, scale, pixel_threshold))
-    mask = masks(index) if masks is not None else None
-    if mask is not None and np.any(mask):
-        entry["mask"] = _data_uri(_marked(rgb, np.asarray(mask).reshape(rgb.shape[:2]) > 0))
-    return entry
-
-
-def _marked(rgb: npt.NDArray[np.uint8], region: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Dim what is outside the region and outline it."""
-    marked = np.where(region[..., None], rgb, rgb // 2 + 16).astype(np.uint8)
-    marked[outline(region)] = palette.rgb(palette.CONTOUR)
-    return marked
-
-
-def _data_uri(rgb: npt.NDArray[np.uint8]) -> str:
+def _data_uri(rgb: Pixels) -> str:
     picture = Image.fromarray(rgb)
     small = max(picture.size) <= _SMALL
     picture.thumbnail((THUMBNAIL, THUMBNAIL))  # never enlarges

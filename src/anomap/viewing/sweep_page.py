@@ -1,19 +1,14 @@
-"""The page of a sweep: one self-contained HTML file with a sortable table, charts, and every job with its reason."""
+"""The page of a sweep: one self-contained HTML file with a sortable table, charts, and every job that has no result."""
 
 import os
 from pathlib import Path
 from urllib.parse import quote
 
-from jinja2 import Environment, FileSystemLoader
-from markupsafe import Markup
-
 from anomap.runs.folder import RunFolder
 from anomap.runs.sweeps import Job, Table
-from anomap.viewing import palette
+from anomap.viewing.html import render, source
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
 from anomap.viewing.sweep_tables import label, seeds_and_settings, written
-
-_TEMPLATES = Path(__file__).with_name("templates")
 
 
 def sweep_page(table: Table, title: str, folder: Path) -> str:
@@ -24,10 +19,8 @@ def sweep_page(table: Table, title: str, folder: Path) -> str:
         title: the heading.
         folder: where the page will lie; links to the jobs' own reports start there.
     """
-    environment = Environment(
-        loader=FileSystemLoader(_TEMPLATES), autoescape=True, trim_blocks=True, lstrip_blocks=True
-    )
-    return environment.get_template("sweep.html.j2").render(
+    return render(
+        "sweep.html.j2",
         title=title,
         table=table,
         charts=charts(table),
@@ -37,14 +30,9 @@ def sweep_page(table: Table, title: str, folder: Path) -> str:
         written=written,
         settings=seeds_and_settings,
         link=lambda job: _link(job, folder),
-        palette=palette,
-        style=Markup("\n".join(_read(name) for name in ("report.css", "sweep.css"))),
-        script=Markup(_read("sweep.js")),
+        style=source("report.css", "sweep.css"),
+        script=source("sweep.js"),
     )
-
-
-def _read(name: str) -> str:
-    return (_TEMPLATES / name).read_text(encoding="utf-8")
 
 
 def _link(job: Job, folder: Path) -> str:

@@ -66,11 +66,78 @@ def test_missing_or_unset_root(tmp_path: Path) -> None:
     assert "is not a folder" in error_of(FolderLayout(save(tmp_path / "file.png")))
 
 
-@pytest.mark.parametrize("part", ["train", "test"])
-def test_missing_part(tmp_path: Path, part: str) -> None:
-    other = {"train": "test", "test": "train"}[part]
-    save(tmp_path / other / "good" / "a.png")
-    assert f"{tmp_path / part} does not exist" in error_of(FolderLayout(tmp_path))
+def test_missing_train(tmp_path: Path) -> None:
+    save(tmp_path / "test/good/a.png")
+    assert f"{tmp_path / 'train'} does not exist" in error_of(FolderLayout(tmp_path))
+
+
+def test_train_alone_is_enough_and_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_dataset(tmp_path, normal=0, abnormal=0)
+    scan = FolderLayout(root).scan()
+    assert (len(scan.train), scan.test) == (12, [])
+    assert "nothing will be tested" in caplog.text
+
+
+@pytest.mark.parametrize("name", ["Test", "tests", "testing"])
+def test_a_test_folder_of_another_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
+    make_dataset(tmp_path, train=2)
+    (tmp_path / "test").rename(tmp_path / name)
+    assert name in error_of(FolderLayout(tmp_path))
+
+
+def _told(root: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> tuple[str, str]:
+    caplog.set_level("INFO")
+    caplog.clear()
+    FolderLayout(**(options or {"root": root})).scan()
+    (record,) = [record for record in caplog.records if "not used" in record.getMessage()]
+    return record.levelname, record.getMessage()
+
+
+def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_dataset(tmp_path / "data", masks=True)
+    (root / "train/0.normal/deep").mkdir()
+    (root / "train/0.normal/deep/photo.gif").touch()
+    (root / "test/notes.txt").touch()
+    level, text = _told(root, caplog)
+    assert level == "INFO"
+    assert "2 files of other types (test/notes.txt, train/0.normal/deep/photo.gif)" in text
+    save(root / "ground_truth/crack/99_mask.png")
+    save(root / "beside.png")
+    save(root / "valid/good/a.png")
+    save(tmp_path / "elsewhere/a.png")
+    (root / "test/crack/more").symlink_to(tmp_path / "elsewhere")
+    level, text = _told(root, caplog)
+    assert level == "WARNING"
+    for part in (
+        "2 images (beside.png, ground_truth/crack/99_mask.png)",
+        "1 links to folders (test/crack/more)",
+        "1 other folders (valid)",
+    ):
+        assert part in text
+    bad, good = root / "test/crack", root / "test/0.normal"
+    assert "links to folders (crack/more)" in _told(root, caplog, normal_dir=good, abnormal_dir=bad)[1]
+
+
+def test_a_data_set_without_leftovers_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    root = make_dataset(tmp_path / "data", masks=True)
+    for folder in ("train/0.normal", "test/crack", "ground_truth/crack"):  # a class folder may be a link
+        (root / folder).rename(tmp_path / folder.replace("/", " "))
+        (root / folder).symlink_to(tmp_path / folder.replace("/", " "))
+    scan = FolderLayout(root).scan()
+    assert len(scan.train) == 12
+    assert [sample.mask is not None for sample in scan.test] == [False] * 4 + [True] * 3
+    assert not caplog.records
+
+
+def test_folders_within_a_class_are_read_but_must_not_contradict_it(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, train=2)
+    save(root / "train/0.normal/camera 1/A.JPEG", seed=1)
+    assert len(FolderLayout(root).scan().train) == 3
+    save(root / "train/0.normal/crack/a.png", seed=2)
+    assert "train/0.normal/crack has the name of abnormal images" in error_of(FolderLayout(root))
+    (root / "train/0.normal/crack").rename(root / "test/crack/Good")
+    assert "test/crack/Good has the name of normal images" in error_of(FolderLayout(root))
 
 
 def test_no_normal_image_in_train(tmp_path: Path) -> None:
@@ -118,6 +185,15 @@ def test_a_missing_mask_is_named(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, abnormal=2, masks=True)
     (root / "ground_truth/crack/01_mask.png").unlink()
     assert "01_mask.png" in error_of(FolderLayout(root))
+
+
+def test_two_images_do_not_share_a_mask(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, masks=True)
+    save(root / "test/crack/00.bmp", seed=7)
+    message = error_of(FolderLayout(root))
+    assert "00.bmp" in message
+    assert "00.png" in message
+    assert "00_mask.png" in message
 
 
 def test_any_two_folders_make_a_test_set(tmp_path: Path) -> None:

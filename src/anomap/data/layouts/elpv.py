@@ -9,18 +9,13 @@ import importlib.util
 import os
 from pathlib import Path
 
-from anomap.data.layouts.paths import existing_folder
+from anomap.data.files import existing_folder
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan, hash_fraction
 from anomap.errors import UserError
 
 CELLS = ("all", "mono", "poly")
 TEST_FRACTION = 0.2  # of the normal cells; the data set has no split of its own
-_DEFECTS = {
-    0: "normal",
-    1: "probably_normal",
-    2: "probably_defective",
-    3: "defective",
-}  # by thirds of probability
+_DEFECTS = ("normal", "probably_normal", "probably_defective", "defective")  # by thirds of probability
 
 
 class ElpvLayout:
@@ -60,9 +55,8 @@ def _installed() -> Path:
     spec = importlib.util.find_spec("elpv_dataset")
     if spec is None or spec.origin is None:
         raise UserError(
-            'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a '
-            "folder with "
-            "its labels.csv and images"
+            'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a folder '
+            "with its labels.csv and images"
         )
     return Path(spec.origin).with_name("data")
 

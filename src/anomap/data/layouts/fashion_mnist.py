@@ -13,23 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from anomap.data.layouts.paths import existing_folder
+from anomap.data.files import existing_folder
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
 from anomap.errors import UserError
 
 DEBIAN_ROOT = "/usr/share/datasets/fashion-mnist"
-CLASSES = (
-    "t-shirt",
-    "trouser",
-    "pullover",
-    "dress",
-    "coat",
-    "sandal",
-    "shirt",
-    "sneaker",
-    "bag",
-    "ankle-boot",
-)
+CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
+_PARTS = {"train": "train", "test": "t10k"}
 _UBYTE = 0x08
 _SIDE = 28
 
@@ -74,11 +64,8 @@ class FashionMnistLayout:
         return Sample(f"{part}/{row:05d}", NORMAL if kind == self.normal_class else ABNORMAL, CLASSES[kind])
 
 
-_PARTS = {"train": "train", "test": "t10k"}
-
-
 def _read_idx(root: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
-    """An IDX file of unsigned bytes; reads no more than its header promises, whatever it unpacks to."""
+    """An IDX file of unsigned bytes; a packed file is not read beyond the size in its header."""
     path = next((file for file in (root / f"{name}.gz", root / name) if file.is_file()), None)
     if path is None:
         raise UserError(f"{root} has no {name}.gz: data.root must be the folder of the four Fashion-MNIST files")

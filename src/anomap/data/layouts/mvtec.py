@@ -7,9 +7,8 @@ Bergmann et al., "MVTec AD: a comprehensive real-world dataset for unsupervised 
 import difflib
 import os
 
-from anomap.data.files import visible_folders
+from anomap.data.files import existing_folder, visible_folders
 from anomap.data.layouts.folder import FolderLayout
-from anomap.data.layouts.paths import existing_folder
 from anomap.data.samples import Scan
 from anomap.errors import UserError
 

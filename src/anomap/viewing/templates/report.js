@@ -287,10 +287,9 @@
     const entry = byRow.get(i);
     $("large-name").textContent = data.paths[i];
     $("large-facts").replaceChildren(`${data.defects[data.defect[i]]} · ${CLASSES[labels[i]]} · score ${short(scores[i])} · threshold ${short(threshold)} `, badge(i));
-    const views = { image: "image", map: "anomaly map", mask: "mask" };
-    const figures = Object.keys(views)
+    const figures = ["image", "attention map", "overlay", "truth", "restored"]
       .filter((view) => entry[view])
-      .map((view) => element("figure", {}, picture(entry, view), element("figcaption", { textContent: views[view] })));
+      .map((view) => element("figure", {}, picture(entry, view), element("figcaption", { textContent: view })));
     $("large-views").replaceChildren(...figures);
     if (!$("large").open) $("large").showModal();
   };

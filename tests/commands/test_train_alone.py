@@ -1,0 +1,32 @@
+"""A data folder with `train/` alone: a calibrated detector, and nothing said about images that were never tested."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from anomap.commands.train import train
+from anomap.detection.checkpoint import load_model
+from anomap.runs.folder import RunFolder, read_metrics
+from tests import tiny
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:Found .* in eval mode", "ignore:.*many workers")
+@pytest.mark.parametrize("model", ["attention_network", "control_mean"])
+def test_train_alone_gives_a_calibrated_detector(tmp_path: Path, model: str) -> None:
+    root = tiny.write_folder(tmp_path / "data", train=12)
+    for path in (root / "ground_truth", root / "test"):
+        if path.exists():
+            path.rename(tmp_path / path.name)
+    run = RunFolder(tmp_path / "run")
+    train(tiny.config(f"data.root={root}", f"model={model}", "figures=true"), run.path)
+    metrics = read_metrics(run.metrics)
+    assert metrics["n_test_normal"] == metrics["n_test_abnormal"] == 0
+    assert (metrics["image_auroc"], metrics["image_f1"], metrics["test_fpr"]) == (None, None, None)
+    detector, _ = load_model(run.last_checkpoint)
+    assert detector.threshold == metrics["threshold"]
+    assert len(detector.calibration.scores) == metrics["n_calibration"] > 0
+    assert np.isfinite(detector.threshold)
+    assert "There is no test set" in run.report.read_text()
+    assert run.scores.read_text().count("\n") == 1
+    assert sorted(path.name for path in run.figures.iterdir())
