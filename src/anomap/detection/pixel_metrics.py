@@ -74,18 +74,21 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
     return float(np.trapezoid(ys, xs) / limit)
 
 
-def count_pixels(values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+def count_pixels(
+    values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int = 0
+) -> npt.NDArray[np.float64]:
     """Pixels per distinct anomaly.
 
     Args:
         values: (B, H, W) anomalies, finite.
         abnormal: (B, H, W), True = abnormal.
+        dropped_bits: lowest bits of `ordered_bits` that are set to zero.
 
     Returns:
         (K, 4) rows of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly that
         both kinds of pixels have stands in two rows.
     """
-    bits, weights = ordered_bits(values), region_weights(abnormal)
+    bits, weights = _without_low_bits(ordered_bits(values), dropped_bits), region_weights(abnormal)
     normal_bits, normal_counts = np.unique(bits[~abnormal], return_counts=True)
     abnormal_bits, position = np.unique(bits[abnormal], return_inverse=True)
     split, size = normal_bits.size, abnormal_bits.size
@@ -170,7 +173,8 @@ class PixelMetrics(GatheredRows):
         step = max(1, _PIXELS // max(1, values[0].size if len(values) else 1))
         for start in range(0, len(values), step):
             part = slice(start, start + step)
-            super().update(torch.from_numpy(count_pixels(values[part], truth[part] > 0)))
+            counted = count_pixels(values[part], truth[part] > 0, int(self.dropped_bits))
+            super().update(torch.from_numpy(counted))
             rows, dropped = self._merged()
             self.rows = [torch.from_numpy(rows).to(self.device)]
             self.dropped_bits = torch.tensor(dropped, device=self.device)
