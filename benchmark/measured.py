@@ -3,19 +3,10 @@
 The peak is asked for from inside: what the parent would be told of its child includes its own memory at the fork.
 """
 
-import resource
 import sys
 from pathlib import Path
 
-
-def peak_rss() -> int:
-    """Peak resident memory of this process since its program started, in bytes."""
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
-    except (OSError, StopIteration):  # not Linux
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+from anomap.memory import peak_rss
 
 
 def main() -> None:

@@ -26,7 +26,7 @@ from anomap.detection import checkpoint
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.outcome import batches
+from anomap.evaluation.measure import batches
 from anomap.objectives.base import to_signed
 from anomap.runs.folder import RunFolder
 from anomap.training.fit import fit

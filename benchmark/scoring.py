@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.outcome import batches
+from anomap.evaluation.measure import batches
 from anomap.training.stages import CleanBatches
 from benchmark.plan import ADVERSARIAL, SIZES, Plan
 from benchmark.roofline import GIGA, flops, limit

@@ -19,7 +19,7 @@ from anomap.config import config_dir, plain
 from anomap.detection.checkpoint import read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.outcome import print_outcome
+from anomap.evaluation.summary import print_summary
 from anomap.runs.folder import RunFolder, read_metrics, read_scores
 from tests.finished import Run, Runs
 
@@ -182,7 +182,7 @@ def test_one_class_leaves_out_what_needs_two_and_says_so(
     assert len(read_scores(tmp_path / "run/scores.csv")) == count
     assert len(list((tmp_path / "run/figures").iterdir())) == 5
     assert "one class only" in (tmp_path / "run/report.html").read_text()
-    print_outcome(metrics, RunFolder(tmp_path / "run"))
+    print_summary(metrics, RunFolder(tmp_path / "run"))
     assert f"note: no {other} image" in capsys.readouterr().out
 
 

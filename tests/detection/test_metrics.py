@@ -150,9 +150,12 @@ def test_oracle_is_not_beaten_by_any_threshold(pairs: list[tuple[int, bool]], of
     scores, labels = _split(pairs)
     scores = scores + offset
 
+    def f1(threshold: float) -> float:
+        predicted = scores > threshold
+        return 2 * float((predicted & (labels == 1)).sum()) / float(predicted.sum() + labels.sum())
+
     candidates = [*scores, np.nextafter(scores.min(), -np.inf)]
-    best = max(_f1(labels, scores > candidate) for candidate in candidates)
-    assert _f1(labels, scores > oracle_f1_threshold(scores, labels)) == pytest.approx(best)
+    assert f1(oracle_f1_threshold(scores, labels)) == pytest.approx(max(map(f1, candidates)))
 
 
 def test_oracle_lies_between_separated_classes_and_needs_abnormals() -> None:
@@ -180,3 +183,7 @@ def test_interval_is_seeded_and_collapses_on_perfect_separation() -> None:
     assert auroc_interval(scores, labels, seed=1) == auroc_interval(scores, labels, seed=1)
     assert auroc_interval(scores, labels, seed=1) != auroc_interval(scores, labels, seed=2)
     assert auroc_interval(labels, labels) == (1.0, 1.0)
+
+
+def test_threshold_grid_without_scores_is_the_chosen_one() -> None:
+    assert threshold_grid([], chosen=2.0).tolist() == [2.0]

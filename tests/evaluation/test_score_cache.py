@@ -1,32 +1,37 @@
 """The cache of scores: what is written is read, whatever changes the scores changes the key, damage is not an error."""
 
 import dataclasses
+import importlib.metadata
 import logging
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import anomap
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.samples import Sample, Scan
-from anomap.detection.metrics import Interval
+from anomap.detection.metrics import ConfidenceInterval
 from anomap.detection.scoring import Scores
-from anomap.evaluation import score_cache
-from anomap.evaluation.score_cache import cache_path, load, save
+from anomap.evaluation import cache_key
+from anomap.evaluation.cache_key import cache_path
+from anomap.evaluation.score_cache import load, save
 from anomap.evaluation.scored_set import Picture, ScoredSet
 from tests import tiny
 
 
-def scored_set(masks: bool = True) -> ScoredSet:
+def scored_set(optional: bool = True) -> ScoredSet:
     generator = np.random.default_rng(0)
 
     def picture() -> Picture:
         image = generator.integers(0, 256, (1, 4, 6), np.uint8)
         anomaly_map = generator.random((1, 4, 6)).astype(np.float32)
-        mask = (anomaly_map > 0.5).astype(np.uint8) if masks else None
-        return Picture(image, anomaly_map, mask, attention_map=1 - anomaly_map, restored=255 - image)
+        if not optional:
+            return Picture(image, anomaly_map)
+        return Picture(image, anomaly_map, (anomaly_map > 0.5).astype(np.uint8), 1 - anomaly_map, 255 - image)
 
     test = Scores(
         np.array([0.1, 1 / 3, -2e9]),
@@ -36,12 +41,14 @@ def scored_set(masks: bool = True) -> ScoredSet:
         {"part_map_auroc": 0.1 + 0.6},
     )
     names = ["test/a.png", "test/\udcff, é\n.png", "b"]
-    return ScoredSet(test, names, ["good", "hole", "good"], 1.5, Interval(0.25, 0.75), {0: picture(), 2: picture()})
+    return ScoredSet(
+        test, names, ["good", "hole", "good"], 1.5, ConfidenceInterval(0.25, 0.75), {0: picture(), 2: picture()}
+    )
 
 
-@pytest.mark.parametrize("masks", [True, False])
-def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, masks: bool) -> None:
-    scored = scored_set(masks)
+@pytest.mark.parametrize("optional", [True, False])
+def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, optional: bool) -> None:
+    scored = scored_set(optional)
     save(tmp_path / "scores.npz", scored)
     found = load(tmp_path / "scores.npz")
     assert found is not None
@@ -163,14 +170,64 @@ def test_training_files_do_not_change_the_key(checkpoint: Path, root: Path) -> N
     assert cache_path(checkpoint, {}, FolderLayout(root).scan()) == before
 
 
-def test_reading_and_code_are_part_of_the_key(checkpoint: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_reading_is_part_of_the_key(checkpoint: Path, root: Path) -> None:
     scan = FolderLayout(root).scan()
-    keys = {cache_path(checkpoint, {"image_size": size}, scan) for size in (32, 64)}
-    monkeypatch.setattr(score_cache, "_code_digest", lambda: "other")
-    keys.add(cache_path(checkpoint, {"image_size": 32}, scan))
-    monkeypatch.setattr(score_cache.anomap, "__version__", "9")
-    keys.add(cache_path(checkpoint, {"image_size": 32}, scan))
-    assert len(keys) == 4
+    assert len({cache_path(checkpoint, {"image_size": size}, scan) for size in (32, 64)}) == 2
+
+
+@pytest.mark.parametrize("package", ["torch", "timm", "pillow"])
+def test_another_version_of_a_package_changes_the_key(
+    package: str, checkpoint: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan, version = FolderLayout(root).scan(), importlib.metadata.version
+    before = cache_path(checkpoint, {}, scan)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "0" if name == package else version(name))
+    assert cache_path(checkpoint, {}, scan) != before
+
+
+@pytest.mark.parametrize(
+    ("file", "decides"),
+    [
+        ("config.py", True),
+        ("data/images.py", True),
+        ("detection/standardise.py", True),
+        ("evaluation/scored_set.py", True),
+        ("networks/blocks.py", True),
+        ("objectives/density.py", True),
+        ("augmentation/fills.py", False),
+        ("training/fit.py", False),
+    ],
+)
+def test_code_that_decides_a_score_is_part_of_the_key(
+    file: str, decides: bool, checkpoint: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = shutil.copytree(Path(anomap.__file__).parent, tmp_path / "anomap", ignore=shutil.ignore_patterns("conf"))
+    monkeypatch.setattr(anomap, "__file__", str(own / "__init__.py"))
+    scan, keys = FolderLayout(root).scan(), []
+    for _ in range(2):
+        cache_key._code_digest.cache_clear()
+        keys.append(cache_path(checkpoint, {}, scan))
+        (own / file).write_text((own / file).read_text() + "# changed\n")
+    cache_key._code_digest.cache_clear()
+    assert (keys[0] != keys[1]) == decides
+
+
+@pytest.mark.parametrize("file", ["a_plugin.py", "a_plugin/inside/deep.py"])
+def test_an_edited_plugin_changes_the_key(
+    file: str, checkpoint: Path, root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plugin = tmp_path / file
+    plugin.parent.mkdir(parents=True, exist_ok=True)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    scan, keys = FolderLayout(root).scan(), [cache_path(checkpoint, {}, FolderLayout(root).scan())]
+    monkeypatch.setenv("ANOMAP_PLUGINS", "not_there, a_plugin")
+    for text in ("x = 1", "x = 2", "x = 1"):
+        plugin.write_text(text)
+        cache_key._code_digest.cache_clear()
+        importlib.invalidate_caches()
+        keys.append(cache_path(checkpoint, {}, scan))
+    assert keys[1] == keys[3]
+    assert len(set(keys)) == 3
 
 
 def test_pixels_without_a_file_are_part_of_the_key(checkpoint: Path) -> None:

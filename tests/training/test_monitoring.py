@@ -1,13 +1,22 @@
 """What is logged while training, above all the alarm for a constant output."""
 
 import logging
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
+from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.data import DataLoader
 
+from anomap.data.imageset import ImageSet
+from anomap.data.sampler import SequentialBatches
+from anomap.data.samples import Sample
 from anomap.objectives.base import Scored
 from anomap.training.monitoring import Monitoring
 from tests import tiny
@@ -20,26 +29,36 @@ class Module:
         self.objective = SimpleNamespace(part_names=("error",))
         self.logged: dict[str, float] = {}
         self.current_epoch = 4
+        self.device = torch.device("cpu")
 
     def log(self, name: str, value: float, **_: Any) -> None:
         self.logged[name] = value
 
 
+def scored(images: Tensor, error: Tensor, reconstruct: Any = lambda x: x) -> Scored:
+    return Scored({"error": error}, images[:, :1], reconstruction=reconstruct(images))
+
+
+def begin(loggers: list[Any] | None = None, loaders: Any = None) -> tuple[Monitoring, Any, Any]:
+    """The callback at the start of a validation, a trainer and a module."""
+    trainer = SimpleNamespace(
+        sanity_checking=False, loggers=loggers or [], current_epoch=4, is_global_zero=True, val_dataloaders=loaders
+    )
+    callback, module = Monitoring(), Module()
+    callback.on_validation_epoch_start(trainer, module)  # type: ignore[arg-type]
+    return callback, trainer, module
+
+
 def watched(reconstruct: Any, images: Tensor, scores: Tensor | None = None) -> dict[str, float]:
     """What the callback logs of 4 calibration images and of the test images (second half abnormal)."""
-    trainer: Any = SimpleNamespace(sanity_checking=False, loggers=[], current_epoch=4)
-    module: Any = Module()
-    callback = Monitoring()
-    callback.on_validation_epoch_start(trainer, module)
+    callback, trainer, module = begin()
     labels = (torch.arange(len(images)) >= len(images) // 2).long()
     for loader, part in enumerate((images[:4], images)):
         for start in range(0, len(part), 3):
             batch = {"image": part[start : start + 3], "label": labels[start : start + 3]}
             error = batch["image"].flatten(1).mean(1) if scores is None else scores[start : start + 3]
-            made = reconstruct(batch["image"])
-            callback.on_validation_batch_end(
-                trainer, module, Scored({"error": error}, batch["image"][:, :1], reconstruction=made), batch, 0, loader
-            )
+            outputs = scored(batch["image"], error, reconstruct)
+            callback.on_validation_batch_end(trainer, module, outputs, batch, 0, loader)
     callback.on_validation_epoch_end(trainer, module)
     return module.logged
 
@@ -81,3 +100,129 @@ def test_blank_images_and_methods_without_a_reconstruction_are_left_alone(caplog
 def test_the_monitored_auroc_is_that_of_all_test_images() -> None:
     scores = torch.tensor([0.0, 1.0, 2.0, 5.0, 3.0, 4.0, 6.0, 7.0])  # the normal with 5 is above 2 of 4 abnormals
     assert watched(lambda x: x, tiny.textures(8), scores)["monitor/test_auroc"] == pytest.approx(14 / 16)
+
+
+def test_processes_see_what_all_have_scored(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither process has both kinds of test images, the second not even a calibration image."""
+    processes = []
+    for calibration, test, label in (([0.0, 2.0, 4.0], [1.0, 3.0], 0), ([], [2.0, 5.0], 1)):
+        callback, trainer, module = begin()
+        for loader, errors in enumerate((calibration, test)):
+            if errors:
+                images, error = torch.rand(len(errors), 1, 8, 8), torch.tensor(errors)
+                batch = {"image": images, "label": torch.full((len(errors),), label)}
+                callback.on_validation_batch_end(trainer, module, scored(images, error), batch, 0, loader)
+        processes.append((callback, trainer, module))
+    tables = ("_calibration", "_contrast", "_test")
+    held = {name: [getattr(callback, name).table() for callback, *_ in processes] for name in tables}
+    for callback, trainer, module in processes:
+        for name in tables:
+            metric = getattr(callback, name)
+            metric.distributed_available_fn = lambda: True
+            metric.dist_sync_fn = lambda _, group, name=name: held[name]
+        callback.on_validation_epoch_end(trainer, module)
+        assert module.logged["monitor/test_auroc"] == 3 / 4  # normals 1 and 3, abnormals 2 and 5
+        assert module.logged["monitor/reconstruction_contrast"] == pytest.approx(1)
+
+
+class Pictures(TensorBoardLogger):
+    """Keeps what is drawn."""
+
+    def __init__(self) -> None:
+        self.drawn: dict[str, Any] = {}
+
+    @property
+    def experiment(self) -> Any:
+        return SimpleNamespace(add_histogram=lambda *_: None, add_image=lambda name, *x: self.drawn.update({name: x}))
+
+
+def test_the_images_shown_are_the_first_of_each_label_whatever_the_batches() -> None:
+    labels = [1, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 1]
+    pixels = np.arange(len(labels), dtype=np.uint8)[:, None, None, None] * np.ones((1, 1, 4, 4), np.uint8)
+    test = ImageSet(pixels, [Sample(str(i), label, "") for i, label in enumerate(labels)])
+    drawn = []
+    for size in (2, 5, 13):
+        loader = DataLoader(test, sampler=SequentialBatches(len(test), size), batch_size=None)
+        logger = Pictures()
+        callback, trainer, module = begin([logger], [None, loader])
+        for batch in loader:
+            images = batch["image"].float() / 255
+            outputs = scored(images, images.flatten(1).mean(1))
+            callback.on_validation_batch_end(trainer, module, outputs, {**batch, "image": images}, 0, 1)
+        callback.on_validation_epoch_end(trainer, module)
+        (grid, _) = logger.drawn["attention/image_reconstruction_map"]
+        drawn.append((grid * 255).round().unique().tolist())
+    assert drawn == [[0, 1, 2, 3, 4, 7, 8, 9]] * 3
+
+
+class HostReads(TorchDispatchMode):
+    """Counts what makes the CPU wait for a device: `.item()`, `.tolist()`, comparisons in an `if`."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func in (torch.ops.aten._local_scalar_dense.default, torch.ops.aten.nonzero.default)
+        return func(*args, **(kwargs or {}))
+
+
+def test_no_batch_waits_for_the_device() -> None:
+    callback, trainer, module = begin()
+    images = torch.rand(4, 1, 8, 8)
+    batch = {"image": images, "label": torch.tensor([0, 1, 0, 1])}
+    with HostReads() as reads:
+        for loader in (0, 1):
+            callback.on_validation_batch_end(trainer, module, scored(images, torch.rand(4)), batch, 0, loader)
+        assert reads.count == 0
+        assert bool(images.any())  # the counter counts
+    assert reads.count == 1
+
+
+class Tiny(pl.LightningModule):
+    """As much of a training as it takes to be monitored."""
+
+    objective = SimpleNamespace(part_names=("error",))
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.automatic_optimization = False
+        self.seen: list[float | None] = []
+
+    def configure_optimizers(self) -> None:
+        return None
+
+    def training_step(self, *_: Any) -> None:
+        return None
+
+    def validation_step(self, batch: dict[str, Tensor], *_: Any) -> Any:
+        return scored(batch["image"], batch["error"])
+
+
+class Listener(pl.Callback):
+    """What a callback is told at the end of each epoch."""
+
+    def __init__(self) -> None:
+        self.told: list[float | None] = []
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        value = trainer.callback_metrics.get("monitor/test_auroc")
+        self.told.append(None if value is None else float(value))
+
+
+def test_an_epoch_without_monitoring_repeats_no_old_value(tmp_path: Path) -> None:
+    batch = {"image": torch.rand(4, 1, 8, 8), "label": torch.tensor([0, 0, 1, 1]), "error": torch.arange(4.0)}
+    listener = Listener()
+    trainer = pl.Trainer(
+        accelerator="cpu",
+        max_epochs=5,
+        check_val_every_n_epoch=2,
+        callbacks=[Monitoring(), listener],
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        default_root_dir=tmp_path,
+    )
+    loaders = [DataLoader([batch], batch_size=None) for _ in range(3)]  # type: ignore[arg-type]
+    trainer.fit(Tiny(), loaders[0], loaders[1:])
+    assert listener.told == [None, 1.0, None, 1.0, None]

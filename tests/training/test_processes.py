@@ -19,9 +19,7 @@ from anomap.data.sampler import TrainBatches
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, read_metrics, read_scores
-from anomap.training import monitoring
-from anomap.training.monitoring import Monitoring
-from anomap.training.processes import check_processes, from_all, go_on_alone, trainer_arguments
+from anomap.training.processes import check_processes, go_on_alone, trainer_arguments
 from tests import tiny
 from tests.training.resuming import assert_same
 
@@ -48,26 +46,7 @@ def test_several_processes_need_ddp_and_an_image_each(tmp_path: Path) -> None:
 
 
 def test_a_single_process_is_alone_already() -> None:
-    assert from_all("x") == ["x"]
     go_on_alone()
-
-
-def test_monitoring_sees_what_all_processes_have_scored(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The second process has no abnormal image, and so no score without the first."""
-    first, second = Monitoring(), Monitoring()
-    for callback, labels in ((first, [0, 1]), (second, [0])):
-        callback.on_validation_epoch_start(cast(Any, None), cast(Any, None))
-        callback._parts = ([torch.zeros(1, 2)], [torch.tensor([[float(label), 1.0] for label in labels])])
-        callback._labels = [torch.tensor(labels)]
-        counted = torch.full((1,), len(labels))
-        callback._shown = {label: {"image": counted} for label in labels}
-    held = [(c._parts, c._labels, c._contrast, c._shown) for c in (first, second)]
-    monkeypatch.setattr(monitoring, "from_all", lambda _: held)
-    second._gather()
-    assert torch.cat(second._labels).tolist() == [0, 1, 0]
-    assert torch.cat(second._parts[1])[:, 0].tolist() == [0, 1, 0]
-    assert len(torch.cat(second._parts[0])) == 2
-    assert {label: int(shown["image"]) for label, shown in second._shown.items()} == {0: 2, 1: 2}
 
 
 # --- the command itself ---

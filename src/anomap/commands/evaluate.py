@@ -18,8 +18,11 @@ from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation import score_cache
-from anomap.evaluation.outcome import measure, print_outcome, score_test, write_files
+from anomap.evaluation.cache_key import cache_path
+from anomap.evaluation.measure import measure, score_test
+from anomap.evaluation.outcome import write_files
 from anomap.evaluation.scored_set import ScoredSet
+from anomap.evaluation.summary import print_summary
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.viewing.system_viewer import open_picture
 
@@ -36,7 +39,7 @@ def command(config: dict[str, Any], folder: Path) -> None:
         many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
         figures = config["view"] or not many
     metrics = evaluate({**config, "figures": figures}, folder)
-    print_outcome(metrics, run)
+    print_summary(metrics, run)
     if config["view"]:
         picture = run.figures / "worst_mistakes.png"
         print(f"{'shown' if open_picture(picture) else 'no screen; see'} {picture}")
@@ -144,7 +147,7 @@ def _score(path: Path, detector: ScoringModel, config: Mapping[str, Any], pictur
             raise
         raise UserError(f"the data {path} was trained on is not here ({error}): give data.root=DIR") from error
     data.layout = _Found(Scan([], found.test, found.pixels))
-    cache = score_cache.cache_path(path, config, data.layout.scan())
+    cache = cache_path(path, config, data.layout.scan())
     scored = score_cache.load(cache, pictures)
     if scored is None:
         data.setup()

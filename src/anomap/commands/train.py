@@ -15,7 +15,9 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
-from anomap.evaluation.outcome import batches, conclude, print_outcome
+from anomap.evaluation.measure import batches
+from anomap.evaluation.outcome import conclude
+from anomap.evaluation.summary import print_summary
 from anomap.objectives.base import AdversarialObjective
 from anomap.objectives.controls import CHEAP
 from anomap.runs.folder import RunFolder, remove_temporaries
@@ -34,7 +36,7 @@ def command(config: dict[str, Any], folder: Path) -> None:
         if RunFolder(folder).finished:
             print(f"{folder}: finished before, nothing to do; its results are in {RunFolder(folder).metrics}")
             return
-    print_outcome(train(config, folder), RunFolder(folder))
+    print_summary(train(config, folder), RunFolder(folder))
 
 
 def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:

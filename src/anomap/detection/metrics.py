@@ -17,8 +17,8 @@ Bools = npt.NDArray[np.bool_]
 _BLOCK = 2_000_000
 
 
-class Interval(NamedTuple):
-    """A confidence interval."""
+class ConfidenceInterval(NamedTuple):
+    """Where the true value lies, with the confidence that was asked for."""
 
     low: float
     high: float
@@ -124,7 +124,7 @@ def auroc_interval(
     confidence: float = 0.95,
     replicates: int = 1000,
     seed: int = 0,
-) -> Interval | None:
+) -> ConfidenceInterval | None:
     """Percentile bootstrap interval of the AUROC, resampling normals and abnormals apart (Efron 1979).
 
     It covers the choice of test images only, not the spread over training seeds, and it collapses to a point
@@ -144,7 +144,7 @@ def auroc_interval(
         areas.append(auroc_from_counts(drawn_normals, drawn_abnormals))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(areas), (tail, 1 - tail))
-    return Interval(float(low), float(high))
+    return ConfidenceInterval(float(low), float(high))
 
 
 def threshold_table(
@@ -184,9 +184,8 @@ def threshold_grid(scores: npt.ArrayLike, chosen: float, count: int = 50) -> Flo
     Returns:
         Ascending and distinct; each but the chosen one is a score. Without scores, the chosen one alone.
     """
-    if not np.size(scores):
-        return np.array([chosen])
-    quantiles = np.quantile(np.asarray(scores, np.float64), np.linspace(0, 1, count), method="nearest")
+    raw = np.asarray(scores, np.float64)
+    quantiles = np.quantile(raw, np.linspace(0, 1, count), method="nearest") if raw.size else raw
     return np.unique(np.append(quantiles, chosen))
 
 

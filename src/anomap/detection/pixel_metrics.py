@@ -2,18 +2,24 @@
 
 Every pixel's anomaly is turned into an integer that sorts like it (the bits of its float32), and the pixels
 are counted per integer. As long as there are at most `BINS` distinct integers the result is exact; beyond
-that the lowest bits are dropped, one at a time, until they fit. No range has to be known, maps squeezed into
-a narrow band keep their full resolution, and the outcome does not depend on the size or the order of the
-batches.
+that their lowest bits are set to zero, one bit after the other, until they fit. No range has to be known, maps
+squeezed into a narrow band keep their full resolution, and the result does not depend on the size or the order
+of the batches, nor on which process saw which.
 """
+
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 from scipy import ndimage
+from torch import Tensor
 
+from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc_from_counts, average_precision_from_counts
 
-BINS = 2**18  # 7 MB: the area's error is about one over the number of bins that the pixels fill
+BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill
+_PIXELS = 2**20  # counted at a time, but never less than one image: bounds the memory, whatever the batch
 AUPRO_FPR_LIMIT = 0.3  # as in Bergmann et al. 2019 and every MVTec table since
 
 # Diagonal neighbours belong to one region (as in MVTec's own evaluation); images of a batch never touch.
@@ -28,8 +34,8 @@ def ordered_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
-def region_weights(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64], int]:
-    """Weight of each abnormal pixel in the per-region overlap, and the number of regions.
+def region_weights(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
+    """Weight of each abnormal pixel in the per-region overlap.
 
     Args:
         mask: (B, H, W), True = abnormal.
@@ -40,7 +46,7 @@ def region_weights(mask: npt.NDArray[np.bool_]) -> tuple[npt.NDArray[np.float64]
     regions = np.empty(mask.shape, np.int32)
     ndimage.label(mask, structure=_NEIGHBOURS, output=regions)
     own = regions[mask]
-    return 1 / np.bincount(own)[own], int(own.max(initial=0))
+    return 1 / np.bincount(own)[own]
 
 
 def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = AUPRO_FPR_LIMIT) -> float:
@@ -68,13 +74,71 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
     return float(np.trapezoid(ys, xs) / limit)
 
 
+def count_pixels(
+    values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int = 0
+) -> npt.NDArray[np.float64]:
+    """Pixels per distinct anomaly.
+
+    Args:
+        values: (B, H, W) anomalies, finite.
+        abnormal: (B, H, W), True = abnormal.
+        dropped_bits: lowest bits of `ordered_bits` that are set to zero.
+
+    Returns:
+        (K, 4) rows of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly that
+        both kinds of pixels have stands in two rows.
+    """
+    bits, weights = _without_low_bits(ordered_bits(values), dropped_bits), region_weights(abnormal)
+    normal_bits, normal_counts = np.unique(bits[~abnormal], return_counts=True)
+    abnormal_bits, position = np.unique(bits[abnormal], return_inverse=True)
+    split, size = normal_bits.size, abnormal_bits.size
+    rows = np.zeros((split + size, 4))
+    rows[:split, 0], rows[:split, 1] = normal_bits, normal_counts
+    rows[split:, 0] = abnormal_bits
+    rows[split:, 2] = np.bincount(position, minlength=size)
+    rows[split:, 3] = np.bincount(position, weights, minlength=size)
+    return rows
+
+
+def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int = 0) -> tuple[npt.NDArray[np.float64], int]:
+    """Add up rows of equal anomaly, and make as many anomalies equal as it takes to have at most `bins`.
+
+    Args:
+        rows: (N, 4) of `count_pixels`, in any order.
+        bins: how many to keep at most.
+        dropped_bits: lowest bits that are set to zero already in some rows, and must be in all.
+
+    Returns:
+        (K, 4) rows of ascending distinct anomalies, and the number of dropped bits, at least as many as before.
+    """
+    bits = rows[:, 0].astype(np.uint32)
+    kept = _distinct(np.sort(_without_low_bits(bits, dropped_bits)))
+    while kept.size > bins:
+        dropped_bits += 1
+        kept = _distinct(_without_low_bits(kept, dropped_bits))
+    position = np.searchsorted(kept, _without_low_bits(bits, dropped_bits))
+    sums = [np.bincount(position, column, minlength=kept.size) for column in rows[:, 1:].T]
+    return np.stack((kept, *sums), axis=1, dtype=np.float64), dropped_bits
+
+
+def _without_low_bits(bits: npt.NDArray[np.uint32], dropped: int) -> npt.NDArray[np.uint32]:
+    return bits & np.uint32(2**32 - 2**dropped)
+
+
 def _distinct(ascending: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
     """np.unique of sorted numbers; NumPy hashes integers, 50 times slower when millions are distinct."""
     return ascending[np.concatenate(([True], ascending[1:] != ascending[:-1]))[: ascending.size]]
 
 
-class PixelMetrics:
+class PixelMetrics(GatheredRows):
     """Pixel AUROC, AP and AUPRO of a stream of anomaly maps and masks.
+
+    Its table are the rows of `count_pixels` (exact up to 2^53 pixels), so that concatenating the tables of several
+    processes and merging equal rows gives what one process would have counted.
+
+    Args:
+        bins: distinct anomalies to keep at most.
+        options: of `torchmetrics.Metric`.
 
     Example:
         >>> metrics = PixelMetrics()
@@ -83,15 +147,14 @@ class PixelMetrics:
         {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_aupro': 1.0}
     """
 
-    def __init__(self, bins: int = BINS) -> None:
-        """Keep at most `bins` distinct anomalies."""
-        self.bins = bins
-        self.dropped_bits = 0
-        self.regions = 0
-        self._keys = np.empty(0, np.uint32)
-        self._counts = np.empty((0, 3))  # (K, normal pixels, abnormal pixels, region weight): exact up to 2^53
+    dropped_bits: Tensor
 
-    def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:
+    def __init__(self, bins: int = BINS, **options: Any) -> None:
+        super().__init__(4, torch.float64, **options)
+        self.bins = bins
+        self.add_state("dropped_bits", torch.tensor(0), dist_reduce_fx="max")
+
+    def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Add a batch.
 
         Args:
@@ -101,46 +164,27 @@ class PixelMetrics:
         Raises:
             ValueError: shapes differ, or the map is not finite.
         """
-        values, abnormal = np.asarray(anomaly_map, np.float32), np.asarray(mask) > 0
-        if values.shape != abnormal.shape or not (values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)):
-            raise ValueError(f"map {values.shape} and mask {abnormal.shape} must both be (B, 1, H, W) or (B, H, W)")
+        values, truth = np.asarray(anomaly_map, np.float32), np.asarray(mask)
+        if values.shape != truth.shape or not (values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)):
+            raise ValueError(f"map {values.shape} and mask {truth.shape} must both be (B, 1, H, W) or (B, H, W)")
         if not np.isfinite(values).all():
             raise ValueError("the anomaly map is not finite")
-        abnormal = abnormal.reshape(-1, *abnormal.shape[-2:])
-        keys = ordered_bits(values.reshape(abnormal.shape)) >> np.uint32(self.dropped_bits)
-        weights, regions = region_weights(abnormal)
-        self.regions += regions
+        values, truth = (array.reshape(-1, *array.shape[-2:]) for array in (values, truth))
+        step = max(1, _PIXELS // max(1, values[0].size if len(values) else 1))
+        for start in range(0, len(values), step):
+            part = slice(start, start + step)
+            counted = count_pixels(values[part], truth[part] > 0, int(self.dropped_bits))
+            super().update(torch.from_numpy(counted))
+            rows, dropped = self._merged()
+            self.rows = [torch.from_numpy(rows).to(self.device)]
+            self.dropped_bits = torch.tensor(dropped, device=self.device)
 
-        normal_keys, normal_counts = np.unique(keys[~abnormal], return_counts=True)
-        abnormal_keys, position = np.unique(keys[abnormal], return_inverse=True)
-        added = np.zeros((normal_keys.size + abnormal_keys.size, 3), np.float64)
-        added[: normal_keys.size, 0] = normal_counts
-        added[normal_keys.size :, 1] = np.bincount(position, minlength=abnormal_keys.size)
-        added[normal_keys.size :, 2] = np.bincount(position, weights, minlength=abnormal_keys.size)
-        self._add(np.concatenate((normal_keys, abnormal_keys)), added)
-
-    def merge(self, other: "PixelMetrics") -> None:
-        """Add what another process accumulated; the result is that of one process having seen everything."""
-        drop = max(self.dropped_bits, other.dropped_bits)
-        self._keys >>= np.uint32(drop - self.dropped_bits)
-        self.dropped_bits = drop
-        self.regions += other.regions
-        self._add(other._keys >> np.uint32(drop - other.dropped_bits), other._counts)
-
-    def _add(self, keys: npt.NDArray[np.uint32], counts: npt.NDArray[np.float64]) -> None:
-        keys, counts = np.concatenate((self._keys, keys)), np.concatenate((self._counts, counts))
-        distinct = _distinct(np.sort(keys))
-        while distinct.size > self.bins:
-            self.dropped_bits += 1
-            keys >>= np.uint32(1)
-            distinct = _distinct(distinct >> np.uint32(1))
-        position = np.searchsorted(distinct, keys)
-        columns = [np.bincount(position, column, minlength=distinct.size) for column in counts.T]
-        self._keys, self._counts = distinct, np.stack(columns, axis=1).astype(np.float64, copy=False)
+    def _merged(self) -> tuple[npt.NDArray[np.float64], int]:
+        return merge_rows(self.table().cpu().numpy(), self.bins, int(self.dropped_bits))
 
     def compute(self) -> dict[str, float | None]:
         """pixel_auroc, pixel_ap and pixel_aupro so far; None while a class of pixels is missing."""
-        normal, abnormal, overlap = self._counts.T
+        _, normal, abnormal, overlap = self._merged()[0].T
         if not (normal.any() and abnormal.any()):
             return {"pixel_auroc": None, "pixel_ap": None, "pixel_aupro": None}
         return {

@@ -15,8 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.detection.calibration import Threshold, resolve_threshold
-from anomap.detection.metrics import auroc
-from anomap.detection.pixel_metrics import PixelMetrics
 from anomap.detection.standardise import Calibration, Standardiser
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, Objective, Scored
@@ -126,32 +124,30 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def score_all(self, batches: Iterable[Batch]) -> Scores:
         """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
+        # imported here: torchmetrics takes seconds, and prediction needs none of it
+        from anomap.detection.gathered import RankingMetric
+        from anomap.detection.pixel_metrics import PixelMetrics
+
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
-        scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
-        pixel, with_masks = PixelMetrics(), False
+        scores, labels, peaks = array("d"), array("q"), array("f")
+        names = self.objective.part_names
+        parts, pixel = RankingMetric(len(names), dtype=torch.float32), PixelMetrics()
         for batch in batches:
             score, scored = self.score(batch["image"])
             scores.extend(score.double().tolist())
-            parts.extend(self.parts(scored).flatten().tolist())
+            parts.update(self.parts(scored), batch["label"])
             labels.extend(batch["label"].tolist())
             peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().tolist())
             if "mask" in batch:
-                with_masks = True
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
-        truth = np.array(labels)
+        areas = parts.compute() if parts.update_called else [None] * len(names)
         return Scores(
             np.array(scores),
-            truth,
+            np.array(labels),
             np.array(peaks),
-            pixel.compute() if with_masks else {},
-            self._part_aurocs(np.array(parts).reshape(len(truth), len(self.objective.part_names)), truth),
+            pixel.compute() if pixel.update_called else {},
+            {f"part_{name}_auroc": area for name, area in zip(names, areas, strict=True)} if len(names) > 1 else {},
         )
-
-    def _part_aurocs(self, parts: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-        names = self.objective.part_names
-        if len(names) == 1:
-            return {}
-        return {f"part_{name}_auroc": auroc(parts[:, k], labels) for k, name in enumerate(names)}
 
     def set_threshold(self, config: Mapping[str, Any], test: Scores | None = None) -> Threshold:
         """Choose the thresholds from the stored scores of the calibration normals.

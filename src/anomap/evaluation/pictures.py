@@ -1,22 +1,19 @@
 """What people look at after a run: everything in `figures/`, and `report.html`."""
 
-import importlib.metadata
-import platform
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 
-from anomap import __version__
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import ScoredSet
+from anomap.evaluation.versions import versions
 from anomap.runs.folder import RunFolder, ScoreRow
 from anomap.viewing import figures, grids
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
 
-_PACKAGES = ("torch", "torchvision", "pytorch-lightning", "hydra-core", "numpy", "pillow")
 _MISTAKES = 6  # of each kind
 FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes")
 
@@ -107,17 +104,11 @@ def remove_pictures(run: RunFolder) -> None:
         path.unlink(missing_ok=True)
 
 
-def versions() -> dict[str, str]:
-    """Of anomap, Python, and what decides the numbers."""
-    packages = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    return {"anomap": __version__, "python": platform.python_version(), **packages}
-
-
 def _some_of_each(defects: Sequence[str], count: int) -> list[int]:
     """`count` images of each kind (defect type), spread over the set; at most 12."""
     kinds: dict[str, list[int]] = {}
     for index, defect in enumerate(defects):
         kinds.setdefault(defect, []).append(index)
-    each = max(1, min(count, 12 // max(1, len(kinds))))
+    each = max(1, min(count, 12 // max(len(kinds), 1)))
     spread = [[kind[len(kind) * i // each] for i in range(min(each, len(kind)))] for kind in kinds.values()]
     return sorted({index for kind in spread for index in kind})[:12]

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from anomap.data.imageset import ImageSet, to_float
-from anomap.detection.metrics import Interval
+from anomap.detection.metrics import ConfidenceInterval
 from anomap.detection.scoring import Scores, ScoringModel
 from anomap.runs.folder import ScoreRow
 from anomap.viewing.pixels import Picture
@@ -24,7 +24,7 @@ class ScoredSet:
         names: N paths, relative to the data root.
         defects: N names of test sub-folders.
         seconds: that the scoring took.
-        interval: confidence interval of the image AUROC, None when a class is missing.
+        interval: of the image AUROC, None when a class is missing.
         pictures: index -> what may have to be shown; empty when nothing will be.
     """
 
@@ -32,7 +32,7 @@ class ScoredSet:
     names: Sequence[str]
     defects: Sequence[str]
     seconds: float
-    interval: Interval | None
+    interval: ConfidenceInterval | None
     pictures: Mapping[int, Picture] = field(default_factory=dict)
 
     def rows(self, threshold: float) -> Iterator[ScoreRow]:
@@ -43,21 +43,21 @@ class ScoredSet:
 
 @torch.inference_mode()
 def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int]) -> dict[int, Picture]:
-    """Images, anomaly maps and masks of the chosen ones."""
+    """The chosen images, by index, with whatever the method shows of them."""
     pictures: dict[int, Picture] = {}
     for start in range(0, len(chosen), _PART):
-        part = list(chosen[start : start + _PART])
-        pixels = np.asarray(images.images[np.asarray(part)])
+        part = np.asarray(chosen[start : start + _PART])
+        pixels = np.asarray(images.images[part])
         scored = detector.score(to_float(torch.from_numpy(pixels)))[1]
-        for row, index in enumerate(part):
-            restored = None if scored.reconstruction is None else scored.reconstruction[row]
-            pictures[index] = Picture(
-                image=pixels[row],
-                anomaly_map=scored.anomaly_map[row].float().cpu().numpy(),
-                mask=None if images.masks is None else images.masks[index],
-                attention_map=None if scored.attention_map is None else scored.attention_map[row].float().cpu().numpy(),
-                restored=None
-                if restored is None
-                else (restored.float().clamp(0, 1) * 255).round().byte().cpu().numpy(),
-            )
+        restored = None if scored.reconstruction is None else (scored.reconstruction * 255).round().byte()
+        columns = {
+            "image": pixels,
+            "anomaly_map": scored.anomaly_map.float().cpu().numpy(),
+            "mask": None if images.masks is None else images.masks[part],
+            "attention_map": None if scored.attention_map is None else scored.attention_map.float().cpu().numpy(),
+            "restored": None if restored is None else restored.cpu().numpy(),
+        }
+        shown = {name: column for name, column in columns.items() if column is not None}
+        for k, index in enumerate(part.tolist()):
+            pictures[index] = Picture(**{name: column[k] for name, column in shown.items()})
     return pictures

@@ -1,18 +1,19 @@
-"""What is watched while a model trains: AUROC, score histograms, attention maps. Watched only: nothing is selected by it."""
+"""What is watched while a model trains: AUROC, score histograms, attention maps. Nothing is chosen by it."""
 
 import logging
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 from torchvision.utils import make_grid
 
+from anomap.detection.gathered import GatheredRows, RankingMetric
 from anomap.detection.metrics import auroc
 from anomap.detection.standardise import Standardiser
 from anomap.objectives.base import Objective, Scored
-from anomap.training.processes import from_all
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
@@ -24,23 +25,41 @@ class Monitoring(pl.Callback):
     """Scores calibration and test images with the averaged weights after an epoch, and logs.
 
     `monitor/reconstruction_contrast` is the reconstructions' standard deviation over pixels, divided by that of the images
-    (calibration normals); near 0 the generator has collapsed to a constant, which is also warned of.
+    (calibration normals). Near 0 the generator has collapsed to a constant; a warning says so.
 
     `monitor/test_auroc` uses test labels, so it must not choose anything; the weights that count are always the last.
 
+    What batches leave stays on the device until the end of the epoch, so that none waits for it.
+
     Args:
-        images: how many images to show with their maps (half normal, half abnormal).
+        images: how many images to show with their maps (half normal, half abnormal), out of those that rank 0 scores.
     """
 
     def __init__(self, images: int = 8) -> None:
         self.images = images
 
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what an earlier epoch logged: this one may not be monitored (`check_val_every_n_epoch`)."""
+        for name in [name for name in trainer.callback_metrics if name.startswith("monitor/")]:
+            del trainer.callback_metrics[name]
+
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Forget the last epoch."""
-        self._parts: tuple[list[Tensor], list[Tensor]] = ([], [])
-        self._labels: list[Tensor] = []
-        self._shown: dict[int, dict[str, Tensor]] = {}
-        self._contrast: list[Tensor] = []  # (2, B): of the reconstructions and of the images
+        """Begin anew."""
+        parts = len(_objective(pl_module).part_names)
+        self._calibration = GatheredRows(parts).to(pl_module.device)
+        self._test = RankingMetric(parts, dtype=torch.float32).to(pl_module.device)
+        self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
+        self._to_show = self._choose(trainer)
+        self._seen = 0  # test images of this process
+        self._shown: list[dict[str, Tensor]] = []
+
+    def _choose(self, trainer: pl.Trainer) -> np.ndarray:
+        """Which of this process's test images to show, by their position: the first of each label, the same in every epoch."""
+        if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers) or not trainer.is_global_zero:
+            return np.empty(0, np.int64)
+        loader: Any = trainer.val_dataloaders[TEST]  # pyright: ignore[reportOptionalSubscript, reportIndexIssue]
+        labels = loader.dataset.labels[loader.sampler.index]
+        return np.concatenate([np.flatnonzero(labels == label)[: self.images // 2] for label in (0, 1)])
 
     def on_validation_batch_end(
         self,
@@ -51,38 +70,41 @@ class Monitoring(pl.Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        names = _objective(pl_module).part_names
-        self._parts[dataloader_idx].append(torch.stack([outputs.parts[name].float() for name in names], 1).cpu())
-        if dataloader_idx == CALIBRATION and outputs.reconstruction is not None:
-            pictures = torch.stack([outputs.reconstruction.float(), batch["image"].float()])
-            self._contrast.append(pictures.flatten(3).std(3).mean(2).cpu())
-        if dataloader_idx == TEST:
-            self._labels.append(batch["label"].cpu())
-            for label in (0, 1):
-                self._collect_shown(label, outputs, batch)
+        """Keep the parts of the scores, and the images to be shown."""
+        parts = torch.stack([outputs.parts[name].float() for name in _objective(pl_module).part_names], 1)
+        if dataloader_idx == CALIBRATION:
+            self._calibration.update(parts)
+            if outputs.reconstruction is not None:
+                pictures = (outputs.reconstruction, batch["image"])
+                contrasts = [images.float().flatten(2).std(2).mean(1) for images in pictures]
+                self._contrast.update(torch.stack(contrasts, 1))
+        else:
+            self._test.update(parts, batch["label"])
+            self._keep_shown(outputs, batch["image"])
 
-    def _collect_shown(self, label: int, scored: Scored, batch: dict[str, Tensor]) -> None:
-        """Keep the first few images of each label; the same in every epoch."""
-        if label in self._shown or not (batch["label"] == label).any():
-            return
-        chosen = (batch["label"] == label).nonzero().flatten()[: self.images // 2]
-        maps = scored.attention_map if scored.attention_map is not None else scored.anomaly_map
-        columns = {"image": batch["image"], "reconstruction": scored.reconstruction, "map": maps}
-        self._shown[label] = {name: shown[chosen].cpu() for name, shown in columns.items() if shown is not None}
+    def _keep_shown(self, scored: Scored, images: Tensor) -> None:
+        here = self._to_show - self._seen
+        chosen = here[(here >= 0) & (here < len(images))].tolist()
+        self._seen += len(images)
+        if chosen:
+            maps = scored.attention_map if scored.attention_map is not None else scored.anomaly_map
+            columns = {"image": images, "reconstruction": scored.reconstruction, "map": maps}
+            self._shown.append({name: shown[chosen] for name, shown in columns.items() if shown is not None})
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log AUROC, score histograms and images, all on the axis of epochs."""
+        # every process takes part in each of these, whatever it has scored
+        calibration, contrast = self._calibration.gathered(), self._contrast.gathered()
+        parts, labels = self._test.scores_and_labels()
         if trainer.sanity_checking:
             return
-        self._gather()
-        if self._contrast:
-            self._watch_contrast(pl_module)
-        if not self._labels:
+        if len(contrast):
+            self._watch_contrast(pl_module, *contrast.mean(0).tolist())
+        if not len(labels):
             return
-        calibration, test = (torch.cat(parts) for parts in self._parts)
-        standardiser = Standardiser(test.shape[1])
+        standardiser = Standardiser(parts.shape[1])
         standardiser.fit(calibration)
-        scores, labels = standardiser(test), torch.cat(self._labels)
+        scores = standardiser(parts)
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:
             pl_module.log("monitor/test_auroc", value, prog_bar=True, sync_dist=True)
@@ -95,19 +117,10 @@ class Monitoring(pl.Callback):
                 ):
                     if values.numel() and torch.isfinite(values).all():
                         logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
-                self._log_images(logger, pl_module, trainer.current_epoch)
+                self._log_images(logger, trainer.current_epoch)
 
-    def _gather(self) -> None:
-        """What every process has scored, in each of them; the images to be shown are those of the first that has them."""
-        held = from_all((self._parts, self._labels, self._contrast, self._shown))
-        if len(held) > 1:
-            self._parts = ([p for h in held for p in h[0][0]], [p for h in held for p in h[0][1]])
-            self._labels, self._contrast = [x for h in held for x in h[1]], [x for h in held for x in h[2]]
-            self._shown = {label: shown for h in reversed(held) for label, shown in h[3].items()}
-
-    def _watch_contrast(self, pl_module: pl.LightningModule) -> None:
-        """Log how much contrast the reconstructions kept; warn when next to nothing is left."""
-        made, given = torch.cat(self._contrast, dim=1).mean(1).tolist()
+    def _watch_contrast(self, pl_module: pl.LightningModule, made: float, given: float) -> None:
+        """Log how much contrast the reconstructions kept of the images'; warn when next to nothing is left."""
         if given == 0:  # blank images are reconstructed as blank
             return
         pl_module.log("monitor/reconstruction_contrast", made / given, sync_dist=True)
@@ -119,10 +132,12 @@ class Monitoring(pl.Callback):
                 100 * made / given,
             )
 
-    def _log_images(self, logger: TensorBoardLogger, pl_module: pl.LightningModule, epoch: int) -> None:
+    def _log_images(self, logger: TensorBoardLogger, epoch: int) -> None:
         """Columns: image, reconstruction if the method makes one, map. Attention maps go from 0 to 1, whatever the image."""
-        names = next(iter(self._shown.values())).keys()
-        columns = {name: _coloured(torch.cat([shown[name] for shown in self._shown.values()])) for name in names}
+        if not self._shown:
+            return
+        names = self._shown[0].keys()
+        columns = {name: _coloured(torch.cat([shown[name] for shown in self._shown]).float().cpu()) for name in names}
         side = columns["image"].shape[-2:]
         if columns["map"].shape[-2:] != side:
             columns["map"] = torch.nn.functional.interpolate(columns["map"], side)

@@ -10,7 +10,7 @@ switches it on). Its running statistics are the means over the processes.
 
 import os
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -19,8 +19,6 @@ from torch import distributed, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from anomap.errors import UserError
-
-T = TypeVar("T")
 
 # set by Lightning in the process that starts the others, and read by it as "somebody else starts them"
 _LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
@@ -83,15 +81,6 @@ def _running_statistics(module: nn.Module) -> list[torch.Tensor]:
     norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
     found = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
     return [buffer for buffer in found if buffer is not None]
-
-
-def from_all(value: T) -> list[T]:
-    """What each process holds, in the order of ranks; called by all of them."""
-    if not distributed.is_available() or not distributed.is_initialized():
-        return [value]
-    values: list[Any] = [None] * distributed.get_world_size()
-    distributed.all_gather_object(values, value)
-    return values
 
 
 def go_on_alone() -> None:

@@ -1,0 +1,109 @@
+"""Metrics over a stream of batches and over processes, on the functions of `metrics`.
+
+They are `torchmetrics.Metric`s: `compute()` gathers what all processes of a DDP training have seen, `merge_state` adds
+another one by hand. torchmetrics takes seconds to import, so nothing that prediction needs may import this file.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy.typing as npt
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from anomap.detection.metrics import auroc
+
+_PIECES = 64  # small tensors kept between the large ones of each batch would scatter the heap
+
+
+class GatheredRows(Metric):
+    """A table that grows batch by batch; processes are gathered by concatenating their tables, in the order of ranks.
+
+    Args:
+        columns: C.
+        dtype: of the table.
+        options: of `torchmetrics.Metric`.
+    """
+
+    full_state_update = False
+    rows: list[Tensor] | Tensor
+
+    def __init__(self, columns: int, dtype: torch.dtype = torch.float32, **options: Any) -> None:
+        super().__init__(**options)
+        self.columns, self.row_dtype = columns, dtype
+        self.add_state("rows", [], dist_reduce_fx="cat")
+
+    def update(self, rows: Tensor) -> None:
+        """Add rows (B, C). They go to the metric's device: if it is theirs, nothing is transferred."""
+        self.rows = [*self.rows, rows.detach().to(self.device, self.row_dtype)]
+        if len(self.rows) > _PIECES:
+            self.rows = [self.table()]
+
+    def table(self) -> Tensor:
+        """The rows (N, C) of this process; between `sync` and `unsync` those of all."""
+        nothing = torch.empty(0, self.columns, dtype=self.row_dtype, device=self.device)
+        return torch.cat([nothing, *([self.rows] if isinstance(self.rows, Tensor) else self.rows)])
+
+    def sync(self, *args: Any, **kwargs: Any) -> None:
+        """Gather; a process that has seen nothing takes part with an empty table."""
+        if not self._is_synced:
+            self.rows = [self.table()]
+        super().sync(*args, **kwargs)
+
+    def gathered(self) -> Tensor:
+        """The rows (N, C) of all processes, on the CPU; every process must call it."""
+        with self.sync_context(dist_sync_fn=self.dist_sync_fn, process_group=self.process_group):
+            return self.table().cpu()
+
+    def compute(self) -> Any:
+        """The rows of all processes, on the metric's device."""
+        return self.table()
+
+
+class RankingMetric(GatheredRows):
+    """How well raw scores rank abnormal images above normal ones: AUROC, or average precision.
+
+    torchmetrics' own AUROC squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones; this one ranks
+    them as they are.
+
+    Args:
+        columns: K scores of each image, each ranked by itself.
+        area: `auroc` or `average_precision` of `metrics`.
+        dtype: of the scores. float64 keeps every digit; MPS devices know float32 only.
+        options: of `torchmetrics.Metric`.
+
+    Example:
+        >>> metric = RankingMetric()
+        >>> metric.update(torch.tensor([18.0, 18.5, 20.0]), torch.tensor([0, 0, 1]))
+        >>> metric.compute()
+        [1.0]
+    """
+
+    def __init__(
+        self,
+        columns: int = 1,
+        area: Callable[[npt.ArrayLike, npt.ArrayLike], float | None] = auroc,
+        dtype: torch.dtype = torch.float64,
+        **options: Any,
+    ) -> None:
+        super().__init__(columns + 1, dtype, **options)
+        self.area = area
+
+    def update(self, scores: Tensor, labels: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Add scores (B,) or (B, K) of images with labels (B,), 0 normal, 1 abnormal."""
+        super().update(torch.cat([scores.reshape(len(labels), -1), labels[:, None].to(scores)], 1))
+
+    def scores_and_labels(self) -> tuple[Tensor, Tensor]:
+        """Scores (N, K) and labels (N,) of all processes, on the CPU; every process must call it."""
+        rows = self.gathered()
+        return rows[:, :-1], rows[:, -1].long()
+
+    def compute(self) -> list[float | None]:
+        """The area of each column, None while a class is missing.
+
+        Raises:
+            ValueError: a score is not finite, or a label is neither 0 nor 1.
+        """
+        *columns, labels = self.table().cpu().numpy().T
+        return [self.area(scores, labels) for scores in columns]

@@ -1,0 +1,95 @@
+"""Under which name scores are kept: a hash of everything that they depend on.
+
+That is the checkpoint's content, how the data is read, the test files (name, label, size, time of change), anomap's code,
+the user's plugins, and the versions of the packages below.
+"""
+
+import functools
+import hashlib
+import importlib.util
+import json
+import os
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import anomap
+from anomap.config import PLUGINS
+from anomap.data.samples import Sample, Scan
+from anomap.evaluation.versions import versions
+
+# What decides a score, and which pictures are kept beside it. Augmentation changes the weights, but no score.
+_CODE = ("config.py", "data", "detection", "evaluation", "networks", "objectives", "viewing")
+
+
+def cache_path(checkpoint: str | os.PathLike[str], data: Mapping[str, Any], scan: Scan) -> Path:
+    """Where the scores of this test set by this checkpoint are kept.
+
+    Args:
+        checkpoint: the file.
+        data: the resolved `data` group that the test set is read with.
+        scan: what its layout found.
+    """
+    path = Path(checkpoint).resolve()
+    status = path.stat()
+    code = (versions(), _code_digest(os.environ.get(PLUGINS, "")))
+    content = _content_digest(path, status.st_size, status.st_mtime_ns)
+    digest = hashlib.blake2b(digest_size=8)
+    for part in chain((*code, content, dict(data)), (_identity(sample, scan) for sample in scan.test)):
+        digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\n")
+    return path.with_name(f"scores-{digest.hexdigest()}.npz")
+
+
+def _identity(sample: Sample, scan: Scan) -> list[Any]:
+    """What changes when the sample does."""
+    known: list[Any] = [sample.name, sample.label, sample.defect]
+    if sample.path is None:
+        assert scan.pixels is not None, "a layout whose samples have no path must supply pixels"
+        return [*known, hashlib.blake2b(scan.pixels(sample).tobytes(), digest_size=8).hexdigest()]
+    return [*known, _stamp(sample.path), None if sample.mask is None else _stamp(sample.mask)]
+
+
+def _stamp(path: Path) -> list[int] | None:
+    """Size and time of change; None for a file that is gone, which decoding reports."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
+
+
+@functools.lru_cache(maxsize=4)
+def _content_digest(path: Path, size: int, changed: int) -> str:
+    """Hash of a file's content, made once in a sweep: `size` and `changed` (its time) tell one version from another."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "blake2b").hexdigest()
+
+
+@functools.cache
+def _code_digest(plugins: str) -> str:
+    """Hash of the sources that decide what a score is: anomap's, and those of the user's plugins ("mine,yours")."""
+    root, digest = Path(anomap.__file__).parent, hashlib.blake2b()
+    own = (path for name in _CODE for path in _sources(root / name))
+    for path in chain(own, *(_plugin_sources(name.strip()) for name in plugins.split(","))):
+        content = path.read_bytes()
+        digest.update(f"{path.name} {len(content)}\n".encode() + content)
+    return digest.hexdigest()
+
+
+def _sources(path: Path) -> Iterator[Path]:
+    """A file, or all Python files in a folder."""
+    yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def _plugin_sources(name: str) -> Iterator[Path]:
+    """The files of a module or a package; none if it cannot be found, which whoever imports it reports."""
+    try:
+        spec = importlib.util.find_spec(name)
+    except Exception:  # a plugin's parent package is imported for this, and may raise anything
+        return
+    if spec is not None and spec.submodule_search_locations is not None:
+        for folder in spec.submodule_search_locations:
+            yield from _sources(Path(folder))
+    elif spec is not None and spec.has_location and spec.origin is not None:
+        yield Path(spec.origin)

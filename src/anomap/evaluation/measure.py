@@ -1,0 +1,92 @@
+"""What a test set says of a detector: scores, and the numbers of `metrics.json`."""
+
+import dataclasses
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.imageset import to_float
+from anomap.detection.calibration import Threshold
+from anomap.detection.metrics import auroc_interval, image_metrics
+from anomap.detection.scoring import ScoringModel
+from anomap.evaluation.pictures import worth_showing
+from anomap.evaluation.scored_set import ScoredSet, take_pictures
+from anomap.memory import peak_rss
+from anomap.objectives.base import Batch
+
+
+def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
+    """Batches with `image` as float in [0, 1], as scoring wants them."""
+    for batch in loader:
+        yield {**batch, "image": to_float(batch["image"])}
+
+
+def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
+    """Score the test set; with `pictures`, also keep what figures and report may show of it."""
+    began = time.perf_counter()
+    test = detector.score_all(batches(data.test_dataloader()))
+    seconds = time.perf_counter() - began
+    names = [sample.name for sample in data.test.samples]
+    defects = [sample.defect for sample in data.test.samples]
+    scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
+    if not pictures:
+        return scored
+    return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
+
+
+def measure(
+    detector: ScoringModel,
+    scored: ScoredSet,
+    threshold: Threshold,
+    config: Mapping[str, Any],
+    path: Path,
+    more: Mapping[str, Any],
+) -> dict[str, Any]:
+    """What `metrics.json` will hold.
+
+    Args:
+        detector: calibrated.
+        scored: the test set.
+        threshold: of the decision.
+        config: the whole configuration.
+        path: the checkpoint.
+        more: what only the caller knows.
+    """
+    test, interval = scored.test, scored.interval
+    metrics = {
+        **image_metrics(test.scores, test.labels, threshold.value),
+        **test.pixel,
+        **test.parts,
+        **more,
+        "threshold": threshold.value,
+        "threshold_strategy": threshold.strategy,
+        "threshold_note": threshold.note or None,
+        "calibration_fpr": threshold.calibration_fpr,
+        "n_calibration": len(detector.calibration.scores),
+        "score_images_per_second": rate(len(test.scores), scored.seconds),
+        "peak_rss_mb": peak_rss() / 2**20,
+        "threads": torch.get_num_threads(),
+        "seed": config["seed"],
+        "model": config["model"]["name"],
+        "data": config["data"]["name"],
+        "augmentation": config["augmentation"]["name"],
+        "image_size": "x".join(str(side) for side in detector.image_size),
+        "checkpoint": str(path),
+    }
+    if interval is not None:
+        metrics |= {"image_auroc_low": interval.low, "image_auroc_high": interval.high}
+    missing = [kind for kind in ("normal", "abnormal") if metrics[f"n_test_{kind}"] == 0]
+    if missing:
+        kinds = " and no ".join(missing)
+        metrics["test_note"] = f"no {kinds} image in the test set: what needs both classes is null"
+    return metrics
+
+
+def rate(count: int, seconds: float) -> float | None:
+    """Per second; None where no time was taken."""
+    return count / seconds if seconds > 0 else None
