@@ -56,7 +56,7 @@ def conclude(
     Returns:
         The metrics.
     """
-    detector.calibrate(batches(data.calibration_dataloader()))
+    detector.calibrate(batches(data.calibration_dataloader()), trained_on=len(data.train))
     scored = score_test(detector, data, config["figures"])
     threshold = detector.set_threshold(config["threshold"], scored.test)
     trained = {"n_train": len(data.train), "epochs": config["trainer"]["max_epochs"] if stages else 0}
@@ -114,8 +114,10 @@ def measure(
         "threshold": threshold.value,
         "threshold_strategy": threshold.strategy,
         "threshold_note": threshold.note or None,
+        "promised_fpr": threshold.promised_fpr,
         "calibration_fpr": threshold.calibration_fpr,
         "n_calibration": len(detector.calibration.scores),
+        "n_scaling": int(detector.calibration.scaling.sum()),
         "score_images_per_second": _rate(len(test.scores), scored.seconds),
         "peak_rss_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
         "threads": torch.get_num_threads(),
@@ -184,6 +186,7 @@ def print_outcome(metrics: Mapping[str, Any], run: RunFolder) -> None:
         "pixel_auroc": "pixel AUROC",
         "pixel_aupro": "pixel AUPRO",
         "threshold": f"threshold ({metrics['threshold_strategy']})",
+        "promised_fpr": "false-positive rate, promised at most",
         "calibration_fpr": "false-positive rate, calibration",
         "test_fpr": "false-positive rate, test",
         "test_tpr": "true-positive rate, test",

@@ -39,6 +39,7 @@ class Monitoring(pl.Callback):
         """Forget the last epoch."""
         self._parts: tuple[list[Tensor], list[Tensor]] = ([], [])
         self._labels: list[Tensor] = []
+        self._scaling: list[Tensor] = []  # which calibration images set the scale of the score's parts
         self._shown: dict[int, dict[str, Tensor]] = {}
         self._contrast: list[Tensor] = []  # (2, B): of the reconstructions and of the images
 
@@ -53,6 +54,8 @@ class Monitoring(pl.Callback):
     ) -> None:
         names = _objective(pl_module).part_names
         self._parts[dataloader_idx].append(torch.stack([outputs.parts[name].float() for name in names], 1).cpu())
+        if dataloader_idx == CALIBRATION:
+            self._scaling.append(batch["scaling"].cpu())
         if dataloader_idx == CALIBRATION and outputs.reconstruction is not None:
             pictures = torch.stack([outputs.reconstruction.float(), batch["image"].float()])
             self._contrast.append(pictures.flatten(3).std(3).mean(2).cpu())
@@ -81,7 +84,7 @@ class Monitoring(pl.Callback):
             return
         calibration, test = (torch.cat(parts) for parts in self._parts)
         standardiser = Standardiser(test.shape[1])
-        standardiser.fit(calibration)
+        standardiser.fit(calibration[torch.cat(self._scaling)])
         scores, labels = standardiser(test), torch.cat(self._labels)
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:
@@ -99,10 +102,11 @@ class Monitoring(pl.Callback):
 
     def _gather(self) -> None:
         """What every process has scored, in each of them; the images to be shown are those of the first that has them."""
-        held = from_all((self._parts, self._labels, self._contrast, self._shown))
+        held = from_all((self._parts, self._labels, self._contrast, self._shown, self._scaling))
         if len(held) > 1:
             self._parts = ([p for h in held for p in h[0][0]], [p for h in held for p in h[0][1]])
             self._labels, self._contrast = [x for h in held for x in h[1]], [x for h in held for x in h[2]]
+            self._scaling = [x for h in held for x in h[4]]
             self._shown = {label: shown for h in reversed(held) for label, shown in h[3].items()}
 
     def _watch_contrast(self, pl_module: pl.LightningModule) -> None:
