@@ -80,9 +80,11 @@ def one_set(draw: Draw, count: int, trials: int, seed: int = 0) -> tuple[float, 
     return 1 - rank / (count + 1), alarms / trials
 
 
-def main(trials: int = 4000) -> None:
+def main(trials: int = 2000) -> None:
     """Print the table."""
-    print("| calibration normals | tails | promised | image | map | promised, one set for both | image, one set for both |")
+    print(
+        "| calibration normals | tails | promised | image | map | promised, one set for both | image, one set for both |"
+    )
     print("|---:|---|---:|---:|---:|---:|---:|")
     worst = 0.0
     for count in COUNTS:

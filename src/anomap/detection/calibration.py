@@ -47,7 +47,7 @@ class Threshold:
 
 
 def conformal_rank(n: int, quantile: float) -> int:
-    """k = ceil((n + 1) * quantile), at most n: the k-th smallest of n calibration scores is the threshold.
+    """K = ceil((n + 1) * quantile), at most n: the k-th smallest of n calibration scores is the threshold.
 
     Guarantee for every n, whatever the distribution: if a new normal image is exchangeable with the n images,
     P(score > threshold) <= 1 - k / (n + 1), the probability being over the draw of the n images and the new one

@@ -165,10 +165,10 @@ class ScoringModel(nn.Module):
         pixel, with_masks = PixelMetrics(), False
         for batch in batches:
             score, scored = self.score(batch["image"])
-            scores.extend(score.tolist())
-            parts.extend(self.parts(scored).flatten().tolist())
+            scores.extend(score.cpu().tolist())
+            parts.extend(self.parts(scored).flatten().cpu().tolist())
             labels.extend(batch["label"].tolist())
-            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().tolist())
+            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
             if "mask" in batch:
                 with_masks = True
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
