@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from anomap.detection.precision import full_precision
+from anomap.detection.precision import SWITCHES, full_precision
 from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import Objective, Scored
 from tests import tiny
@@ -136,8 +136,7 @@ class Precisions(Objective):
         self.seen: list[str] = []
 
     def score(self, images: Tensor) -> Any:
-        self.seen.append(torch.backends.cudnn.conv.fp32_precision)
-        self.seen.append(torch.backends.cuda.matmul.fp32_precision)
+        self.seen += [switch.fp32_precision for switch in SWITCHES]
         return Scored({"mean": images.mean((1, 2, 3))}, images)
 
 
@@ -145,12 +144,13 @@ def test_scores_and_thresholds_know_no_tf32() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:
-        model = ScoringModel(Precisions(), (8, 8))
+        objective = Precisions()
+        model = ScoringModel(objective, (8, 8))
         model.calibrate([{"image": torch.rand(4, 1, 8, 8)}])
         model.run(np.zeros((2, 1, 8, 8), np.uint8))
-        assert set(model.objective.seen) == {"ieee"}
+        assert set(objective.seen) == {"ieee"}
         assert torch.get_float32_matmul_precision() == "high"  # the caller's, as it was
-        assert torch.backends.cudnn.conv.fp32_precision == "tf32"
+        assert SWITCHES[0].fp32_precision == "tf32"
         with pytest.raises(ZeroDivisionError), full_precision():
             _ = 1 / 0
         assert torch.get_float32_matmul_precision() == "high"

@@ -1,7 +1,7 @@
 """The one scoring path: standardised parts, thresholds from calibration normals, any image size."""
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -90,7 +90,7 @@ def test_a_part_of_weight_0_is_left_out_even_where_it_is_not_finite() -> None:
 class Scarce(Moments):
     """Whose spread means nothing below ten training images."""
 
-    minimum_images: ClassVar = {"spread": 10}
+    minimum_images: Mapping[str, int] = {"spread": 10}
 
 
 def test_a_part_learned_from_too_few_images_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
@@ -111,7 +111,7 @@ def test_a_part_learned_from_too_few_images_is_left_out_and_told(caplog: pytest.
 
 def test_a_score_keeps_its_only_part() -> None:
     class ScarceMean(Mean):
-        minimum_images: ClassVar = {"mean": 10}
+        minimum_images: Mapping[str, int] = {"mean": 10}
 
     model = ScoringModel(ScarceMean(), (8, 8))
     model.calibrate([{"image": images(4)}], trained_on=1)

@@ -35,8 +35,8 @@ def watched(reconstruct: Any, images: Tensor, scores: Tensor | None = None) -> d
     for loader, part in enumerate((images[:4], images)):
         for start in range(0, len(part), 3):
             batch = {"image": part[start : start + 3], "label": labels[start : start + 3]}
-            batch["scaling"] = torch.ones(len(batch["image"]), dtype=torch.bool)
             error = batch["image"].flatten(1).mean(1) if scores is None else scores[start : start + 3]
+            batch["scaling"] = torch.ones(len(error), dtype=torch.bool)
             made = reconstruct(batch["image"])
             callback.on_validation_batch_end(
                 trainer, module, Scored({"error": error}, batch["image"][:, :1], reconstruction=made), batch, 0, loader

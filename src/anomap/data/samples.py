@@ -118,7 +118,8 @@ def choose_scaling(samples: Sequence[Sample], same_content: Mapping[str, str] | 
         same_content: as of `split_calibration`.
 
     Returns:
-        (N,): True for half of the different ones, rounded down, which set the scale of a score's parts; the others set the thresholds.
+        (N,): True for half of the different ones, rounded down, which set the scale of a score's parts; the others set
+        the thresholds.
     """
     keys = [(same_content or {}).get(sample.name, sample.name) for sample in samples]
     ranked = sorted(set(keys), key=lambda name: (hash_fraction(name, "scaling"), name))

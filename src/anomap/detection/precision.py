@@ -2,10 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import backends
 
-_SWITCHES = (backends.cudnn.conv, backends.cuda.matmul, backends.mkldnn.conv, backends.mkldnn.matmul)
+_BACKENDS: Any = backends  # whose switches are made at run time
+SWITCHES = (_BACKENDS.cudnn.conv, _BACKENDS.cuda.matmul, _BACKENDS.mkldnn.conv, _BACKENDS.mkldnn.matmul)
 
 
 @contextmanager
@@ -14,11 +16,11 @@ def full_precision() -> Iterator[None]:
 
     cuDNN takes TF32 (11 bits) for convolutions by default, so a threshold found on a GPU would not be that of a CPU.
     """
-    before = [switch.fp32_precision for switch in _SWITCHES]
+    before = [switch.fp32_precision for switch in SWITCHES]
     try:
-        for switch in _SWITCHES:
+        for switch in SWITCHES:
             switch.fp32_precision = "ieee"
         yield
     finally:
-        for switch, value in zip(_SWITCHES, before, strict=True):
+        for switch, value in zip(SWITCHES, before, strict=True):
             switch.fp32_precision = value

@@ -50,7 +50,7 @@ class ADGAN(SkipGANomaly):
 
     part_names = ("reconstruction", "map", "image")
     uses_augmentation = True
-    minimum_images = {"image": 10}  # of fewer, any new image lies far from all
+    minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
 
     def __init__(
         self,
