@@ -31,6 +31,7 @@ KEYS = [
     "image_f1",
     "threshold",
     "threshold_strategy",
+    "promised_fpr",
     "calibration_fpr",
     "test_fpr",
     "test_tpr",
@@ -113,10 +114,15 @@ def test_the_checkpoint_scores_as_the_run_did(run: Run) -> None:
 def test_the_threshold_is_that_of_the_stored_calibration_scores(run: Run) -> None:
     state = read(run.folder.last_checkpoint)["anomap"]["state"]
     scores = state["calibration.scores"].double().numpy()
-    assert len(scores) == run.metrics["n_calibration"]
-    value, _ = quantile_threshold(scores, run.config["threshold"]["quantile"])
+    scaling = state["calibration.scaling"].numpy()
+    assert len(scores) == len(scaling) == run.metrics["n_calibration"]
+    several = len(state["standardiser.weights"]) > 1
+    assert scaling.sum() == run.metrics["n_scaling"] == (len(scores) // 2 if several else 0)
+    deciding = scores[~scaling]
+    value, _ = quantile_threshold(deciding, run.config["threshold"]["quantile"])
     assert run.metrics["threshold"] == value == float(state["calibration.threshold"])
-    assert run.metrics["calibration_fpr"] == (scores > value).mean()
+    assert run.metrics["calibration_fpr"] == (deciding > value).mean()
+    assert run.metrics["promised_fpr"] == 1 / (len(deciding) + 1)  # so few that the largest is the threshold
 
 
 def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> None:

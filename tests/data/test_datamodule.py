@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomap.data.images import load_image
 from anomap.data.layouts.folder import FolderLayout
+from anomap.data.samples import choose_scaling
 from anomap.errors import UserError
 
 from .helpers import make_dataset, module, save
@@ -72,6 +73,9 @@ def test_loaders_yield_whole_batches(tmp_path: Path) -> None:
     assert sum(len(batch["index"]) for batch in calibration) == len(data.calibration)
     assert sum(len(batch["index"]) for batch in test) == 7
     assert "mask" not in next(iter(calibration))
+    chosen = torch.cat([batch["scaling"] for batch in calibration])
+    assert chosen.tolist() == choose_scaling(data.calibration.samples).tolist()
+    assert "scaling" not in next(iter(test))
 
 
 def test_masks_match_their_images(tmp_path: Path) -> None:

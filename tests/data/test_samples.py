@@ -2,11 +2,12 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomap.data.samples import Sample, hash_fraction, split_calibration
+from anomap.data.samples import Sample, choose_scaling, hash_fraction, split_calibration
 from anomap.errors import UserError
 
 NAMES = st.sets(st.text(min_size=1), min_size=2, max_size=60)
@@ -68,3 +69,29 @@ def test_fewer_than_two_different_images_is_an_error() -> None:
         split_calibration(samples(["a"]), 0.15)
     with pytest.raises(UserError, match="at least 2"):
         split_calibration(samples(["a", "b"]), 0.15, {"a": "a", "b": "a"})
+
+
+@given(NAMES, st.randoms(use_true_random=False))
+def test_half_of_the_calibration_set_scales_whatever_the_order(names: set[str], random: Random) -> None:
+    shuffled = random.sample(sorted(names), len(names))
+    chosen = choose_scaling([Sample(name, 0, "normal") for name in shuffled])
+    assert chosen.sum() == len(names) // 2
+    again = dict(zip(sorted(names), choose_scaling(samples(names)), strict=True))
+    assert [again[name] for name in shuffled] == chosen.tolist()
+
+
+def test_the_two_splits_know_nothing_of_each_other() -> None:
+    """A calibration set lies at the low end of its own hash; the same hash again would only split what is left."""
+    names = [f"{number}.png" for number in range(10_000)]
+    calibration = split_calibration(samples(names), 0.15)[1]
+    low = np.array([hash_fraction(sample.name, "calibration") < 0.075 for sample in calibration])
+    assert low[choose_scaling(calibration)].mean() == pytest.approx(0.5, abs=0.06)
+
+
+def test_copies_stay_on_one_side() -> None:
+    names = [f"{number}.png" for number in range(40)]
+    groups = {name: names[number // 4 * 4] for number, name in enumerate(names)}
+    chosen = choose_scaling(samples(names), groups)
+    sides = {(groups[sample.name], bool(side)) for sample, side in zip(samples(names), chosen, strict=True)}
+    assert len(sides) == 10
+    assert sum(side for _, side in sides) == 5

@@ -25,7 +25,7 @@ def _quantile(quantile: float, scores: object) -> Threshold:
 def test_quantile_is_the_conformal_order_statistic(n: int, quantile: float, k: int) -> None:
     scores = np.random.default_rng(0).permutation(np.arange(1, n + 1))
     threshold = _quantile(quantile, scores)
-    assert threshold == Threshold(float(k), "quantile", (n - k) / n, "")
+    assert threshold == Threshold(float(k), "quantile", (n - k) / n, "", (n + 1 - k) / (n + 1))
 
 
 @given(n=st.integers(1, 60), quantile=st.floats(0.01, 0.99))
@@ -34,15 +34,18 @@ def test_quantile_keeps_its_promise_for_every_n(n: int, quantile: float) -> None
     # alarms.
     everyone = np.arange(n + 1.0)
     alarms = sum(one > _quantile(quantile, np.delete(everyone, i)).value for i, one in enumerate(everyone))
-    bound = max(1 - quantile, 1 / (n + 1))
-    assert alarms / (n + 1) <= bound + 1e-9
+    promised = _quantile(quantile, everyone[1:]).promised_fpr
+    assert promised is not None
+    assert alarms / (n + 1) == pytest.approx(promised)
+    assert promised <= max(1 - quantile, 1 / (n + 1)) + 1e-9
 
 
 def test_too_few_images_fall_back_to_the_maximum_and_say_so() -> None:
     threshold = _quantile(0.99, np.arange(25))
     assert threshold.value == 24
     assert threshold.calibration_fpr == 0
-    assert "25 calibration images" in threshold.note
+    assert threshold.promised_fpr == 1 / 26
+    assert "25 calibration image(s)" in threshold.note
     assert "99 are needed" in threshold.note
     assert "0.0385" in threshold.note
     assert _quantile(0.99, np.arange(99)).note == ""

@@ -15,16 +15,17 @@ from anomap.errors import UserError
 from tests import tiny
 
 
-def detector(model: str = "ganomaly", **batch: Any) -> tuple[ScoringModel, dict[str, Any]]:
+def calibrated(model: str = "ganomaly", **batch: Any) -> tuple[ScoringModel, dict[str, Any]]:
     config = tiny.config(f"model={model}")
     made = ScoringModel(tiny.busy(tiny.objective(model)), (tiny.SIZE, tiny.SIZE))
     made.calibrate([{"image": tiny.textures(6, seed=1)}])
     made.set_threshold({"strategy": "quantile", "quantile": 0.8})
+    made.place("cpu")  # in the memory format that a checkpoint is loaded in
     return made, config
 
 
 def saved(folder: Path, model: str = "ganomaly") -> tuple[Path, ScoringModel]:
-    made, config = detector(model)
+    made, config = calibrated(model)
     path = folder / "checkpoints" / "last.ckpt"
     checkpoint.save(path, {checkpoint.SECTION: checkpoint.section(made, config)})
     return path, made
@@ -45,6 +46,18 @@ def test_round_trip(model: str, tmp_path: Path) -> None:
     assert loaded.pixel_threshold == made.pixel_threshold
     assert loaded.map_scale == made.map_scale
     assert torch.equal(loaded.calibration.scores, made.calibration.scores)
+    assert torch.equal(loaded.calibration.scaling, made.calibration.scaling)
+    kernels = [value for value in loaded.state_dict().values() if value.dim() == 4]
+    assert all(kernel.is_contiguous(memory_format=torch.channels_last) for kernel in kernels)
+
+
+def test_an_old_checkpoint_is_told_from_a_new_one(tmp_path: Path) -> None:
+    path, _ = saved(tmp_path, "control_mean")
+    content = torch.load(path, weights_only=True)
+    content["anomap"] |= {"format": 1, "version": "0.1.0"}
+    torch.save(content, path)
+    with pytest.raises(UserError, match=r"last\.ckpt: from an older anomap \(0\.1\.0\).*train again"):
+        checkpoint.load_model(path)
 
 
 def test_it_loads_with_weights_only_in_a_fresh_process(tmp_path: Path) -> None:
@@ -107,7 +120,7 @@ def test_a_checkpoint_with_code_in_it_is_refused_in_one_line(tmp_path: Path) -> 
 )
 def test_a_configuration_that_names_code_is_refused_too(objective: dict[str, str], tmp_path: Path) -> None:
     marker = tmp_path / "ran"
-    made, config = detector()
+    made, config = calibrated()
     config["model"]["objective"] = {key: text.replace("{marker}", str(marker)) for key, text in objective.items()}
     path = tmp_path / "evil.ckpt"
     checkpoint.save(path, {checkpoint.SECTION: checkpoint.section(made, config)})
@@ -138,14 +151,15 @@ def _flipped(path: Path) -> None:
         lambda path: torch.save([1, 2], path),
         lambda path: torch.save({"state_dict": {}}, path),
         lambda path: torch.save({"anomap": {"format": 99}}, path),
-        lambda path: torch.save({"anomap": {"format": 1}}, path),
-        lambda path: torch.save({"anomap": {"format": 1, "config": {"model": 3}, "state": {}}}, path),
+        lambda path: torch.save({"anomap": {"format": 1, "version": "0.1"}}, path),
+        lambda path: torch.save({"anomap": {"format": checkpoint.FORMAT}}, path),
+        lambda path: torch.save({"anomap": {"format": checkpoint.FORMAT, "config": {"model": 3}, "state": {}}}, path),
         lambda path: path.unlink(),
         lambda path: (path.unlink(), path.mkdir()),
     ],
     ids=[
         *("truncated", "zeros", "empty", "text", "image", "pickle", "list", "unfinished", "newer"),
-        *("no config", "odd config", "missing", "folder"),
+        *("older", "no config", "odd config", "missing", "folder"),
     ],
 )
 def test_anything_else_is_refused_in_one_line(spoil: Any, tmp_path: Path) -> None:
@@ -157,7 +171,7 @@ def test_anything_else_is_refused_in_one_line(spoil: Any, tmp_path: Path) -> Non
 
 
 def test_tensors_that_do_not_fit_are_refused(tmp_path: Path) -> None:
-    made, config = detector()
+    made, config = calibrated()
     section = checkpoint.section(made, config)
     section["state"] = {name: tensor for name, tensor in section["state"].items() if "encoder2" not in name}
     checkpoint.save(tmp_path / "odd.ckpt", {checkpoint.SECTION: section})

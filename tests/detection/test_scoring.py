@@ -1,6 +1,7 @@
 """The one scoring path: standardised parts, thresholds from calibration normals, any image size."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomap.detection.calibration import quantile_threshold
+from anomap.detection.fusion import fuse
 from anomap.detection.scoring import ScoringModel
 from anomap.detection.standardise import Standardiser
 from anomap.objectives.base import Objective, Scored
@@ -41,76 +42,149 @@ def images(count: int, seed: int = 0) -> Tensor:
 
 
 def calibrated(objective: Objective, normals: Tensor, sizes: Sequence[int] = (4, 3, 4)) -> ScoringModel:
-    detector = ScoringModel(objective, (8, 8))
-    detector.calibrate({"image": part} for part in normals.split(list(sizes)))
-    return detector
+    """Every third normal image sets the scale of the parts."""
+    model = ScoringModel(objective, (8, 8))
+    scaling = torch.arange(len(normals)) % 3 == 0
+    split = zip(normals.split(list(sizes)), scaling.split(list(sizes)), strict=True)
+    model.calibrate({"image": part, "scaling": chosen} for part, chosen in split)
+    return model
 
 
 def test_the_score_is_the_sum_of_the_standardised_parts() -> None:
     normals, test = images(11), images(5, seed=1)
-    detector = calibrated(Moments(), normals)
+    model = calibrated(Moments(), normals)
     parts = np.stack([normals.flatten(1).mean(1).numpy(), 1000 * normals.flatten(1).std(1).numpy() + 7], 1)
-    mean, deviation = parts.mean(0), parts.std(0)
+    mean, deviation = parts[::3].mean(0), parts[::3].std(0)
     wanted = np.stack([test.flatten(1).mean(1).numpy(), 1000 * test.flatten(1).std(1).numpy() + 7], 1)
     expected = ((wanted - mean) / deviation).sum(1)
-    np.testing.assert_allclose(detector.score(test)[0].numpy(), expected, rtol=1e-4, atol=1e-4)
-    # on the calibration normals themselves it has mean 0
-    assert detector.calibration.scores.mean().item() == pytest.approx(0, abs=1e-4)
+    np.testing.assert_allclose(model.score(test)[0].numpy(), expected, rtol=1e-4, atol=1e-4)
+    # on the normals that set the scale it has mean 0
+    assert model.calibration.scores[::3].mean().item() == pytest.approx(0, abs=1e-4)
 
 
 def test_one_part_is_the_raw_score() -> None:
-    detector, test = calibrated(Mean(), images(11)), images(5, seed=1)
-    assert torch.equal(detector.score(test)[0], test.flatten(1).mean(1))
+    model, test = calibrated(Mean(), images(11)), images(5, seed=1)
+    assert torch.equal(model.score(test)[0], test.flatten(1).mean(1))
 
 
-def test_equal_calibration_images_do_not_blow_the_score_up() -> None:
-    for normals in (images(1), images(1).repeat(6, 1, 1, 1)):
-        detector = calibrated(Moments(), normals, [len(normals)])
-        assert torch.isfinite(detector.score(images(4, seed=2))[0]).all()
+def test_few_and_equal_calibration_images_do_not_blow_the_score_up() -> None:
+    nearly = images(1).repeat(6, 1, 1, 1) * torch.linspace(1, 1 + 1e-6, 6).view(-1, 1, 1, 1)
+    for normals in (images(1), images(2), images(3), images(1).repeat(6, 1, 1, 1), nearly):
+        model = calibrated(Moments(), normals, [len(normals)])
+        assert model.score(images(4, seed=2))[0].abs().max() < 1000  # the raw parts are of hundreds
 
 
 def test_standardiser_scale() -> None:
     standardiser = Standardiser(2)
-    standardiser.fit(torch.tensor([[1.0, 10.0], [3.0, 10.0]]))
-    assert standardiser(torch.tensor([[4.0, 12.0]])).tolist() == [2.0 + 2.0]
+    standardiser.fit(torch.tensor([[1.0, 0.0], [3.0, 0.0]]))
+    assert standardiser(torch.tensor([[4.0, 2.0]])).tolist() == [2.0 + 2.0]
+    standardiser.fit(torch.tensor([[20.0, -10.0]]))  # one image: a tenth of the mean
+    assert standardiser(torch.tensor([[22.0, -9.0]])).tolist() == [1.0 + 1.0]
+
+
+def test_a_part_of_weight_0_is_left_out_even_where_it_is_not_finite() -> None:
+    parts = torch.tensor([[1.0, 2.0, torch.inf], [3.0, 4.0, torch.nan]])
+    assert fuse(parts, torch.tensor([1.0, 0.5, 0.0])).tolist() == [2.0, 5.0]
+
+
+class Scarce(Moments):
+    """Whose spread means nothing below ten training images."""
+
+    minimum_images: Mapping[str, int] = {"spread": 10}
+
+
+def test_a_part_learned_from_too_few_images_is_left_out_and_told(caplog: pytest.LogCaptureFixture) -> None:
+    normals, test = images(9), images(5, seed=1)
+    model = ScoringModel(Scarce(), (8, 8))
+    model.calibrate([{"image": normals}], trained_on=9)
+    assert caplog.messages == [
+        "the score leaves out spread: learned from 9 images, which are too few (at least 10 are needed)"
+    ]
+    # what is left is a score of one part: raw, and all images set its threshold
+    assert torch.equal(model.score(test)[0], test.flatten(1).mean(1))
+    assert not model.calibration.scaling.any()
+    caplog.clear()
+    model.calibrate([{"image": normals}], trained_on=10)
+    assert not caplog.messages
+    assert model.calibration.scaling.sum() == 4
+
+
+def test_a_score_keeps_its_only_part() -> None:
+    class ScarceMean(Mean):
+        minimum_images: Mapping[str, int] = {"mean": 10}
+
+    model = ScoringModel(ScarceMean(), (8, 8))
+    model.calibrate([{"image": images(4)}], trained_on=1)
+    assert model.standardiser.weights.tolist() == [1]
 
 
 def test_calibration_reads_nothing_but_the_calibration_set() -> None:
     """Scoring test images, however many, changes nothing that is stored."""
-    detector = calibrated(Moments(), images(11))
-    detector.set_threshold({"strategy": "quantile", "quantile": 0.8})
-    before = {name: tensor.clone() for name, tensor in detector.state_dict().items()}
+    model = calibrated(Moments(), images(11))
+    model.set_threshold({"strategy": "quantile", "quantile": 0.8})
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     test = images(9, seed=3)
-    detector.score_all([{"image": test, "label": torch.zeros(9, dtype=torch.long)}])
-    scores = detector.score_all([{"image": test, "label": torch.ones(9, dtype=torch.long)}])
-    detector.set_threshold({"strategy": "quantile", "quantile": 0.8}, scores)
-    after = detector.state_dict()
+    model.score_all([{"image": test, "label": torch.zeros(9, dtype=torch.long)}])
+    scores = model.score_all([{"image": test, "label": torch.ones(9, dtype=torch.long)}])
+    model.set_threshold({"strategy": "quantile", "quantile": 0.8}, scores)
+    after = model.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
-def test_thresholds_come_from_the_calibration_scores() -> None:
+def test_thresholds_come_from_the_images_that_did_not_set_the_scale() -> None:
     normals = images(11)
-    detector = calibrated(Mean(), normals)
-    threshold = detector.set_threshold({"strategy": "quantile", "quantile": 0.8})
-    scores = normals.flatten(1).mean(1).double().numpy()
-    assert threshold.value == detector.threshold == quantile_threshold(scores, 0.8)[0]
-    assert threshold.calibration_fpr is not None
-    assert threshold.calibration_fpr == (scores > threshold.value).mean()
-    peaks = normals.flatten(1).amax(1)
-    # the same share of the calibration maps stays below the pixel threshold everywhere
-    assert (peaks > detector.pixel_threshold).float().mean() <= threshold.calibration_fpr + 1 / 11
-    low, high = detector.map_scale
-    assert low < detector.pixel_threshold < high
+    model = calibrated(Moments(), normals)
+    threshold = model.set_threshold({"strategy": "quantile", "quantile": 0.7})
+    deciding = np.arange(11) % 3 != 0  # 7 images: the 6th of each is the threshold
+    scores = model.score(normals)[0].double().numpy()[deciding]
+    peaks = normals.flatten(1).amax(1).numpy()[deciding]
+    assert model.threshold == threshold.value == pytest.approx(np.sort(scores)[5])
+    assert model.pixel_threshold == np.sort(peaks)[5]
+    assert threshold.promised_fpr == 2 / 8
+    assert threshold.calibration_fpr == 1 / 7
+    low, high = model.map_scale
+    assert low < model.pixel_threshold < high
+
+
+def test_the_threshold_of_one_part_comes_from_all_images() -> None:
+    normals = images(11)
+    model = calibrated(Mean(), normals)
+    threshold = model.set_threshold({"strategy": "quantile", "quantile": 0.8})
+    scores, peaks = normals.flatten(1).mean(1).double().numpy(), normals.flatten(1).amax(1)
+    assert threshold.value == model.threshold == np.sort(scores)[9]
+    assert model.pixel_threshold == peaks.sort().values[9]
+    assert threshold.promised_fpr == 2 / 12
+    assert threshold.note == ""
+
+
+@pytest.mark.parametrize(
+    ("objective", "says"),
+    [
+        (Mean(), "11 calibration image(s) set the threshold, too few to promise a false-positive rate of 0.05"),
+        (Moments(), "which promises 0.125; 4 more calibration image(s) set the scale of the score's parts"),
+    ],
+)
+def test_what_few_images_promise_is_one_line(objective: Objective, says: str) -> None:
+    threshold = calibrated(objective, images(11)).set_threshold({"strategy": "quantile", "quantile": 0.95})
+    assert says in threshold.note
+    assert "\n" not in threshold.note
+
+
+@pytest.mark.parametrize("strategy", [{"strategy": "manual", "value": -1e9}, {"strategy": "manual", "value": 1e9}])
+def test_a_threshold_beyond_all_scores_leaves_a_pixel_threshold(strategy: dict[str, Any]) -> None:
+    model = calibrated(Moments(), images(11))
+    assert model.set_threshold(strategy).promised_fpr is None
+    assert np.isfinite(model.pixel_threshold)
 
 
 def test_an_image_at_the_threshold_is_normal() -> None:
-    detector = calibrated(Mean(), images(11))
-    threshold = detector.set_threshold({"strategy": "manual", "value": 0.25})
+    model = calibrated(Mean(), images(11))
+    threshold = model.set_threshold({"strategy": "manual", "value": 0.25})
     assert threshold.decide([0.25, np.nextafter(0.25, 1)]).tolist() == [False, True]
 
 
 def test_score_all_keeps_the_order_and_every_image() -> None:
-    detector, test = calibrated(Moments(), images(11)), images(7, seed=4)
+    model, test = calibrated(Moments(), images(11)), images(7, seed=4)
     labels = torch.tensor([0, 1, 0, 0, 1, 1, 0])
     masks = (test > 0.5).to(torch.uint8)
     for size in (1, 2, 7):
@@ -118,18 +192,18 @@ def test_score_all_keeps_the_order_and_every_image() -> None:
             {"image": i, "label": y, "mask": m}
             for i, y, m in zip(test.split(size), labels.split(size), masks.split(size), strict=True)
         ]
-        scores = detector.score_all(batches)
-        np.testing.assert_allclose(scores.scores, detector.score(test)[0].double().numpy(), rtol=1e-5, atol=1e-5)
+        scores = model.score_all(batches)
+        np.testing.assert_allclose(scores.scores, model.score(test)[0].double().numpy(), rtol=1e-5, atol=1e-5)
         assert scores.labels.tolist() == labels.tolist()
         assert scores.map_peaks.tolist() == test.flatten(1).amax(1).tolist()
         assert scores.pixel["pixel_auroc"] == 1.0  # the mask is the map, cut
-    assert detector.score_all({"image": test, "label": labels} for _ in range(1)).pixel == {}
+    assert model.score_all({"image": test, "label": labels} for _ in range(1)).pixel == {}
 
 
 def test_each_part_of_the_score_is_measured_alone() -> None:
-    detector, test = calibrated(Moments(), images(11)), images(7, seed=4)
+    model, test = calibrated(Moments(), images(11)), images(7, seed=4)
     labels = torch.tensor([0, 1, 0, 0, 1, 1, 0])
-    found = detector.score_all({"image": i, "label": y} for i, y in zip(test.split(3), labels.split(3), strict=True))
+    found = model.score_all({"image": i, "label": y} for i, y in zip(test.split(3), labels.split(3), strict=True))
     assert found.parts == pytest.approx(
         {
             "part_mean_auroc": roc_auc_score(labels, test.flatten(1).mean(1)),
@@ -140,12 +214,12 @@ def test_each_part_of_the_score_is_measured_alone() -> None:
     assert calibrated(Mean(), images(11)).score_all([{"image": test, "label": labels}]).parts == {}
 
 
-def test_raw_images_of_any_size_are_brought_to_the_detectors() -> None:
-    detector = calibrated(Mean(), images(11))
+def test_raw_images_of_any_size_are_brought_to_the_models() -> None:
+    model = calibrated(Mean(), images(11))
     raw = torch.randint(0, 256, (3, 1, 20, 12), dtype=torch.uint8)
-    score, anomaly_map = detector(raw)
+    score, anomaly_map = model(raw)
     small = F.interpolate(raw.float() / 255, (8, 8), mode="bilinear", antialias=True)
     torch.testing.assert_close(score, small.flatten(1).mean(1))
     assert anomaly_map.shape == (3, 1, 8, 8)
     exact = torch.randint(0, 256, (3, 1, 8, 8), dtype=torch.uint8)
-    assert torch.equal(detector(exact)[1], exact.float() / 255)  # nothing is resampled that fits
+    assert torch.equal(model(exact)[1], exact.float() / 255)  # nothing is resampled that fits

@@ -57,6 +57,7 @@ def watched(reconstruct: Any, images: Tensor, scores: Tensor | None = None) -> d
         for start in range(0, len(part), 3):
             batch = {"image": part[start : start + 3], "label": labels[start : start + 3]}
             error = batch["image"].flatten(1).mean(1) if scores is None else scores[start : start + 3]
+            batch["scaling"] = torch.ones(len(error), dtype=torch.bool)
             outputs = scored(batch["image"], error, reconstruct)
             callback.on_validation_batch_end(trainer, module, outputs, batch, 0, loader)
     callback.on_validation_epoch_end(trainer, module)

@@ -23,7 +23,7 @@ from anomap.data.layouts import Layout
 from anomap.data.leakage import without_test_copies
 from anomap.data.loader import TrainLoader
 from anomap.data.sampler import SequentialBatches, TrainBatches
-from anomap.data.samples import NORMAL, Sample, Scan, Splits, split_calibration
+from anomap.data.samples import NORMAL, Sample, Scan, Splits, choose_scaling, split_calibration
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -92,6 +92,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.monitor_images = check_integer("monitor_images", monitor_images, 1)
         self.num_workers = check_integer("num_workers", num_workers, 0)
         self.seed = seed
+        self._same_content: dict[str, str] = {}
         self._ready = False
 
     @property
@@ -126,6 +127,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             if samples and len(sets[label]) == 0:
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets["training"], sets["calibration"], sets["test"]
+        self.calibration.scaling = choose_scaling(self.calibration.samples, self._same_content)
         self.splits = Splits(self.train.samples, self.calibration.samples, self.test.samples)
         self._ready = True
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
@@ -176,10 +178,10 @@ class AnomalyDataModule(pl.LightningDataModule):
         return batch
 
     def _split(self, scan: Scan) -> Splits:
-        normal, same_content = without_test_copies(scan, leave_out=self.skip_unreadable)
+        normal, self._same_content = without_test_copies(scan, leave_out=self.skip_unreadable)
         if not scan.train:
             return Splits([], [], scan.test)
-        return Splits(*split_calibration(normal, self.calibration_fraction, same_content), scan.test)
+        return Splits(*split_calibration(normal, self.calibration_fraction, self._same_content), scan.test)
 
     def _decoder(self, scan: Scan) -> Callable[[Sample], Decoded]:
         def decode(sample: Sample) -> Decoded:

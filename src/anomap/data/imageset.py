@@ -23,7 +23,10 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         masks: uint8 (N, 1, H, W), 1 = abnormal, or None for a set without ground truth.
         samples: N samples.
         labels: int64 (N,), 0 normal, 1 abnormal.
+        scaling: bool (N,), which calibration normals set the scale of a score's parts; None for the other sets.
     """
+
+    scaling: NDArray[np.bool_] | None = None
 
     def __init__(
         self, images: NDArray[np.uint8], samples: Sequence[Sample], masks: NDArray[np.uint8] | None = None
@@ -44,7 +47,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
 
         Returns:
             `image` uint8 (B, C, H, W), `label` int64 (B,), `index` int64 (B,) and, for a set with ground
-            truth, `mask` uint8 (B, 1, H, W).
+            truth, `mask` uint8 (B, 1, H, W); of the calibration set `scaling` bool (B,).
         """
         batch = {
             "image": torch.from_numpy(self.images[index]),
@@ -53,6 +56,8 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         }
         if self.masks is not None:
             batch["mask"] = torch.from_numpy(self.masks[index])
+        if self.scaling is not None:
+            batch["scaling"] = torch.from_numpy(self.scaling[index])
         release(self.images, self.masks)
         return batch
 

@@ -106,3 +106,20 @@ def split_calibration(
     train = [sample for sample in samples if key[sample.name] not in chosen]
     calibration = [sample for sample in samples if key[sample.name] in chosen]
     return train, calibration
+
+
+def choose_scaling(samples: Sequence[Sample], same_content: Mapping[str, str] | None = None) -> NDArray[np.bool_]:
+    """Split the calibration samples in two by another hash of the name.
+
+    Args:
+        samples: of the calibration set.
+        same_content: as of `split_calibration`.
+
+    Returns:
+        (N,): True for half of the different ones, rounded down, which set the scale of a score's parts; the others set
+        the thresholds.
+    """
+    keys = [(same_content or {}).get(sample.name, sample.name) for sample in samples]
+    ranked = sorted(set(keys), key=lambda name: (hash_fraction(name, "scaling"), name))
+    chosen = set(ranked[: len(ranked) // 2])
+    return np.array([key in chosen for key in keys], dtype=np.bool_)

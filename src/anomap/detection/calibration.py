@@ -24,47 +24,63 @@ _ROUNDING = 1e-9
 class Threshold:
     """A threshold with its origin.
 
-    `calibration_fpr` is the share of calibration normals above `value`, None without a calibration set. The
-    quantile and Gaussian strategies set the threshold on these very images, so it is no independent estimate:
-    on unseen normals expect a little more (leave-one-out: with the k-th of n scores as threshold, n - k lie
-    above, while a new image does so with probability up to (n + 1 - k) / (n + 1)). `test_fpr` in
-    `metrics.json` is the independent figure. `note` is one sentence for the user, or empty.
+    Attributes:
+        value: an image is abnormal iff its score is above it.
+        strategy: its name.
+        calibration_fpr: the share above `value` of the calibration normals that set it, None without any. It is no
+            independent estimate: with the k-th of n scores as threshold n - k lie above, while a new image does so
+            with probability (n + 1 - k) / (n + 1). `test_fpr` in `metrics.json` is the independent figure.
+        note: one sentence for the user, or empty.
+        promised_fpr: a new normal image is above `value` with at most this probability, see `conformal_rank`; None
+            if the strategy promises nothing.
     """
 
     value: float
     strategy: str
     calibration_fpr: float | None
     note: str = ""
+    promised_fpr: float | None = None
 
     def decide(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """True = abnormal, for scores of any shape."""
         return np.asarray(scores, np.float64) > self.value
 
 
-def quantile_threshold(scores: npt.NDArray[np.float64], quantile: float) -> tuple[float, str]:
-    """Split-conformal threshold: the k-th smallest of n calibration scores, k = ceil((n + 1) * quantile).
+def conformal_rank(n: int, quantile: float) -> int:
+    """K = ceil((n + 1) * quantile), at most n: the k-th smallest of n calibration scores is the threshold.
 
-    Guarantee for every n, whatever the distribution: if a new normal image is exchangeable with the
-    calibration normals, P(score > threshold) <= 1 - k / (n + 1) <= alpha = 1 - quantile, the probability
-    being over the draw of calibration set and image together (Vovk et al., "Algorithmic Learning in a Random
-    World", 2005; Angelopoulos & Bates, arXiv:2107.07511, section 1). It needs n >= quantile / (1 - quantile)
-    images, 19 for 0.95; with fewer no score can promise alpha, so the largest one is taken, whose bound is
-    1 / (n + 1), and the note says so.
+    Guarantee for every n, whatever the distribution: if a new normal image is exchangeable with the n images,
+    P(score > threshold) <= 1 - k / (n + 1), the probability being over the draw of the n images and the new one
+    together (split conformal prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; Angelopoulos &
+    Bates, arXiv:2107.07511, section 1). Nothing that enters the score may have been fitted to the n images.
+
+    That is at most 1 - quantile if n >= quantile / (1 - quantile), 19 images for 0.95; with fewer the largest score
+    is taken, which promises 1 / (n + 1).
+
+    Args:
+        n: at least 1.
+        quantile: in (0, 1).
+    """
+    return min(n, max(1, math.ceil((n + 1) * quantile - _ROUNDING)))
+
+
+def quantile_threshold(scores: npt.NDArray[np.float64], quantile: float) -> tuple[float, str]:
+    """The order statistic of `conformal_rank`, and a note if the images are too few for `quantile`.
 
     Args:
         scores: (N,) calibration scores, N >= 1.
         quantile: in (0, 1).
     """
     n = scores.size
-    k = max(1, math.ceil((n + 1) * quantile - _ROUNDING))
-    if k <= n:
-        return float(np.partition(scores, k - 1)[k - 1]), ""
+    k = conformal_rank(n, quantile)
+    value = float(np.partition(scores, k - 1)[k - 1])
     needed = math.ceil(quantile / (1 - quantile) - _ROUNDING)
-    note = (
-        f"{n} calibration images are too few to promise a false-positive rate of {1 - quantile:.3g} "
-        f"({needed} are needed): the largest calibration score is used, which promises {1 / (n + 1):.3g}"
+    if n >= needed:
+        return value, ""
+    return value, (
+        f"{n} calibration image(s) set the threshold, too few to promise a false-positive rate of {1 - quantile:.3g} "
+        f"({needed} are needed): it is their largest score, which promises {1 / (n + 1):.3g}"
     )
-    return float(scores.max()), note
 
 
 def gaussian_threshold(scores: npt.NDArray[np.float64], quantile: float) -> tuple[float, str]:
@@ -154,7 +170,8 @@ def resolve_threshold(
 
     Args:
         config: `strategy` and its number: `quantile` (quantile, gaussian) or `value` (manual).
-        calibration_scores: (N,) raw scores of calibration normals; may be empty for manual and oracle_f1.
+        calibration_scores: (N,) raw scores of the calibration normals that set the threshold; may be empty for manual and
+            oracle_f1.
         test_scores: (M,) raw scores, read by `oracle_f1` alone.
         test_labels: (M,) 0 normal, 1 abnormal, read by `oracle_f1` alone.
 
@@ -172,4 +189,8 @@ def resolve_threshold(
         raise ValueError(f"{count} of {calibration.size} calibration scores are not finite")
     value, note = strategy(config, calibration, test_scores, test_labels)
     fpr = float((calibration > value).mean()) if calibration.size else None
-    return Threshold(value, str(name), fpr, note)
+    promised = None
+    if name == "quantile":
+        n = calibration.size
+        promised = (n + 1 - conformal_rank(n, config["quantile"])) / (n + 1)
+    return Threshold(value, str(name), fpr, note, promised)

@@ -1,7 +1,7 @@
 """A detector in a file: plain containers and tensors only, so that it loads with `weights_only=True`.
 
 The section `anomap` of a checkpoint holds `format`, `version`, `config` (the run's whole configuration) and `state` (the
-detector's tensors). The rest of the file, if any, is the training's, and needed only to resume it.
+model's tensors). The rest of the file, if any, is the training's, and needed only to resume it.
 """
 
 import os
@@ -21,13 +21,13 @@ from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 
-FORMAT = 1
+FORMAT = 2  # 1: thresholds whose promise did not hold
 SECTION = "anomap"
 
 
-def section(detector: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What `load_model` needs to make this detector again."""
-    return {"format": FORMAT, "version": __version__, "config": dict(config), "state": detector.state_dict()}
+def section(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
+    """What `load_model` needs to make this model again."""
+    return {"format": FORMAT, "version": __version__, "config": dict(config), "state": model.state_dict()}
 
 
 def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
@@ -69,15 +69,24 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
     return checkpoint
 
 
-def load_model(path: str | os.PathLike[str]) -> tuple[ScoringModel, dict[str, Any]]:
-    """The detector of a checkpoint, ready to score, and the configuration of the run that made it.
+def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[ScoringModel, dict[str, Any]]:
+    """The model of a checkpoint, ready to score, and the configuration of the run that made it.
+
+    Args:
+        path: the file.
+        device: where it will score.
 
     Raises:
-        UserError: not a finished checkpoint of anomap, or one of a newer format.
+        UserError: not a finished checkpoint of anomap, one of another format, or no such device here.
     """
     found = read(path).get(SECTION)
     if not isinstance(found, dict):
         raise UserError(f"{path}: holds no finished detector; its training did not come to its end")
+    if found.get("format") == 1:
+        raise UserError(
+            f"{path}: from an older anomap ({found.get('version')}), whose threshold gives more false alarms than it "
+            "promised; train again"
+        )
     if found.get("format") != FORMAT:
         raise UserError(f"{path}: checkpoint format {found.get('format')}, this anomap {__version__} reads {FORMAT}")
     try:
@@ -86,12 +95,13 @@ def load_model(path: str | os.PathLike[str]) -> tuple[ScoringModel, dict[str, An
         state = dict(found["state"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its configuration or its tensors are missing; the file is damaged") from error
-    detector = ScoringModel(build(node), size)
+    model = ScoringModel(build(node), size)
     try:
-        detector.load_state_dict(state)
+        model.load_state_dict(state)
     except RuntimeError as error:
         raise UserError(f"{path}: its tensors do not fit its own configuration; the file is damaged") from error
-    return detector, config
+    model.place(device)
+    return model, config
 
 
 def image_size(config: Mapping[str, Any]) -> tuple[int, int]:

@@ -164,9 +164,8 @@ class Detector:
             return cls(exported.run, preprocessing, exported.threshold, exported.pixel_threshold, exported.map_scale)
         from anomap.detection.checkpoint import load_model  # and with it torch
 
-        model, config = load_model(path)
+        model, config = load_model(path, device)
         preprocessing = Preprocessing.from_dict({**config["data"], "size": model.image_size})
-        model.place(device)
         return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale)
 
     def score_batch(self, images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:

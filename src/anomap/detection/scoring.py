@@ -4,6 +4,8 @@ Evaluation, prediction, export and the monitoring during training all come throu
 parts of a score together. `anomap.detection.detector.Detector` is what users load.
 """
 
+import dataclasses
+import logging
 from array import array
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -15,9 +17,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.detection.calibration import Threshold, resolve_threshold
-from anomap.detection.standardise import Calibration, Standardiser
+from anomap.detection.precision import full_precision
+from anomap.detection.standardise import Calibration, Standardiser, too_few_images
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, Objective, Scored
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -75,6 +80,7 @@ class ScoringModel(nn.Module):
         """The parts of a score as one tensor (B, K)."""
         return torch.stack([scored.parts[name].float() for name in self.objective.part_names], dim=1)
 
+    @full_precision()
     def score(self, images: Tensor) -> tuple[Tensor, Scored]:
         """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and all it was made of."""
         scored = self.objective.score(images)
@@ -103,23 +109,51 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`forward` on arrays: uint8 (B, C, H, W) -> scores (B,) float64, maps (B, 1, *image_size) float32."""
-        scores, maps = self(torch.from_numpy(images).to(self.calibration.threshold.device))
-        return scores.double().cpu().numpy(), maps.float().cpu().numpy()
+        scores, maps = self(torch.from_numpy(images).to(self.standardiser.mean.device))
+        return scores.cpu().double().numpy(), maps.float().cpu().numpy()
 
     @torch.no_grad()
-    def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Fit the standardiser to held-out normal images (`image` (B, C, H, W) in [0, 1]), and to nothing else."""
-        parts, peaks, middles = [], [], []
+    def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
+        """Learn the scale of the score's parts from held-out normal images, and from nothing else; keep their scores.
+
+        A score of several parts needs the images in two: some set the scale of the parts, the others the thresholds. If
+        the same images did both, a new image would not be exchangeable with them, and the threshold could promise nothing.
+
+        Args:
+            batches: `image` (B, C, H, W) in [0, 1], and `scaling` (B,), True for the images that set the scale; without it
+                every second one does.
+            trained_on: how many images the method was trained on; a part that needs more is left out of the score.
+        """
+        parts, peaks, middles, scaling = [], [], [], []
         for batch in batches:
-            scored = self.objective.score(batch["image"])
+            with full_precision():
+                scored = self.objective.score(batch["image"])
             parts.append(self.parts(scored))
-            middles.append(scored.anomaly_map.flatten(1).median(1).values)
-            peaks.append(scored.anomaly_map.flatten(1).amax(1))
+            flat = scored.anomaly_map.flatten(1)
+            middles.append(flat.median(1).values.cpu())
+            peaks.append(flat.amax(1).cpu())
+            if "scaling" in batch:
+                scaling.append(batch["scaling"].cpu())
         all_parts = torch.cat(parts)
-        self.standardiser.fit(all_parts)
-        self.calibration.scores = self.standardiser(all_parts)
+        self._weigh_parts(trained_on)
+        chosen = torch.cat(scaling) if scaling else torch.arange(len(all_parts)) % 2 == 1
+        chosen = chosen & self.standardiser.scales
+        self.standardiser.fit(all_parts[chosen.to(all_parts.device)])
+        self.calibration.scores = self.standardiser(all_parts).cpu()
+        self.calibration.scaling = chosen
         self.calibration.map_peaks = torch.cat(peaks)
         self.calibration.map_middle.copy_(torch.cat(middles).median())
+
+    def _weigh_parts(self, trained_on: int | None) -> None:
+        """Leave out the parts that were learned from too few images to mean anything, and say so."""
+        names = self.objective.part_names
+        few = [] if trained_on is None else too_few_images(self.objective.minimum_images, names, trained_on)
+        self.standardiser.weights.copy_(torch.tensor([float(name not in few) for name in names]))
+        if few:
+            log.warning(
+                "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
+                *(" and ".join(few), trained_on, max(self.objective.minimum_images[name] for name in few)),
+            )
 
     @torch.inference_mode()
     def score_all(self, batches: Iterable[Batch]) -> Scores:
@@ -134,10 +168,10 @@ class ScoringModel(nn.Module):
         parts, pixel = RankingMetric(len(names), dtype=torch.float32), PixelMetrics()
         for batch in batches:
             score, scored = self.score(batch["image"])
-            scores.extend(score.double().tolist())
+            scores.extend(score.cpu().tolist())
             parts.update(self.parts(scored), batch["label"])
             labels.extend(batch["label"].tolist())
-            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().tolist())
+            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
             if "mask" in batch:
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
         areas = parts.compute() if parts.update_called else [None] * len(names)
@@ -150,22 +184,24 @@ class ScoringModel(nn.Module):
         )
 
     def set_threshold(self, config: Mapping[str, Any], test: Scores | None = None) -> Threshold:
-        """Choose the thresholds from the stored scores of the calibration normals.
+        """Choose the thresholds from the stored scores of the calibration normals that set them.
 
-        The pixel threshold is the level below which the same share of the calibration normals' maps stay everywhere.
+        The pixel threshold is the k-th smallest of their n map peaks, where k of their scores are at or below the
+        threshold: with `threshold=quantile` it promises the same of a whole image, P(any pixel is above it) <= 1 - k / (n + 1).
 
         Args:
             config: the strategy, see `resolve_threshold`.
             test: scores of the test set, which only a strategy named `oracle_*` reads.
         """
-        threshold = resolve_threshold(
-            config,
-            self.calibration.scores.double().cpu().numpy(),
-            None if test is None else test.scores,
-            None if test is None else test.labels,
-        )
-        quantile = 1 - (threshold.calibration_fpr or 0.0)
-        self.calibration.threshold.fill_(threshold.value)
-        if len(self.calibration.map_peaks):
-            self.calibration.pixel_threshold.copy_(torch.quantile(self.calibration.map_peaks.float(), quantile))
+        stored, deciding = self.calibration, ~self.calibration.scaling
+        scores = stored.scores[deciding].double().numpy()
+        labelled = (None, None) if test is None else (test.scores, test.labels)
+        threshold = resolve_threshold(config, scores, *labelled)
+        stored.threshold.fill_(threshold.value)
+        if len(scores):
+            rank = max(1, int((scores <= threshold.value).sum()))
+            stored.pixel_threshold.copy_(stored.map_peaks[deciding].kthvalue(rank).values)
+        if threshold.note and self.standardiser.scales:
+            others = f"; {int(stored.scaling.sum())} more calibration image(s) set the scale of the score's parts"
+            threshold = dataclasses.replace(threshold, note=threshold.note + others)
         return threshold

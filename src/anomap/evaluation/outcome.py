@@ -39,7 +39,7 @@ def conclude(
     Returns:
         The metrics.
     """
-    detector.calibrate(batches(data.calibration_dataloader()))
+    detector.calibrate(batches(data.calibration_dataloader()), trained_on=len(data.train))
     scored = score_test(detector, data, config["figures"])
     threshold = detector.set_threshold(config["threshold"], scored.test)
     trained = {"n_train": len(data.train), "epochs": config["trainer"]["max_epochs"] if stages else 0}

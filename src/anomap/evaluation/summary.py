@@ -16,6 +16,7 @@ _NAMES = {
     "pixel_auroc": "pixel AUROC",
     "pixel_aupro": "pixel AUPRO",
     "threshold": "threshold",
+    "promised_fpr": "false-positive rate, promised at most",
     "calibration_fpr": "false-positive rate, calibration",
     "test_fpr": "false-positive rate, test",
     "test_tpr": "true-positive rate, test",

@@ -50,6 +50,7 @@ class ADGAN(SkipGANomaly):
 
     part_names = ("reconstruction", "map", "image")
     uses_augmentation = True
+    minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
 
     def __init__(
         self,

@@ -21,8 +21,8 @@ class Scored:
     """What a method says of a batch of images, in evaluation mode and without any statistics of the batch.
 
     Attributes:
-        parts: name -> (B,), higher = more abnormal; the anomaly score is their sum after each is standardised on the
-            calibration normals (one part alone is the score itself, raw).
+        parts: name -> (B,), higher = more abnormal; the anomaly score is their sum after each is standardised on some of
+            the calibration normals (one part alone is the score itself, raw).
         anomaly_map: (B, 1, H, W), higher = more abnormal, at the size of the image.
         attention_map: (B, 1, H, W) in [0, 1], 1 = normal region, of the methods that have one.
         reconstruction: (B, C, H, W) in [0, 1], of the methods that have one in image space.
@@ -61,9 +61,11 @@ class Objective(nn.Module, ABC):
 
     Attributes:
         part_names: the keys of `Scored.parts`, in order.
+        minimum_images: part -> how many training images it takes to mean anything; the score leaves it out with fewer.
     """
 
     part_names: tuple[str, ...] = ()
+    minimum_images: Mapping[str, int] = {}
 
     @property
     def stride(self) -> int:

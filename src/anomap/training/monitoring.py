@@ -46,7 +46,7 @@ class Monitoring(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         parts = len(_objective(pl_module).part_names)
-        self._calibration = GatheredRows(parts).to(pl_module.device)
+        self._calibration = GatheredRows(parts + 1).to(pl_module.device)  # last: whether the image sets the scale of the parts
         self._test = RankingMetric(parts, dtype=torch.float32).to(pl_module.device)
         self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
         self._to_show = self._choose(trainer)
@@ -73,7 +73,7 @@ class Monitoring(pl.Callback):
         """Keep the parts of the scores, and the images to be shown."""
         parts = torch.stack([outputs.parts[name].float() for name in _objective(pl_module).part_names], 1)
         if dataloader_idx == CALIBRATION:
-            self._calibration.update(parts)
+            self._calibration.update(torch.cat([parts, batch["scaling"].to(parts)[:, None]], 1))
             if outputs.reconstruction is not None:
                 pictures = (outputs.reconstruction, batch["image"])
                 contrasts = [images.float().flatten(2).std(2).mean(1) for images in pictures]
@@ -103,7 +103,8 @@ class Monitoring(pl.Callback):
         if not len(labels):
             return
         standardiser = Standardiser(parts.shape[1])
-        standardiser.fit(calibration)
+        calibration, scaling = calibration[:, :-1], calibration[:, -1] > 0
+        standardiser.fit(calibration[scaling])
         scores = standardiser(parts)
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:

@@ -35,6 +35,7 @@ _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("image_f1", "F1", "at the stored threshold", "number"),
     ("test_tpr", "Caught", "of abnormal test images", "percent"),
     ("test_fpr", "False alarms", "of normal test images", "percent"),
+    ("promised_fpr", "Promised false alarms", "at most, of new normals, on average over calibration sets", "percent"),
     ("calibration_fpr", "Calibration alarms", "of the normals that set the threshold", "percent"),
     ("pixel_auroc", "Pixel AUROC", "chance 0.5, perfect 1", "number"),
     ("pixel_ap", "Pixel AP", "area under precision and recall", "number"),
