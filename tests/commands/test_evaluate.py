@@ -20,8 +20,9 @@ from anomap.detection.checkpoint import read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.outcome import print_outcome
-from anomap.runs.folder import RunFolder, read_metrics, read_scores
+from anomap.runs.folder import RunFolder, read_metrics
 from tests.finished import Run, Runs
+from tests.tables import read_scores
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")

@@ -29,10 +29,10 @@ from anomap.detection.detector import Preprocessing
 from anomap.errors import UserError
 from anomap.prediction import scoring as prediction_scoring
 from anomap.prediction.table import read_predictions
-from anomap.runs.folder import read_scores
 from tests import tiny
 from tests.data.helpers import save
 from tests.finished import Run, Runs
+from tests.tables import read_scores
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")

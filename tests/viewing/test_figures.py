@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from anomap.detection.metrics import image_metrics
-from anomap.runs.folder import ScoreRow
+from anomap.runs.scores import ScoreRow
 from anomap.viewing import figures, palette
 
 

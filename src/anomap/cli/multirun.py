@@ -18,7 +18,7 @@ from anomap.cli import signals
 from anomap.cli.user_errors import FAILED, fail, one_line
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, write_atomically
-from anomap.runs.sweeps import ERROR, reason
+from anomap.runs.jobs import ERROR, reason
 
 log = logging.getLogger(__name__)
 

@@ -16,9 +16,10 @@ from anomap.cli.schema import PRESETS, container, groups_of, suggestion
 from anomap.config import flat, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
+from anomap.runs.lock import alone
 from anomap.tuning.preset import preset
 from anomap.tuning.space import Space, Value, override, read_space
-from anomap.tuning.study import alone, best, done, first_trial, open_study, search, write_table
+from anomap.tuning.study import best, done, first_trial, open_study, search, write_table
 from anomap.tuning.trial import Trials
 
 PRESET = Path("experiment") / "best.yaml"  # in the study's folder: --config-dir finds it there
@@ -55,7 +56,7 @@ def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None
     check_space(space, configured)
     kept = {key: config[key] for key in ("space", "held_out", "every")}
     settings = flat({**kept, "train": plain(configured)})
-    with alone(folder):
+    with alone(folder, f"{folder}: another anomap-tune is at work on this study; wait, or give study=NAME"):
         study = open_study(folder, settings, config["seed"], config["startup_trials"])
         first_trial(study, space, flat(plain(configured)))
         for left in folder.glob(".trial-*"):  # of a killed process

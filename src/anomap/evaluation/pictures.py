@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from anomap import __version__
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import ScoredSet
-from anomap.runs.folder import RunFolder, ScoreRow
+from anomap.runs.folder import RunFolder
+from anomap.runs.scores import ScoreRow
 from anomap.viewing import figures
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses

@@ -20,7 +20,7 @@ from anomap.prediction.table import (
     read_predictions,
     write_parquet,
 )
-from anomap.runs.folder import ABNORMAL, escape_cell
+from anomap.runs.scores import ABNORMAL, escape_cell
 
 
 def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, Any]) -> Outcome:

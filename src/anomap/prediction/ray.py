@@ -28,7 +28,8 @@ from anomap.prediction.folder import SHARDS, UNREADABLE, Outcome
 from anomap.prediction.inputs import Inputs
 from anomap.prediction.scoring import progress, scored
 from anomap.prediction.table import GrowingTable, PredictionRow, parquet_table
-from anomap.runs.folder import ABNORMAL, escape_cell, write_atomically
+from anomap.runs.folder import write_atomically
+from anomap.runs.scores import ABNORMAL, escape_cell
 
 _SMALLEST = ("workers", "cpus_per_worker", "shard_size")
 

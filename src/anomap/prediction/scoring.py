@@ -17,7 +17,7 @@ from anomap.detection.detector import Detector, Images
 from anomap.errors import UserError
 from anomap.prediction.inputs import CONTACT_SHEET, OVERLAYS, Inputs
 from anomap.prediction.table import PredictionRow
-from anomap.runs.folder import ABNORMAL
+from anomap.runs.scores import ABNORMAL
 
 SHEET_IMAGES = 24
 

@@ -15,7 +15,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from anomap.errors import UserError
-from anomap.runs.folder import ABNORMAL, NORMAL, escape_cell, unescape_cell
+from anomap.runs.folder import unescape_cell
+from anomap.runs.scores import ABNORMAL, NORMAL, escape_cell
 
 if TYPE_CHECKING:
     import pyarrow as pa

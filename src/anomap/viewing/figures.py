@@ -21,7 +21,8 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from scipy import ndimage
 
-from anomap.runs.folder import ScoreRow, write_atomically
+from anomap.runs.folder import write_atomically
+from anomap.runs.scores import ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.selection import worst_false_alarms, worst_misses
 

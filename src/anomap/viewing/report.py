@@ -20,7 +20,8 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 
-from anomap.runs.folder import ABNORMAL, ScoreRow, write_atomically
+from anomap.runs.folder import write_atomically
+from anomap.runs.scores import ABNORMAL, ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import Scale, outline, overlay, to_rgb_image
 from anomap.viewing.selection import gallery_indices

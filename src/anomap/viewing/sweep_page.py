@@ -8,7 +8,8 @@ from jinja2 import Environment, FileSystemLoader
 from markupsafe import Markup
 
 from anomap.runs.folder import RunFolder
-from anomap.runs.sweeps import Job, Table
+from anomap.runs.jobs import Job
+from anomap.runs.sweeps import Table
 from anomap.viewing import palette
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
 from anomap.viewing.sweep_tables import label, seeds_and_settings, written
