@@ -28,7 +28,7 @@ _ROWS = st.builds(
 @given(rows=st.lists(_ROWS, max_size=5))
 def test_scores_round_trip(tmp_path_factory: pytest.TempPathFactory, rows: list[ScoreRow]) -> None:
     path = tmp_path_factory.mktemp("scores") / "scores.csv"
-    write_scores(path, rows)
+    write_scores(path, iter(rows))
     assert read_scores(path) == rows
 
 

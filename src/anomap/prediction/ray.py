@@ -1,122 +1,68 @@
-"""anomap-predict engine=ray: many processes, on one machine or a cluster; Parquet files that are whole or not there.
+"""anomap-predict engine=ray: many processes, on one machine or a cluster.
 
 Ray Data hands out shards of names. Each of its workers holds the detector, scores a shard as engine=local would, and
-writes `scores/part-*.parquet`. What a shard is called follows from its names: scored twice, after a machine was lost,
-it is there once.
+writes it as one part. A part is called after its names: scored twice, after a machine was lost, it is there once.
 """
 
 # pyright: reportMissingImports=false
 # Ray is there where its extra is installed
 
-import hashlib
-import io
 import logging
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from anomap.detection.detector import Detector
-from anomap.errors import Stopped, UserError, signal_of
+from anomap.detection.devices import device_for
+from anomap.errors import UserError
 from anomap.memory import keep_memory
-from anomap.prediction.folder import SHARDS, UNREADABLE, Outcome
 from anomap.prediction.inputs import Inputs
-from anomap.prediction.scoring import progress, scored
-from anomap.prediction.table import GrowingTable, PredictionRow, parquet_table
-from anomap.runs.folder import write_atomically
-from anomap.runs.scores import ABNORMAL, escape_cell
-
-_SMALLEST = ("workers", "cpus_per_worker", "shard_size")
+from anomap.prediction.scoring import Failures, scored
+from anomap.prediction.settings import RaySettings, Settings
+from anomap.prediction.table import PredictionRow, write_part
+from anomap.runs.scores import ABNORMAL
 
 
-def score(detector: Detector, inputs: Inputs, folder: Path, config: dict[str, Any]) -> Outcome:
-    """Score what no shard holds yet.
+def score(
+    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+) -> Generator[tuple[int, int, Failures], None, None]:
+    """Score images with Ray's workers, which write the parts. Machines of a cluster must see the same folders.
 
-    Args:
-        detector: loaded once here, so that what is wrong with it is said before anything starts; each worker loads its own.
-        inputs: what to score; workers on other machines must see the same folders.
-        folder: of the results.
-        config: `conf/predict.yaml`.
+    Yields:
+        After each shard: images scored, how many of them are abnormal, and the files that cannot be read.
 
     Raises:
         UserError: Ray is not installed or cannot be reached, or a worker cannot write; what is written stays valid.
     """
-    options = _checked(config["ray"])
-    done = {row.path for row in rows(folder)}
-    names = [name for name in inputs.names if _text(name) not in done]
-    outcome = Outcome(folder, earlier=len(done))
-    (folder / SHARDS).mkdir(exist_ok=True)
-    if not names:
-        return outcome
-    start = time.perf_counter()
-    with ExitStack() as stack:
-        bar = stack.enter_context(progress())
-        task = bar.add_task("scoring", total=len(names))
-        try:
-            stack.enter_context(_running(options))
-            work = (str(inputs.root.resolve()), str(folder.resolve()), detector.threshold)
-            failed: GrowingTable | None = None
-            for told in _told(names, work, config, options):
-                if told["failures"]:
-                    failed = failed or stack.enter_context(GrowingTable(folder / UNREADABLE, ("path", "reason")))
-                    failed.append(
-                        [
-                            (escape_cell(os.fsdecode(name)), escape_cell(why))
-                            for name, why in map(_pair, told["failures"])
-                        ]
-                    )
-                outcome = outcome.plus(told["scored"], told["abnormal"], len(told["failures"]))
-                bar.update(task, completed=outcome.scored + outcome.unreadable)
-        except (KeyboardInterrupt, Stopped) as error:
-            outcome = replace(outcome, stopped=signal_of(error))
-    return replace(outcome, seconds=time.perf_counter() - start)
-
-
-def rows(folder: Path) -> Iterator[PredictionRow]:
-    """All that was ever scored in the folder; names as Parquet holds them.
-
-    Raises:
-        UserError: a shard that anomap-predict did not write.
-    """
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    for path in sorted((folder / SHARDS).glob("part-*.parquet")):
-        try:
-            for batch in pq.ParquetFile(path).iter_batches():
-                for row in batch.to_pylist():
-                    yield PredictionRow(**row)
-        except (OSError, pa.ArrowException, TypeError) as error:
-            raise UserError(
-                f"{path}: not as anomap-predict wrote it; delete it, and its images are scored again"
-            ) from error
+    there = replace(settings, checkpoint=settings.checkpoint.resolve())
+    with _running(settings.ray):
+        for told in _told(names, (there, inputs.root.resolve(), folder.resolve(), detector.threshold)):
+            if told["problem"] is not None:
+                raise UserError(told["problem"])
+            failures = [(os.fsdecode(failure["name"]), failure["why"]) for failure in told["failures"]]
+            yield told["scored"], told["abnormal"], failures
 
 
 class Worker:
     """A process of Ray's that scores shards.
 
     Args:
-        checkpoint: of the detector.
-        device: where torch computes.
+        settings: with the whole path of the checkpoint.
         root: the folder of the images.
         folder: of the results.
         threshold: of the decision.
-        overlays: which to draw.
-        batch_size: images scored at once.
     """
 
-    def __init__(
-        self, checkpoint: str, device: str, root: str, folder: str, threshold: float, overlays: str, batch_size: int
-    ) -> None:
+    def __init__(self, settings: Settings, root: Path, folder: Path, threshold: float) -> None:
         keep_memory()
-        self.detector = Detector.load(checkpoint, device)
+        self.detector = Detector.load(settings.checkpoint, device_for(settings.device, settings.checkpoint))
         self.detector.threshold = threshold
-        self.root, self.folder, self.overlays, self.batch_size = Path(root), Path(folder), overlays, batch_size
+        self.settings, self.root, self.folder = settings, root, folder
 
     def __call__(self, shard: Any) -> Any:
         """A table of `name`s -> a table of one row: `scored`, `abnormal`, `failures` (name, why), `problem` if it gave up."""
@@ -126,13 +72,12 @@ class Worker:
         found: list[PredictionRow] = []
         failures: list[dict[str, Any]] = []
         problem = None
-        inputs = Inputs(self.root, names)
         try:
-            for part, failed in scored(self.detector, inputs, names, self.folder, self.overlays, self.batch_size):
-                found += part
+            for rows, failed in scored(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
+                found += rows
                 failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
             if found:
-                write_shard(self.folder / SHARDS, found)
+                write_part(self.folder, names, found)
         except UserError as error:  # raised, it would be wrapped several times on its way
             problem = str(error)
         abnormal = sum(row.prediction == ABNORMAL for row in found)
@@ -148,68 +93,49 @@ def _told_schema() -> Any:
     return pa.schema([*counts, ("failures", pa.list_(pair)), ("problem", pa.string())])
 
 
-def write_shard(folder: Path, found: Sequence[PredictionRow]) -> None:
-    """Write rows as one Parquet file, whole or not at all, which is called after their names.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written to.
-    """
-    import pyarrow.parquet as pq
-
-    name = hashlib.blake2b("\0".join(row.path for row in found).encode("utf-8", "surrogateescape"), digest_size=12)
-    content = io.BytesIO()
-    pq.write_table(parquet_table(found), content)
-    path = folder / f"part-{name.hexdigest()}.parquet"
-    try:
-        write_atomically(path, content.getvalue())
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); make room and give output={folder.parent} to go on"
-        ) from error
-
-
-def _told(
-    names: Sequence[str], work: tuple[str, str, float], config: dict[str, Any], options: dict[str, Any]
-) -> Iterator[dict[str, Any]]:
+def _told(names: Sequence[str], work: tuple[Settings, Path, Path, float]) -> Iterator[dict[str, Any]]:
     """What the workers tell of their shards, in the order in which they finish them."""
     import pyarrow as pa
     import ray
 
-    size = options["shard_size"]
-    shards = [
-        pa.table({"name": pa.array([os.fsencode(name) for name in names[first : first + size]], pa.binary())})
-        for first in range(0, len(names), size)
-    ]
+    settings = work[0].ray
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     context.execution_options.preserve_order = False
-    root, folder, threshold = work
-    there = ray.cluster_resources()
-    for key, name in (("cpus_per_worker", "CPU"), ("gpus_per_worker", "GPU")):
-        if options[key] > there.get(name, 0):  # Ray would wait for such a machine
-            raise UserError(f"ray.{key}={options[key]}: Ray has {there.get(name, 0):g} here; give at most that")
-    fitting = int(there["CPU"] // options["cpus_per_worker"])
-    if options["gpus_per_worker"]:
-        fitting = min(fitting, int(there["GPU"] // options["gpus_per_worker"]))
-    workers = min(options["workers"] or fitting, fitting)
+    size = settings.shard_size
+    shards = [
+        pa.table({"name": pa.array(map(os.fsencode, names[first : first + size]), pa.binary())})
+        for first in range(0, len(names), size)
+    ]
     told = ray.data.from_arrow(shards).map_batches(
         Worker,
-        fn_constructor_args=(config["checkpoint"], config["device"], root, folder, threshold),
-        fn_constructor_kwargs={"overlays": config["overlays"], "batch_size": config["batch_size"]},
+        fn_constructor_args=work,
         batch_size=None,  # one shard at a time
         batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(workers, len(shards))),
-        num_cpus=options["cpus_per_worker"],
-        num_gpus=options["gpus_per_worker"],
+        compute=ray.data.ActorPoolStrategy(size=min(_workers(settings), len(shards))),
+        num_cpus=settings.cpus_per_worker,
+        num_gpus=settings.gpus_per_worker,
     )
-    for row in told.iter_rows():
-        if row["problem"] is not None:
-            raise UserError(row["problem"])
-        yield row
+    return told.iter_rows()
+
+
+def _workers(settings: RaySettings) -> int:
+    """How many workers there is room for, at most as many as are asked for."""
+    import ray
+
+    there = ray.cluster_resources()
+    room = []
+    for name, needed in (("CPU", settings.cpus_per_worker), ("GPU", settings.gpus_per_worker)):
+        if needed > there.get(name, 0):  # Ray would wait for such a machine
+            key = f"ray.{name.lower()}s_per_worker"
+            raise UserError(f"{key}={needed}: Ray has {there.get(name, 0):g} here; give at most that")
+        if needed:
+            room.append(int(there[name] // needed))
+    return min(settings.workers or room[0], *room)
 
 
 @contextmanager
-def _running(options: dict[str, Any]) -> Iterator[None]:
+def _running(settings: RaySettings) -> Iterator[None]:
     """Ray, of this machine or of a cluster, quiet, and left as it was found."""
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use over the network
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of its own ways on standard error
@@ -223,44 +149,22 @@ def _running(options: dict[str, Any]) -> Iterator[None]:
         return
     for name in ("ray", "ray.data"):  # the second has a level of its own
         logging.getLogger(name).setLevel(logging.ERROR)
-    own = options["address"] is None
-    cores = (options["workers"] or 0) * options["cpus_per_worker"]
+    own = settings.address is None
+    cores = (settings.workers or 0) * settings.cpus_per_worker
     obeyed = signal.getsignal(signal.SIGTERM)
     try:
         ray.init(
-            address="local" if own else options["address"],
+            address="local" if own else settings.address,
             num_cpus=cores or None if own else None,
             include_dashboard=False if own else None,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
     except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UserError(f"ray.address={options['address']}: {str(error).splitlines()[0]}") from error
+        raise UserError(f"ray.address={settings.address}: {str(error).splitlines()[0]}") from error
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, obeyed)  # Ray has taken it, and would end the command at once
     try:
         yield
     finally:
         ray.shutdown()
-
-
-def _checked(options: dict[str, Any]) -> dict[str, Any]:
-    for key in _SMALLEST:
-        value = options[key]
-        if not (key == "workers" and value is None) and (
-            not isinstance(value, int) or isinstance(value, bool) or value < 1
-        ):
-            raise UserError(f"ray.{key}={value}: give a whole number of at least 1")
-    gpus = options["gpus_per_worker"]
-    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
-        raise UserError(f"ray.gpus_per_worker={gpus}: give a number, such as 1, or 0.5 for two workers on a GPU")
-    return options
-
-
-def _text(name: str) -> str:
-    """A name as Parquet holds it: bytes that are no UTF-8 as backslash escapes."""
-    return name.encode("utf-8", "backslashreplace").decode()
-
-
-def _pair(failure: dict[str, Any]) -> tuple[bytes, str]:
-    return failure["name"], failure["why"]

@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import chain
 
 from anomap.runs.folder import replacing
 
@@ -55,19 +56,18 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> No
         text.detach()
 
 
-def write_scores(path: str | os.PathLike[str], rows: Sequence[ScoreRow]) -> None:
+def write_scores(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> None:
     """Write `scores.csv`; scores keep every digit, and text that a spreadsheet would run is escaped.
 
     Raises:
         ValueError: a label or a prediction is neither `normal` nor `abnormal`.
     """
-    for row in rows:
-        if not {row.label, row.prediction} <= {NORMAL, ABNORMAL}:
-            raise ValueError(f"{row.path!r}: label and prediction must be {NORMAL!r} or {ABNORMAL!r}")
-    write_csv(path, [SCORE_COLUMNS, *(_cells(row) for row in rows)])
+    write_csv(path, chain([SCORE_COLUMNS], map(_cells, rows)))
 
 
 def _cells(row: ScoreRow) -> tuple[str, ...]:
+    if not {row.label, row.prediction} <= {NORMAL, ABNORMAL}:
+        raise ValueError(f"{row.path!r}: label and prediction must be {NORMAL!r} or {ABNORMAL!r}")
     numbers = repr(float(row.score)), repr(float(row.threshold))
     return escape_cell(row.path), row.label, escape_cell(row.defect), *numbers, row.prediction
 
