@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anomap.cli.schema import PRESETS, container, groups_of, suggestion
-from anomap.config import flat, plain
+from anomap.config import check_whole, flat, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.runs.lock import alone
@@ -47,9 +47,8 @@ def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None
         UserError: the configuration, the data or the space is wrong, or the study was begun with other settings.
     """
     for key, least in (("trials", 1), ("every", 1), ("startup_trials", 0)):
-        value = config[key]
-        if not ((isinstance(value, int) and value >= least) or (value is None and key == "startup_trials")):
-            raise UserError(f"{key}={value}: give a whole number of at least {least}")
+        if not (key == "startup_trials" and config[key] is None):
+            check_whole(key, config[key], least)
     base = of_train(overrides)
     space = read_space(config["space"])
     configured = compose("train", base)

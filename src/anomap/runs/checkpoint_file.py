@@ -31,9 +31,8 @@ def checkpoint_file(config: Mapping[str, Any]) -> Path:
         raise UserError(f"checkpoint={given}: {why}; give the checkpoints/last.ckpt that it was made of")
     if not path.is_file():
         raise UserError(f"checkpoint={given}: no such file; give {known}")
-    run = RunFolder(
-        path.absolute().parent.parent.parent
-    )  # if it is the first stage's: RUN/stage1/checkpoints/last.ckpt
-    if path.absolute() == run.stage1.last_checkpoint:
-        raise UserError(f"checkpoint={given}: a run's first stage, not calibrated; give {run.last_checkpoint}")
+    checkpoints = path.resolve().parent
+    if (checkpoints.parent.name, checkpoints.name) == ("stage1", "checkpoints"):
+        whole = RunFolder(checkpoints.parent.parent).last_checkpoint
+        raise UserError(f"checkpoint={given}: a run's first stage, not calibrated; give {whole}")
     return path
