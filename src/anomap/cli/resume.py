@@ -1,4 +1,4 @@
-"""`anomap-train resume=RUN_DIR`: the same folder, the run's own configuration. Imports nothing heavy."""
+"""`anomap-train resume=RUN_DIR`: goes on in the run's folder with its own configuration. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _KEY = "resume="
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """Command-line arguments for Hydra: those of a resumed run work in its folder and leave its `.hydra` alone.
+    """Command-line arguments for Hydra: with `resume=RUN_DIR` it works in that folder and leaves `.hydra` as it is.
 
     Raises:
-        UserError: no such run, or an override that would make it another one.
+        UserError: no such run, or an override that would make it another run.
     """
     chosen = [argument for argument in given if argument.startswith(_KEY)]
     if not chosen or chosen[-1] in (_KEY, f"{_KEY}null"):
@@ -47,7 +47,7 @@ def arguments(given: Sequence[str]) -> list[str]:
             f"resume={text}: no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
         )
     place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    # in front, so that what Lightning adds for further processes comes last and counts
+    # first, so that what Lightning appends for its child processes overrides them
     ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
     return [*ours, *(f"{_KEY}'{place}'" if argument in chosen else argument for argument in given)]
 
@@ -57,7 +57,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
 
     Args:
         config: of this start, plain.
-        overridden: of the command line; of the keys that may change, those named here are taken from `config`.
+        overridden: the command line's overrides: keys among them that may change are taken from `config`.
 
     Raises:
         UserError: the stored configuration cannot be read.
@@ -70,7 +70,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     from anomap.training.checkpoints import made_by
 
     run = RunFolder(config["resume"])
-    # a checkpoint knows what it was trained with; .hydra/ is there before the first one
+    # a checkpoint holds its configuration; before the first checkpoint there is only .hydra/
     found = made_by(run.last_checkpoint) or made_by(run.stage1.last_checkpoint)
     if found is None:
         try:

@@ -11,7 +11,7 @@ from anomap.cli.signals import status
 from anomap.detection.detector import Detector
 from anomap.detection.devices import device_for
 from anomap.errors import Stopped, UserError, signal_of
-from anomap.prediction import local, ray
+from anomap.prediction import cluster, local
 from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
 from anomap.prediction.pictures import draw_sheet
@@ -19,7 +19,7 @@ from anomap.prediction.progress import progress
 from anomap.prediction.settings import Settings
 from anomap.prediction.table import PARQUET, SCORES, as_text, scored_names, write_tables
 
-ENGINES = {"local": local.score, "ray": ray.score}
+ENGINES = {"local": local.score, "ray": cluster.score}
 
 
 def command(config: dict[str, Any], folder: Path) -> None:

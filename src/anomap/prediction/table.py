@@ -132,7 +132,7 @@ def _parts(folder: Path, columns: Sequence[str] = PREDICTION_COLUMNS) -> Iterato
 def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
     import pyarrow as pa
 
-    path, *others = zip(*map(astuple, rows), strict=True) if rows else ((), (), (), ())
+    path, *others = zip(*[astuple(row) for row in rows], strict=True) if rows else ((), (), (), ())
     return pa.table([[as_text(name) for name in path], *map(list, others)], schema=_schema())
 
 

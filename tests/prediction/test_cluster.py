@@ -12,7 +12,7 @@ import pytest
 from anomap.cli import signals
 from anomap.commands.predict import command, predict
 from anomap.errors import Stopped, UserError
-from anomap.prediction import ray as predict_ray
+from anomap.prediction import cluster
 from anomap.prediction.settings import RaySettings, Settings
 from anomap.prediction.table import PREDICTION_COLUMNS, PredictionRow, read_rows
 from tests.data.helpers import save
@@ -60,7 +60,7 @@ def test_ray_does_not_keep_the_signal() -> None:
     pytest.importorskip("ray.data")
     before = signal.signal(signal.SIGTERM, signals.obey)
     try:
-        with pytest.raises(Stopped), predict_ray._running(RaySettings.of(composed("ray.workers=1")["ray"])):
+        with pytest.raises(Stopped), cluster._running(RaySettings.of(composed("ray.workers=1")["ray"])):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -151,7 +151,7 @@ def test_a_worker_writes_a_shard_that_is_called_after_its_names(run: Run, images
     import pyarrow as pa
 
     settings = Settings.of(config(run, images, overlays="none"))
-    worker = predict_ray.Worker(settings, images, tmp_path, 0.5)
+    worker = cluster.Worker(settings, images, tmp_path, 0.5)
     names = pa.table({"name": pa.array([b"\xff7.png", b"broken.png", b"1.png", b"sub/2.png"], pa.binary())})
     for _ in range(2):  # done twice, it is there once
         (told,) = worker(names).to_pylist()
