@@ -1,7 +1,7 @@
 """Where the configuration lies, how it becomes plain data, and how plain data becomes objects."""
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,18 @@ def check_switches(config: Mapping[str, Any], *keys: str) -> None:
     for key in keys:
         if not isinstance(config[key], bool):
             raise UserError(f"{key}={config[key]}: give true or false")
+
+
+def check_whole(key: str, value: Any, least: int) -> None:
+    """Raise UserError unless the value is a whole number of at least `least`."""
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+        raise UserError(f"{key}={value}: give a whole number of at least {least}")
+
+
+def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
+    """Raise UserError unless the value is one of the choices."""
+    if not isinstance(value, str) or value not in choices:
+        raise UserError(f"{key}={value}: give one of {', '.join(choices)}")
 
 
 def targets(node: Any) -> Iterator[str]:

@@ -10,7 +10,7 @@ import pytest
 from anomap.cli.user_errors import EXTRAS, lost_process, missing_launcher
 from anomap.config import config_dir
 from anomap.runs.folder import read_metrics
-from anomap.runs.sweeps import ERROR
+from anomap.runs.jobs import ERROR
 from tests import tiny
 
 

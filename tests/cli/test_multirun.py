@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from anomap.cli.multirun import failures, folder_name, refuse_several_processes
 from anomap.config import build, config_dir, flat, plain
 from anomap.runs.folder import read_metrics
-from anomap.runs.sweeps import ERROR
+from anomap.runs.jobs import ERROR
 from tests import tiny
 
 CONF = config_dir()

@@ -24,6 +24,7 @@ from anomap.cli.resume import advice, arguments, configuration
 from anomap.detection import checkpoint
 from anomap.errors import Stopped, UserError
 from anomap.runs.folder import RunFolder, read_metrics
+from anomap.training.checkpoints import goes_on
 from tests import tiny
 from tests.in_process import in_process
 from tests.training.resuming import assert_same
@@ -92,8 +93,22 @@ def test_the_stored_configuration_counts(run: Path) -> None:
     assert found["trainer"]["accelerator"] == "auto"
     assert found["logger"] == {}
     assert found["model"]["name"] == "ganomaly"
+    assert (found["controls"], found["figures"]) == (stored()["controls"], stored()["figures"])
     checkpoint.save(RunFolder(run).stage1.last_checkpoint, {"run": {**stored(), "seed": 8}})  # knows better
     assert configuration(now, [])[0]["seed"] == 8
+
+
+@pytest.mark.parametrize("key", ["controls", "figures"])
+def test_what_comes_after_the_training_may_change(key: str, run: Path) -> None:
+    """A run that has no memory for the controls, or no room for figures, can still be finished."""
+    before = {**stored(), key: True}
+    (run / ".hydra/config.yaml").write_text(yaml.safe_dump(before))
+    override = f"{key}=false"
+    assert override in arguments([f"resume={run}", override])
+    found, _ = configuration({**stored(), key: False, "resume": str(run)}, [f"resume={run}", override])
+    assert found == {**before, key: False, "resume": None}
+    checkpoint.save(RunFolder(run).last_checkpoint, {"run": before})
+    assert goes_on(RunFolder(run).last_checkpoint, found)  # what was trained is not thrown away
 
 
 def test_a_run_of_another_command_is_refused(run: Path) -> None:

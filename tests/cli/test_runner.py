@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from anomap.cli.runner import quoted
+from anomap.cli.runner import is_sweep, quoted
 
 
 @pytest.mark.parametrize(
@@ -26,8 +26,87 @@ def test_values_with_an_equals_sign_are_quoted_for_hydra(given: str, expected: s
     assert quoted(given) == expected
 
 
-def test_in_a_sweep_commas_part_values() -> None:
+def test_in_a_sweep_commas_separate_values() -> None:
     assert quoted("checkpoint=a/seed=0/x,b", many=True) == "checkpoint='a/seed=0/x',b"
+    assert quoted("data.root=a/x=1,a/x=2", many=True) == "data.root='a/x=1','a/x=2'"
+
+
+def test_in_a_sweep_an_existing_path_with_commas_is_one_value(tmp_path: Path) -> None:
+    for name in ("model=a,seed=0", "model=a,seed=1"):
+        (tmp_path / name).mkdir()
+    one, two = tmp_path / "model=a,seed=0", tmp_path / "model=a,seed=1"
+    assert quoted(f"data.root={one}", many=True) == f"data.root='{one}'"
+    assert quoted(f"data.root={one},b,{two},c/x=1", many=True) == f"data.root='{one}',b,'{two}','c/x=1'"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["model=a"], False),
+        (["-m", "model=a"], True),
+        (["model=a", "--multirun"], True),
+        (["sweep=seeds", "data.root=a/x=1,a/x=2"], True),  # its file says so to Hydra
+        (["sweep=null"], False),
+        (["hydra.mode=MULTIRUN"], True),
+    ],
+)
+def test_a_prepared_sweep_is_a_sweep(arguments: list[str], expected: bool) -> None:
+    assert is_sweep(arguments) == expected
+
+
+def test_values_of_a_prepared_sweep_stay_a_list(tmp_path: Path) -> None:
+    """Two folders with `=` in their names are two jobs, not one folder of that name."""
+    code = "from anomap.cli.entry import evaluate; evaluate()"
+    arguments = ["sweep=thresholds", "checkpoint=a/x=1/last.ckpt,a/x=2/last.ckpt", f"hydra.sweep.dir={tmp_path}/sweep"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, "threshold.quantile=0.9"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
+    assert done.returncode == 1, done.stderr
+    reasons = [path.read_text() for path in (tmp_path / "sweep").glob("*/error.txt")]
+    assert sorted(reasons) == [
+        f"checkpoint=a/x={n}/last.ckpt: no such file; give a run's checkpoints/last.ckpt\n" for n in (1, 2)
+    ]
+
+
+IN_ONE_PROCESS = """
+import sys
+from hydra.core.global_hydra import GlobalHydra
+from anomap.cli import entry
+for line in sys.argv[1:]:
+    command, *arguments = line.split("|")
+    sys.argv = [command, *arguments]
+    try:
+        getattr(entry, command)()
+    except SystemExit as end:
+        print(end.code, "torch" in sys.modules)
+    GlobalHydra.instance().clear()
+"""
+
+
+def test_a_wrong_path_is_told_before_torch_is_imported(tmp_path: Path) -> None:
+    (tmp_path / "x.ckpt").touch()
+    wrong = {
+        "predict|checkpoint=none.ckpt|input=.": "checkpoint=none.ckpt: no such file",
+        "predict|checkpoint=x.ckpt|input=nowhere": "input=nowhere: no such file or folder",
+        "predict|input=.": "checkpoint is not set",
+        "evaluate|checkpoint=none.ckpt": "checkpoint=none.ckpt: no such file",
+        "evaluate|checkpoint=x.ckpt|data.normal_dir=nowhere": "data.normal_dir=nowhere",
+        "export|checkpoint=none.ckpt": "checkpoint=none.ckpt: no such file",
+        "train|data=folder|data.root=nowhere": "data.root=nowhere",
+        "train|data=folder": "data.root is not set",
+        "preview|data=mvtec|data.root=nowhere|data.category=bottle": "data.root=nowhere",
+    }
+    lines = [f"{line}|hydra.run.dir={tmp_path}/run" for line in wrong]
+    done = subprocess.run(
+        [sys.executable, "-c", IN_ONE_PROCESS, *lines], capture_output=True, text=True, cwd=tmp_path, check=False
+    )
+    assert done.stdout.splitlines() == ["2 False"] * len(wrong), done.stderr
+    for told, expected in zip(done.stderr.splitlines(), wrong.values(), strict=True):
+        assert told.startswith(f"error: {expected}")
 
 
 @pytest.mark.parametrize(

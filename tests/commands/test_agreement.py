@@ -11,9 +11,9 @@ from anomap.commands.evaluate import evaluate
 from anomap.commands.export import export
 from anomap.commands.predict import predict
 from anomap.config import config_dir, plain
-from anomap.runs.folder import read_scores
 from tests import tiny
 from tests.finished import Runs
+from tests.tables import read_scores
 
 pytest.importorskip("onnxruntime")
 pytestmark = [

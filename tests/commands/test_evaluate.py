@@ -20,8 +20,9 @@ from anomap.detection.checkpoint import read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.summary import print_summary
-from anomap.runs.folder import RunFolder, read_metrics, read_scores
+from anomap.runs.folder import RunFolder, read_metrics
 from tests.finished import Run, Runs
+from tests.tables import read_scores
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
@@ -156,6 +157,18 @@ def test_the_threshold_table_holds_the_chosen_one(run: Run) -> None:
     assert max(scores) in values
 
 
+@pytest.mark.parametrize(("given", "expected"), [("auto", "there"), ("cuda:1", "cuda:1"), (None, "cpu")])
+def test_the_detector_goes_where_it_is_told(
+    given: str | None, expected: str, checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    placed: list[str] = []
+    monkeypatch.setattr(ScoringModel, "place", lambda _, device: placed.append(device))
+    monkeypatch.setattr(module, "device_for", lambda device, _: "there" if device == "auto" else device)
+    overrides = [] if given is None else [f"device={given}"]
+    evaluate(config(checkpoint, "figures=false", *overrides), tmp_path / "run")
+    assert placed == [expected]
+
+
 # --- other data ---
 
 
@@ -235,6 +248,7 @@ def test_images_cannot_be_read_otherwise(key: str, value: Any) -> None:
         (["view=true", "figures=false"], "view=true needs the figures"),
         (["figures=maybe"], "figures=maybe: give true or false"),
         (["view=maybe"], "view=maybe: give true or false"),
+        (["device=nonsense"], "device=nonsense: not available here"),
     ],
 )
 def test_wrong_options_are_one_line_before_anything_is_scored(

@@ -16,7 +16,7 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from anomap import Detector
-from anomap.commands.export import export, print_outcome, probe_images
+from anomap.commands.export import export, print_summary, probe_images
 from anomap.config import config_dir, plain
 from anomap.detection import export as exporting
 from anomap.detection.checkpoint import load_model
@@ -129,8 +129,8 @@ def test_the_file_lies_beside_the_checkpoint_and_its_use_is_said(
     folder = tmp_path / "seed=0"
     folder.mkdir()
     (folder / "last.ckpt").write_bytes(run.folder.last_checkpoint.read_bytes())
-    print_outcome(export(config(checkpoint=folder / "last.ckpt")))
-    print_outcome(export(config(checkpoint=folder / "last.ckpt", format="exported_program")))
+    print_summary(export(config(checkpoint=folder / "last.ckpt")))
+    print_summary(export(config(checkpoint=folder / "last.ckpt", format="exported_program")))
     assert sorted(os.listdir(folder)) == ["last.ckpt", "last.onnx", "last.pt2"]
     said = capsys.readouterr().out
     assert f"anomap-predict \"checkpoint='{folder}/last.onnx'\" input=DIR" in said
@@ -229,11 +229,11 @@ def test_solar_cells(run: Run) -> None:
     ("given", "message"),
     [
         ({"checkpoint": None}, "checkpoint is not set: give checkpoint=CKPT"),
-        ({"checkpoint": "nowhere/last.ckpt"}, "nowhere/last.ckpt: no such checkpoint"),
+        ({"checkpoint": "nowhere/last.ckpt"}, "checkpoint=nowhere/last.ckpt: no such file"),
         ({"checkpoint": "last.onnx"}, "checkpoint=last.onnx: is exported already"),
-        ({"format": "tflite"}, "format=tflite: unknown; use onnx or exported_program"),
-        ({"format": None}, "format=None: unknown"),
-        ({"format": ["onnx"]}, r"format=\['onnx'\]: unknown"),
+        ({"format": "tflite"}, "format=tflite: give one of onnx, exported_program"),
+        ({"format": None}, "format=None: give one of"),
+        ({"format": ["onnx"]}, r"format=\['onnx'\]: give one of"),
         ({"output": "x.pb"}, r"output=x\.pb: name it \.onnx"),
         ({"output": "nowhere/x.onnx"}, "there is no folder nowhere"),
         ({"output": "folder.onnx"}, r"folder\.onnx: is a folder"),

@@ -16,9 +16,10 @@ from anomap.detection.calibration import quantile_threshold
 from anomap.detection.checkpoint import load_model, read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.runs.folder import read_metrics, read_scores
+from anomap.runs.folder import read_metrics
 from tests import tiny
 from tests.finished import Run, Runs
+from tests.tables import read_scores
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")

@@ -21,18 +21,21 @@ from PIL import Image
 from anomap import Detector
 from anomap.cli import signals
 from anomap.commands import predict as predict_module
-from anomap.commands.predict import Outcome, command, predict
+from anomap.commands.predict import command, predict
 from anomap.config import config_dir, plain
 from anomap.data.decode import ITEMS_AT_A_TIME
 from anomap.data.files import worker_count
 from anomap.detection.detector import Preprocessing
 from anomap.errors import UserError
+from anomap.prediction import local
 from anomap.prediction import scoring as prediction_scoring
-from anomap.prediction.table import read_predictions
-from anomap.runs.folder import read_scores
+from anomap.prediction.folder import PredictionSummary
+from anomap.prediction.table import PredictionRow, read_rows
+from anomap.runs.lock import alone
 from tests import tiny
 from tests.data.helpers import save
 from tests.finished import Run, Runs
+from tests.tables import read_scores, unescape
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
@@ -64,8 +67,15 @@ def config(run: Run, source: Path | str, **changes: Any) -> dict[str, Any]:
     return {**composed(), "checkpoint": str(run.folder.last_checkpoint), "input": str(source), **changes}
 
 
+def read_predictions(path: Path) -> list[PredictionRow]:
+    """What `scores.csv` holds."""
+    with path.open(newline="", encoding="utf-8") as file:
+        _, *lines = csv.reader(file)
+    return [PredictionRow(unescape(name), float(score), float(limit), said) for name, score, limit, said in lines]
+
+
 def scores(folder: Path) -> dict[str, float]:
-    rows = list(read_predictions(folder / "scores.csv"))
+    rows = read_predictions(folder / "scores.csv")
     assert len({row.path for row in rows}) == len(rows)  # nothing is scored twice
     return {row.path: row.score for row in rows}
 
@@ -94,9 +104,10 @@ def test_the_files_of_a_prediction(run: Run, images: Path, tmp_path: Path, capsy
     (images / "=odd.png").write_bytes((images / "0.png").read_bytes()[:-30])
     command(config(run, images, overlays="all", batch_size=4), out)
     assert {path.name for path in out.iterdir()} == {
-        *("scores.csv", "scores.parquet", "unreadable.csv", "predict.json", "overlays", "contact_sheet.png"),
+        *("scores", "scores.csv", "scores.parquet", "unreadable.csv", "predict.json", "overlays", "contact_sheet.png"),
+        ".lock",
     }
-    rows = list(read_predictions(out / "scores.csv"))
+    rows = read_predictions(out / "scores.csv")
     assert [row.path for row in rows] == [f"{number}.png" for number in range(10)]
     table = pq.read_table(out / "scores.parquet").to_pylist()
     assert table == [
@@ -124,7 +135,7 @@ def test_the_files_of_a_prediction(run: Run, images: Path, tmp_path: Path, capsy
 def test_overlays_of_what_is_asked_for(run: Run, images: Path, tmp_path: Path, overlays: str) -> None:
     threshold = float(np.median(Detector.load(run.folder.last_checkpoint).score(sorted(images.iterdir()))))
     outcome = predict(config(run, images, overlays=overlays, threshold={"value": threshold}), tmp_path / "out")
-    rows = list(read_predictions(tmp_path / "out" / "scores.csv"))
+    rows = read_predictions(tmp_path / "out" / "scores.csv")
     assert {row.threshold for row in rows} == {threshold}
     abnormal = {f"{row.path}.png" for row in rows if row.score > threshold}
     assert outcome.abnormal == len(abnormal) == 5
@@ -176,14 +187,76 @@ def test_going_on_scores_what_is_new_and_what_was_unreadable(run: Run, images: P
     assert predict({**given, "input": f"{images}/*.png"}, tmp_path).scored == 0  # the same images, asked for otherwise
 
 
-def test_a_torn_table_is_mended(run: Run, images: Path, tmp_path: Path) -> None:
-    given = config(run, images, overlays="none")
-    predict(given, tmp_path / "whole")
-    whole = (tmp_path / "whole" / "scores.csv").read_bytes()
-    for length in (0, 5, 40, len(whole) // 2, len(whole) - 1):
-        (tmp_path / "whole" / "scores.csv").write_bytes(whole[:length])
-        predict(given, tmp_path / "whole")
-        assert scores(tmp_path / "whole").keys() == {f"{number}.png" for number in range(10)}
+def test_tables_that_are_gone_or_edited_are_made_again_without_scoring(run: Run, images: Path, tmp_path: Path) -> None:
+    given, out = config(run, images, overlays="none"), tmp_path / "out"
+    predict(given, out)
+    whole = {name: (out / name).read_bytes() for name in ("scores.csv", "scores.parquet")}
+    (out / "scores.csv").write_bytes(whole["scores.csv"][:40])
+    (out / "scores.parquet").unlink()
+    assert predict(given, out).scored == 0
+    assert {name: (out / name).read_bytes() for name in whole} == whole
+
+
+def test_one_prediction_at_a_time_in_a_folder(run: Run, images: Path, tmp_path: Path) -> None:
+    with alone(tmp_path, "busy"), pytest.raises(UserError, match="another anomap-predict is writing there"):
+        predict(config(run, images, overlays="none"), tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"input", ".lock"}
+    assert predict(config(run, images, overlays="none"), tmp_path).scored == 10
+
+
+def test_the_folder_is_held_until_the_last_file(run: Run, images: Path, tmp_path: Path) -> None:
+    """Also while the tables and the contact sheet are made."""
+
+    def inside(*_: Any) -> None:
+        with pytest.raises(UserError, match="another anomap-predict"):
+            predict(config(run, images, overlays="none"), tmp_path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict_module, "draw_sheet", inside)
+        predict(config(run, images, view=True), tmp_path)
+
+
+def test_scores_are_written_every_few_seconds(
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = config(run, images, overlays="none", batch_size=2)
+    for seconds, rows, parts in ((1000.0, 2000, 1), (0.0, 2000, 5), (1000.0, 4, 3)):
+        monkeypatch.setattr(local, "PART_SECONDS", seconds)
+        monkeypatch.setattr(local, "PART_ROWS", rows)
+        predict(given, tmp_path / str(parts))
+        assert len(list((tmp_path / str(parts) / "scores").iterdir())) == parts
+        assert len(scores(tmp_path / str(parts))) == 10
+
+
+def test_an_error_keeps_what_was_scored(
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw, calls = prediction_scoring.draw, iter(range(100))
+
+    def failing(*arguments: Any) -> None:
+        if next(calls) == 2:
+            raise RuntimeError("out of memory")
+        draw(*arguments)
+
+    given = config(run, images, overlays="none", batch_size=2)
+    monkeypatch.setattr(prediction_scoring, "draw", failing)
+    with pytest.raises(RuntimeError, match="out of memory"):
+        predict(given, tmp_path / "out")
+    assert sum(1 for _ in read_rows(tmp_path / "out")) == 4
+    monkeypatch.setattr(prediction_scoring, "draw", draw)
+    assert (predict(given, tmp_path / "out").scored, len(scores(tmp_path / "out"))) == (6, 10)
+
+
+def test_a_name_that_is_no_text_is_scored_once_and_on_the_sheet(run: Run, images: Path, tmp_path: Path) -> None:
+    os.replace(images / "9.png", os.path.join(os.fsencode(images), b"\xff9.png"))
+    given = config(run, images, overlays="all")
+    assert predict(given, tmp_path / "out").sheet is not None
+    assert "\\udcff9.png" in scores(tmp_path / "out")
+    assert predict(given, tmp_path / "out").scored == 0
+    sheet = (tmp_path / "out" / "contact_sheet.png").read_bytes()
+    os.remove(os.path.join(os.fsencode(images), b"\xff9.png"))
+    predict(given, tmp_path / "out")
+    assert (tmp_path / "out" / "contact_sheet.png").read_bytes() != sheet  # it was there
 
 
 @pytest.mark.parametrize("which", ["checkpoint", "threshold", "input"])
@@ -262,18 +335,19 @@ def test_a_killed_prediction_goes_on(run: Run, tmp_path: Path) -> None:
         f"output={out}",
         f"hydra.run.dir={tmp_path}",
     ]
-    process = subprocess.Popen(
-        [sys.executable, "-m", "scripts.predict", *arguments, "batch_size=1", "overlays=all"],
-        cwd=config_dir().parent,
-        env={**os.environ, "PYTHONPATH": "src"},
-        stdout=subprocess.DEVNULL,
+    code = (
+        "from anomap.cli.entry import predict; from anomap.prediction import local; local.PART_SECONDS = 0.1; predict()"
     )
-    while not (out / "scores.csv").exists() or (out / "scores.csv").stat().st_size < 2000:
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, *arguments, "batch_size=1", "overlays=all"], stdout=subprocess.DEVNULL
+    )
+    while len(list(out.glob("scores/part-*.parquet"))) < 3:
         assert process.poll() is None
         time.sleep(0.005)
     process.kill()
     process.wait()
-    done = len(scores(out))
+    assert not (out / "scores.csv").exists()  # made at the end
+    done = sum(1 for _ in read_rows(out))
     assert 0 < done < 400
     outcome = predict(config(run, tmp_path / "input", overlays="all"), out)
     assert (outcome.earlier, outcome.scored) == (done, 400 - done)
@@ -290,6 +364,7 @@ def test_a_killed_prediction_goes_on(run: Run, tmp_path: Path) -> None:
     [
         ({"checkpoint": None}, "checkpoint is not set"),
         ({"checkpoint": "missing.ckpt"}, r"checkpoint=missing\.ckpt: no such file"),
+        ({"engine": "spark"}, "engine=spark: give one of local, ray"),
         ({"input": None}, "input is not set"),
         ({"input": "nowhere"}, "input=nowhere: no such file"),
         ({"input": "*.gif"}, r"input=\*\.gif: no image fits"),
@@ -303,7 +378,7 @@ def test_a_killed_prediction_goes_on(run: Run, tmp_path: Path) -> None:
         ({"recursive": "maybe"}, "recursive=maybe: give true or false"),
         ({"view": 3}, "view=3: give true or false"),
         ({"device": "nonsense"}, "device=nonsense"),
-        ({"output": "/dev/null/out"}, "output=/dev/null/out: cannot be written"),
+        ({"output": "/dev/null/out"}, "/dev/null/out: cannot be written to"),
     ],
 )
 def test_bad_input_is_one_line(run: Run, images: Path, tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -390,6 +465,6 @@ def test_only_a_few_images_and_maps_are_in_memory(run: Run, tmp_path: Path, monk
     assert most_images <= 20 + ITEMS_AT_A_TIME * (worker_count() + 2)  # two batches, and what is read ahead
 
 
-def test_an_outcome_without_time_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
-    predict_module.print_outcome(Outcome(Path("x")))
+def test_a_summary_without_time_has_no_rate(capsys: pytest.CaptureFixture[str]) -> None:
+    predict_module.print_summary(PredictionSummary(Path("x")))
     assert "images/s" not in capsys.readouterr().out

@@ -1,105 +1,117 @@
-"""A table that grows: complete lines survive whatever ends the process."""
+"""The scores of a prediction: parts that are whole or not there, and the two tables that are made of them."""
 
 import csv
+import os
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
 from anomap.errors import UserError
-from anomap.prediction import table as prediction_table
 from anomap.prediction.table import (
     PREDICTION_COLUMNS,
-    GrowingTable,
     PredictionRow,
-    mend,
-    read_predictions,
-    write_parquet,
+    as_name,
+    as_text,
+    read_rows,
+    scored_names,
+    write_part,
+    write_tables,
 )
+from tests.tables import unescape
 
 NAMES = ["a.png", "=1+1.png", "'=x.png", 'with "quotes", commas.png', "two\r\nlines\n.png", "zoë.png", "\udcff.png"]
+TEXTS = [*NAMES[:-1], "\\udcff.png"]
 ROWS = [PredictionRow.decide(name, number / 3, 1.0) for number, name in enumerate(NAMES)]
 
 
-def write(path: Path, rows: list[PredictionRow]) -> None:
-    with GrowingTable(path, PREDICTION_COLUMNS) as table:
-        table.append([row.cells() for row in rows])
+def write(folder: Path, rows: list[PredictionRow]) -> None:
+    write_part(folder, [row.path for row in rows], rows)
 
 
-def test_rows_come_back_as_they_were_appended(tmp_path: Path) -> None:
-    path = tmp_path / "scores.csv"
-    for row in ROWS:
-        write(path, [row])
-    assert list(read_predictions(path)) == ROWS
+def test_a_name_that_is_no_text_can_still_be_opened() -> None:
+    assert [as_text(name) for name in NAMES] == TEXTS
+    assert [as_name(text) for text in TEXTS] == NAMES
+
+
+def test_the_tables_hold_all_parts_sorted(tmp_path: Path) -> None:
+    for rows in (ROWS[5:], ROWS[:2], ROWS[2:5]):
+        write(tmp_path, rows)
+    write(tmp_path, ROWS[:2])  # once more, as after a worker that was lost
+    assert scored_names(tmp_path) == set(TEXTS)
+    assert sorted(row.score for row in read_rows(tmp_path)) == [row.score for row in ROWS]
+    write_tables(tmp_path)
+    expected = sorted(zip(TEXTS, ROWS, strict=True), key=lambda pair: pair[0])
     assert [row.prediction for row in ROWS] == ["normal"] * 4 + ["abnormal"] * 3  # 3 / 3 is not above 1
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        plain = list(csv.reader(file))
-    assert plain[0] == ["path", "score", "threshold", "prediction"]
-    assert plain[2][0] == "'=1+1.png"
+    table = pq.read_table(tmp_path / "scores.parquet")
+    assert tuple(table.column_names) == PREDICTION_COLUMNS
+    assert [(row["path"], row["score"], row["threshold"], row["prediction"]) for row in table.to_pylist()] == [
+        (text, row.score, row.threshold, row.prediction) for text, row in expected
+    ]
+    with (tmp_path / "scores.csv").open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    assert tuple(header) == PREDICTION_COLUMNS == ("path", "score", "threshold", "prediction")
+    assert [(unescape(path), *cells) for path, *cells in lines] == [
+        (text, repr(row.score), "1.0", row.prediction) for text, row in expected
+    ]
+    assert not any(path.startswith(("=", "+", "-", "@")) for path, *_ in lines)
+    assert {path.name for path in tmp_path.iterdir()} == {"scores", "scores.csv", "scores.parquet"}
 
 
-def test_cut_anywhere_the_complete_lines_are_kept_and_the_rest_can_be_appended(tmp_path: Path) -> None:
-    path = tmp_path / "scores.csv"
-    write(path, ROWS)
-    whole = path.read_bytes()
-    lengths = []
-    for length in range(len(whole)):
-        path.write_bytes(whole[:length])
-        mend(path)
-        kept = list(read_predictions(path)) if path.stat().st_size else []
-        assert kept == ROWS[: len(kept)]
-        write(path, ROWS[len(kept) :])
-        assert path.read_bytes() == whole
-        lengths.append(len(kept))
-    assert lengths == sorted(lengths)
-    assert set(lengths) == set(range(len(ROWS)))
+def test_without_an_image_the_tables_have_a_header_only(tmp_path: Path) -> None:
+    write_tables(tmp_path)
+    assert (tmp_path / "scores.csv").read_bytes() == b"path,score,threshold,prediction\r\n"
+    assert pq.read_table(tmp_path / "scores.parquet").num_rows == 0
 
 
-@pytest.mark.parametrize(
-    "content", [b"path,label\r\nx,normal\r\n", b"path,score,threshold,prediction\nx,1.0,1.0,normal\n"]
-)
-def test_another_file_is_refused_and_left_as_it_is(tmp_path: Path, content: bytes) -> None:
-    path = tmp_path / "scores.csv"
-    path.write_bytes(content)
-    with pytest.raises(UserError, match="not as anomap-predict wrote it"):
-        mend(path)
-    with pytest.raises(UserError, match="not as anomap-predict wrote it"):
-        list(read_predictions(path))
-    assert path.read_bytes() == content
+@pytest.mark.parametrize("content", [b"PAR1 torn", b""])
+def test_a_part_that_is_none_is_named_and_the_tables_stay(tmp_path: Path, content: bytes) -> None:
+    write(tmp_path, ROWS)
+    write_tables(tmp_path)
+    before = {name: (tmp_path / name).read_bytes() for name in ("scores.csv", "scores.parquet")}
+    (tmp_path / "scores" / "part-0.parquet").write_bytes(content)
+    for asked in (scored_names, write_tables, lambda folder: list(read_rows(folder))):
+        with pytest.raises(UserError, match=r"part-0.parquet: not written by anomap-predict; delete it"):
+            asked(tmp_path)
+    assert {name: (tmp_path / name).read_bytes() for name in before} == before
 
 
-@pytest.mark.parametrize("line", [b"a.png,1.0,1.0\r\n", b"a.png,x,1.0,normal\r\n", b"a.png,1.0,1.0,good\r\n"])
-def test_a_malformed_line_is_named(tmp_path: Path, line: bytes) -> None:
-    path = tmp_path / "scores.csv"
-    write(path, ROWS[:1])
-    path.write_bytes(path.read_bytes() + line)
-    with pytest.raises(UserError, match="record 3"):
-        list(read_predictions(path))
+def test_a_part_of_other_columns_is_named(tmp_path: Path) -> None:
+    (tmp_path / "scores").mkdir()
+    pq.write_table(pq.read_table(_other(tmp_path)), tmp_path / "scores" / "part-0.parquet")
+    with pytest.raises(UserError, match="not written by anomap-predict"):
+        scored_names(tmp_path)
 
 
-def test_parquet_holds_the_same_in_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(prediction_table, "_ROW_GROUP", 3)
-    write(tmp_path / "scores.csv", ROWS)
-    write_parquet(tmp_path / "scores.csv", tmp_path / "scores.parquet")
-    file = pq.ParquetFile(tmp_path / "scores.parquet")
-    assert file.metadata.num_row_groups == 3
-    table = file.read().to_pylist()
-    assert [row["path"] for row in table] == [*NAMES[:-1], "\\udcff.png"]  # Parquet holds UTF-8 only
-    assert [(row["score"], row["prediction"]) for row in table] == [(row.score, row.prediction) for row in ROWS]
-    assert {path.name for path in tmp_path.iterdir()} == {"scores.csv", "scores.parquet"}
+def _other(folder: Path) -> Path:
+    import pyarrow as pa
+
+    pq.write_table(pa.table({"x": [1]}), folder / "other.parquet")
+    return folder / "other.parquet"
 
 
-def test_a_parquet_file_that_cannot_be_made_leaves_the_old_one(tmp_path: Path) -> None:
-    write(tmp_path / "scores.csv", ROWS)
-    write_parquet(tmp_path / "scores.csv", tmp_path / "scores.parquet")
-    old = (tmp_path / "scores.parquet").read_bytes()
-    (tmp_path / "scores.csv").write_bytes((tmp_path / "scores.csv").read_bytes() + b"bad\r\n")
-    with pytest.raises(UserError):
-        write_parquet(tmp_path / "scores.csv", tmp_path / "scores.parquet")
-    assert (tmp_path / "scores.parquet").read_bytes() == old
-    assert len(list(tmp_path.iterdir())) == 2
+def test_a_disk_without_room_is_one_line_and_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match=r"cannot be written \(No space left"):
+        write(tmp_path, ROWS)
+    with pytest.raises(UserError, match=r"cannot be written to .*No space left"):
+        write_tables(tmp_path)
+    assert [path.name for path in tmp_path.rglob("*")] == ["scores"]
 
 
-def test_a_full_disk_is_one_line() -> None:
-    with pytest.raises(UserError, match="No space left"):
-        GrowingTable(Path("/dev/full"), PREDICTION_COLUMNS)
+def test_memory_does_not_grow_with_python_objects(tmp_path: Path) -> None:
+    """Rows become Python objects a few at a time: what Arrow holds of an image is its name and three cells."""
+    import tracemalloc
+
+    for part in range(20):
+        write(tmp_path, [PredictionRow.decide(f"{part:02d}/{n:05d}.png", n, 1.0) for n in range(1000)])
+    tracemalloc.start()
+    try:
+        write_tables(tmp_path)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 3e6  # 20,000 rows as objects would take 10 MB

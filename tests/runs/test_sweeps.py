@@ -7,19 +7,8 @@ import pytest
 import yaml
 
 from anomap.errors import UserError
-from anomap.runs.sweeps import (
-    ERROR,
-    UNSET,
-    Job,
-    Summary,
-    as_number,
-    natural,
-    others,
-    parse_overrides,
-    read_jobs,
-    summarise,
-    tabulate,
-)
+from anomap.runs.jobs import ERROR, UNSET, Job, as_number, natural, parse_overrides, read_jobs
+from anomap.runs.sweeps import Summary, others, summarise, tabulate
 
 
 def write_job(sweep: Path, name: str, *overrides: str, error: str = "", **metrics: float | str | None) -> Path:

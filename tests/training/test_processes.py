@@ -18,9 +18,10 @@ from anomap.data.build import build_datamodule
 from anomap.data.sampler import TrainBatches
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
-from anomap.runs.folder import RunFolder, read_metrics, read_scores
+from anomap.runs.folder import RunFolder, read_metrics
 from anomap.training.processes import check_processes, go_on_alone, trainer_arguments
 from tests import tiny
+from tests.tables import read_scores
 from tests.training.resuming import assert_same
 
 

@@ -11,7 +11,7 @@ import pytest
 from anomap.errors import UserError
 from anomap.training.module import TrainingDiverged
 from anomap.tuning.space import read_space
-from anomap.tuning.study import alone, best, done, first_trial, open_study, search, write_table
+from anomap.tuning.study import best, done, first_trial, open_study, search, write_table
 
 SPACE = read_space({"x": {"low": 0.0, "high": 1.0}})
 SETTINGS = {"model.name": "a", "data.image_size": [32, 32]}
@@ -125,10 +125,3 @@ def test_other_settings_need_another_study(tmp_path: Path) -> None:
     open_study(tmp_path, SETTINGS, 1, 5)
     with pytest.raises(UserError, match=r"begun with model\.name=a, not b"):
         open_study(tmp_path, {**SETTINGS, "model.name": "b"}, 0, None)
-
-
-def test_one_process_at_a_time(tmp_path: Path) -> None:
-    with alone(tmp_path), pytest.raises(UserError, match="another anomap-tune"), alone(tmp_path):
-        pass
-    with alone(tmp_path):
-        pass

@@ -14,6 +14,7 @@ from hydra import compose, initialize_config_dir
 from anomap.commands.tune import of_train, tune
 from anomap.config import config_dir, flat, plain
 from anomap.errors import UserError
+from anomap.runs.lock import alone
 from tests import tiny
 
 SMALL = ("data=folder", "data.channels=1", "data.image_size=32", "data.batch_size=8", "trainer.max_epochs=2")
@@ -98,6 +99,11 @@ def test_what_cannot_be_searched_is_one_line(override: str, told: str, data: Pat
     with pytest.raises(UserError, match=told) as raised:
         run(tmp_path, *FIXED, f"data.root={data}", override)
     assert "\n" not in str(raised.value)
+
+
+def test_one_process_at_a_time(data: Path, tmp_path: Path) -> None:
+    with alone(tmp_path, "busy"), pytest.raises(UserError, match="another anomap-tune is at work"):
+        run(tmp_path, *FIXED, f"data.root={data}", "trials=1")
 
 
 def test_only_keys_of_the_training_go_to_its_trials() -> None:

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from PIL import Image
 
-from anomap.runs.folder import ScoreRow
+from anomap.runs.scores import ScoreRow
 from anomap.viewing.figures import save_figure
 from anomap.viewing.grids import Tile, attention_map_grid, contact_sheet, worst_mistakes
 from anomap.viewing.pixels import Picture

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from anomap.detection.metrics import image_metrics
-from anomap.runs.folder import ScoreRow
+from anomap.runs.scores import ScoreRow
 from anomap.viewing.pixels import Picture
 from anomap.viewing.report import write_report
 

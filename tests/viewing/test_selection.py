@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomap.runs.folder import ScoreRow
+from anomap.runs.scores import ScoreRow
 from anomap.viewing.selection import gallery_indices, worst_false_alarms, worst_misses
 
 

@@ -1,4 +1,4 @@
-"""A sweep's jobs: the names of their folders, which of them are still to do, and what became of them."""
+"""The jobs of a sweep: their folders' names, skipping finished ones, and reporting failed ones."""
 
 import hashlib
 import logging
@@ -18,7 +18,7 @@ from anomap.cli import signals
 from anomap.cli.user_errors import FAILED, fail, one_line
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, write_atomically
-from anomap.runs.sweeps import ERROR, reason
+from anomap.runs.jobs import ERROR, reason
 
 log = logging.getLogger(__name__)
 
@@ -28,15 +28,15 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]+")
 
 
 def folder_name(overrides: Iterable[str]) -> str:
-    """The name of a job's folder: its overrides where they make a valid one, else shortened and with a hash.
+    """The name of a job's folder: its overrides if they make a valid name, else shortened and with a hash.
 
-    It depends on nothing but the overrides, in whatever order, so the same sweep finds its folders again. `~` stands
-    before a hash and nowhere else: a name with one never equals a name without.
+    It depends only on the overrides, not on their order, so the same sweep finds its folders again. `~` stands only before
+    a hash: a name with one never equals a name without.
     """
-    # the last override of a key is the one that counts; a preset says nothing that the others do not
+    # the last override of a key counts; the name of a prepared sweep adds nothing
     chosen = {line.lstrip("+").partition("=")[0]: line for line in overrides}
     chosen.pop("sweep", None)
-    # what has no dot comes first, and so survives the cut: model=, seed=, the other groups
+    # keys without a dot (model=, seed=, other groups) come first, so that they survive the cut
     lines = [chosen[key] for key in sorted(chosen, key=lambda key: ("." in key, key))]
     safe = [_UNSAFE.sub("_", line) for line in lines] or ["defaults"]
     name = ",".join(safe)
@@ -48,7 +48,7 @@ def folder_name(overrides: Iterable[str]) -> str:
     return f"{name[: _LONGEST - len(digest) - 1]}~{digest}"
 
 
-# While this module is imported, and not when a command starts: a launcher's worker processes import it, and no more.
+# On import: a launcher's worker processes import this module and run nothing else of a command's start.
 OmegaConf.register_new_resolver("anomap.sweep_name", folder_name, replace=True)
 
 
@@ -64,11 +64,11 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     error_file.unlink(missing_ok=True)
     try:
         if elsewhere and (why := several_processes(config)) is not None:
-            raise UserError(why)  # a failure as any other: to exit would only take a launcher's process with it
+            raise UserError(why)  # a job's failure: exiting would only end the launcher's process
         work()
     except Exception as error:
         if signals.behind(error) is not None:
-            raise  # not the job's failure: the sweep ends
+            raise  # a signal: the sweep ends
         if not isinstance(error, UserError | OmegaConfBaseException):
             write_atomically(error_file, traceback.format_exc())
             log.error("%s: failed: %s; all of it: %s", folder.name, reason(error_file), error_file)
@@ -85,9 +85,9 @@ def refuse_several_processes(config: DictConfig) -> None:
 
 
 def several_processes(config: DictConfig) -> str | None:
-    """Why a job that would start further processes cannot be one of a sweep; None if it starts none.
+    """Why this job cannot be in a sweep: it would start further processes. None if it starts none.
 
-    Lightning starts those with the sweep's own command line: each of them would run the whole sweep again.
+    Lightning starts them with the sweep's own command line, so each would run the whole sweep again.
     """
     for key, alone in (("strategy", ("auto", "single_device")), ("devices", ("1",)), ("num_nodes", ("1",))):
         value = OmegaConf.select(config, f"trainer.{key}")
@@ -98,10 +98,10 @@ def several_processes(config: DictConfig) -> str | None:
 
 
 class Conclusion(Callback):
-    """Says at the end of a sweep which jobs failed (`hydra.callbacks`)."""
+    """Reports at the end of a sweep which jobs failed (`hydra.callbacks`)."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        """Exit status 1 and a line for each failed job, or where to go on."""
+        """Exit with status 1 and a line for each failed job; if none failed, say how to compare them."""
         sweep = Path(config.hydra.sweep.dir)
         failed = failures(sweep)
         if not failed:
@@ -116,7 +116,7 @@ class Conclusion(Callback):
 
 
 def failures(sweep: Path) -> list[Path]:
-    """The `error.txt` of this start's jobs; those of other jobs, which lie in the same folder, are older."""
-    start = sweep / "multirun.yaml"  # Hydra writes it when a sweep starts: times of the same clock
+    """The `error.txt` files written since the sweep was last started; older ones belong to other jobs."""
+    start = sweep / "multirun.yaml"  # Hydra writes it when a sweep starts, by the same clock
     began = start.stat().st_mtime_ns if start.is_file() else 0
     return sorted(path for path in sweep.rglob(ERROR) if path.stat().st_mtime_ns >= began)

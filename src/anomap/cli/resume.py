@@ -1,4 +1,4 @@
-"""`anomap-train resume=RUN_DIR`: the same folder, the run's own configuration. Imports nothing heavy."""
+"""`anomap-train resume=RUN_DIR`: goes on in the run's folder with its own configuration. Imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -8,17 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from anomap.errors import UserError
-from anomap.runs.folder import RunFolder
+from anomap.runs.folder import MAY_CHANGE, RunFolder
 
 _KEY = "resume="
-_KEPT = ("trainer.accelerator", "logger")  # where it computes and what it logs may change, what it computes may not
 
 
 def arguments(given: Sequence[str]) -> list[str]:
-    """Command-line arguments for Hydra: those of a resumed run work in its folder and leave its `.hydra` alone.
+    """Command-line arguments for Hydra: with `resume=RUN_DIR` it works in that folder and leaves `.hydra` as it is.
 
     Raises:
-        UserError: no such run, or an override that would make it another one.
+        UserError: no such run, or an override that would make it another run.
     """
     chosen = [argument for argument in given if argument.startswith(_KEY)]
     if not chosen or chosen[-1] in (_KEY, f"{_KEY}null"):
@@ -29,10 +28,10 @@ def arguments(given: Sequence[str]) -> list[str]:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):
             raise UserError(f"resume={text} resumes one run; a sweep goes on when it is started again in its folder")
-        if argument not in chosen and not key.startswith(("-", "hydra.")) and not _may_change(key):
+        if argument not in chosen and not key.startswith(("-", "hydra.")) and _changing(key) is None:
             raise UserError(
                 f"resume={text} goes on with the run's own configuration: {argument} cannot change it; "
-                f"only {' and '.join(_KEPT)} can"
+                f"only {', '.join(MAY_CHANGE)} can"
             )
     if not folder.is_dir():
         raise UserError(
@@ -48,7 +47,7 @@ def arguments(given: Sequence[str]) -> list[str]:
             f"resume={text}: no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
         )
     place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
-    # in front, so that what Lightning adds for further processes comes last and counts
+    # first, so that what Lightning appends for its child processes overrides them
     ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
     return [*ours, *(f"{_KEY}'{place}'" if argument in chosen else argument for argument in given)]
 
@@ -58,7 +57,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
 
     Args:
         config: of this start, plain.
-        overridden: of the command line; of the keys that may change, those named here are taken from `config`.
+        overridden: the command line's overrides: keys among them that may change are taken from `config`.
 
     Raises:
         UserError: the stored configuration cannot be read.
@@ -71,7 +70,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     from anomap.training.checkpoints import made_by
 
     run = RunFolder(config["resume"])
-    # a checkpoint knows what it was trained with; .hydra/ is there before the first one
+    # a checkpoint holds its configuration; before the first checkpoint there is only .hydra/
     found = made_by(run.last_checkpoint) or made_by(run.stage1.last_checkpoint)
     if found is None:
         try:
@@ -81,12 +80,17 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     if found.get("command") != config["command"]:
         raise UserError(f"{run.path}: a run of anomap-{found.get('command')}; anomap-train resumes its own runs only")
     found = {**found, "resume": None}
-    keys = [line.lstrip("+").partition("=")[0] for line in overridden]
-    if "trainer.accelerator" in keys:
-        found["trainer"] = {**found["trainer"], "accelerator": config["trainer"]["accelerator"]}
-    if any(key.split(".")[0] == "logger" for key in keys):
-        found["logger"] = config["logger"]
+    for line in overridden:
+        key = _changing(line.lstrip("+").partition("=")[0])
+        if key is not None:
+            found = _taken(found, config, key.split("."))
     return found, run.path
+
+
+def _taken(stored: Mapping[str, Any], now: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """The stored configuration with the value of now at one place."""
+    key, *below = path
+    return {**stored, key: _taken(stored[key], now[key], below) if below else now[key]}
 
 
 def advice(folder: Path, sweep: bool) -> str:
@@ -96,8 +100,9 @@ def advice(folder: Path, sweep: bool) -> str:
     return f"anomap-train resume={shlex.quote(str(folder))}"
 
 
-def _may_change(key: str) -> bool:
-    return key == "trainer.accelerator" or key.split(".")[0] == "logger"
+def _changing(key: str) -> str | None:
+    """Which of the keys that may change `key` is, or belongs to."""
+    return next((name for name in MAY_CHANGE if key == name or key.startswith(f"{name}.")), None)
 
 
 def _is_run(run: RunFolder) -> bool:

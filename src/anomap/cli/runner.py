@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import sys
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,18 +21,39 @@ from anomap.training.stopping import Stop
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+_SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
+
 
 def quoted(argument: str, many: bool = False) -> str:
     """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
 
     Values that are quoted already, or hold brackets or quotes of their own, are left to the user. In a sweep (`many`) commas
-    part values.
+    separate values, unless what they are in is the path of something that exists: a job's folder has commas in its name.
     """
     found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
     if found is None or any(sign in found[2] for sign in "'\"[]{}()\\$"):
         return argument
-    values = found[2].split(",") if many else [found[2]]
+    values = _separate(found[2].split(",")) if many else [found[2]]
     return f"{found[1]}=" + ",".join(f"'{value}'" if "=" in value else value for value in values)
+
+
+def _separate(pieces: Sequence[str]) -> Iterator[str]:
+    """The values that were joined with commas; as many pieces together as make an existing path."""
+    start = 0
+    while start < len(pieces):
+        joined = ((end, ",".join(pieces[start:end])) for end in range(len(pieces), start + 1, -1))
+        end, value = next((pair for pair in joined if Path(pair[1]).expanduser().exists()), (start + 1, pieces[start]))
+        yield value
+        start = end
+
+
+def is_sweep(arguments: Iterable[str]) -> bool:
+    """Whether a command line runs many jobs: by -m, or by a prepared sweep."""
+    return any(
+        argument in ("-m", "--multirun")
+        or (argument.startswith(_SWEEPS) and argument.partition("=")[2] not in ("", "null"))
+        for argument in arguments
+    )
 
 
 def run(name: str) -> None:
@@ -54,7 +76,7 @@ def run(name: str) -> None:
     try:
         if name == "train":
             sys.argv[1:] = resume.arguments(sys.argv[1:])
-        many = bool({"-m", "--multirun"} & set(sys.argv))
+        many = is_sweep(sys.argv[1:])
         sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
         main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
         main(partial(job, name))()
@@ -69,6 +91,7 @@ def job(name: str, config: DictConfig) -> None:
     from hydra.types import RunMode
 
     from anomap.cli import multirun
+    from anomap.cli.paths import check_paths
     from anomap.cli.schema import check_keys
     from anomap.config import plain
 
@@ -79,9 +102,11 @@ def job(name: str, config: DictConfig) -> None:
     def work() -> None:
         try:
             check_keys(config, name, HydraConfig.get().runtime.choices)
+            given = plain(config)
+            check_paths(given)
             with Stop():  # some imports swallow what a signal raises in them, and the command would go on
                 module = importlib.import_module(f"anomap.commands.{name}")
-            module.command(plain(config), folder)
+            module.command(given, folder)
         except OSError as error:  # a sweep records one line of it
             full = signals.full_disk(error, folder)
             if full is None:

@@ -1,7 +1,7 @@
-"""What may be configured: the YAML files of the chosen options say it themselves, so there is no second list to keep.
+"""Refuses unknown keys and suggests the nearest known one. The YAML files themselves are the list of known keys.
 
-Hydra refuses unknown keys on the command line, and takes them silently in a YAML file. Here every key of the composed
-configuration must be one that its command and the chosen options (`model=…`, `data=…`) have; the nearest is suggested.
+Hydra refuses unknown keys on the command line but accepts them silently in a YAML file. Here every key of the composed
+configuration must exist in its command or in the chosen options (`model=…`, `data=…`).
 """
 
 import difflib
@@ -16,7 +16,7 @@ from anomap.config import config_dir, flat
 from anomap.errors import UserError
 
 PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what others define
-FREE = ("space.",)  # what may hold keys of a reader's own: the command checks them
+FREE = ("space.",)  # may hold any keys: the command checks them
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
@@ -44,25 +44,25 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
 
 
 def groups_of(name: str) -> list[str]:
-    """The groups that a command's defaults list names: those that its command line may choose options of."""
+    """The groups in a command's defaults list: those whose options its command line may choose."""
     groups: list[str] = []
     for entry in OmegaConf.load(config_dir() / f"{name}.yaml").defaults:
         if OmegaConf.is_dict(entry):
             groups += [str(key).split()[-1] for key in entry]
-        elif entry != "_self_":  # another command's file, built upon
+        elif entry != "_self_":  # the file of the command that this one extends
             groups += groups_of(entry)
     return groups
 
 
 def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ()) -> str:
-    """What somebody may have meant who wrote `key`, which `reference` has not.
+    """What may have been meant by `key`, which `reference` does not have.
 
-    The nearest key of the same place; else the keys that are called so elsewhere; else all that the place has.
+    The nearest key in the same place; else keys of that name elsewhere; else all keys of the place.
 
     Args:
         key: with dots, as on the command line.
         reference: the configuration, plain containers.
-        more: names that are known beside the topmost keys: of groups.
+        more: further names at the top: of groups.
     """
     parts: list[str] = key.split(".")
     here: Any = reference
@@ -84,16 +84,16 @@ def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ())
 
 
 def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known words, if any is similar; else one that begins so."""
+    """The most similar of the known words, if any is similar; else one that starts with `word`."""
     words = list(known)
     close = difflib.get_close_matches(word, words, 1, cutoff=0.5)
     return next(iter([*close, *(name for name in words if name.startswith(word))]), None)
 
 
 def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
-    """Keys of `config` that `reference` has not.
+    """Keys of `config` that `reference` does not have.
 
-    A new mapping with a `_target_` is a part of somebody's own (a fill, a region): its constructor checks its keys.
+    A new mapping with a `_target_` is a user's own part (a fill, a region): its constructor checks its keys.
     """
     for key, value in config.items():
         if key not in reference:
@@ -111,7 +111,7 @@ def container(config: DictConfig) -> dict[str, Any]:
 
 
 def _trainer_arguments() -> set[str]:
-    """What Lightning's Trainer takes; imported only when a key is in doubt."""
+    """The arguments of Lightning's Trainer, imported only when a key is in doubt."""
     from pytorch_lightning import Trainer
 
     return set(inspect.signature(Trainer).parameters)

@@ -1,4 +1,8 @@
-"""Signals, full disks and DDP child processes: how a command ends early."""
+"""How a command ends early: signals, full disks, DDP child processes.
+
+Here a signal stops the work at once, by an exception. While a model trains, `anomap.training.stopping` takes the signals
+over: there the current step is finished and a checkpoint written first.
+"""
 
 from __future__ import annotations
 
@@ -20,16 +24,16 @@ _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # whoever started the processes
 
 
 def obey(number: int, frame: FrameType | None) -> None:
-    """A handler for SIGTERM that unwinds as Ctrl-C does, so that half-written files are removed."""
+    """A handler for SIGTERM that raises, as Ctrl-C does, so that half-written files are removed."""
     del frame
     raise Stopped(number)
 
 
 def behind(error: BaseException) -> Stopped | KeyboardInterrupt | None:
-    """The signal that ended the work, also where a library's clean-up failed over it (OmegaConf's, in the middle of a merge).
+    """The signal that ended the work, even if a library's clean-up then raised an error of its own (as OmegaConf's does).
 
-    Errors of the user's files and disk that came after a signal are none of that: they have to be said. Nor is the end of
-    the process, before which it was said.
+    An error in the user's files or disk counts by itself, even after a signal: it has to be reported. So does an exit, which
+    has been reported already.
     """
     found: BaseException | None = error
     while found is not None and not isinstance(found, Stopped | KeyboardInterrupt):
@@ -39,12 +43,12 @@ def behind(error: BaseException) -> Stopped | KeyboardInterrupt | None:
 
 
 def status(number: int) -> int:
-    """The exit status after a signal, as shells have it."""
+    """The exit status after a signal, by the convention of shells."""
     return 128 + number
 
 
 def leave(error: Stopped | KeyboardInterrupt, advice: str = "") -> NoReturn:
-    """One line on standard error and the exit status of the signal; further processes end silently with 0."""
+    """Exit with the signal's status and one line on standard error; a child process of a training exits silently with 0."""
     number = signal_of(error)
     if is_further():
         sys.exit(0)
@@ -53,7 +57,7 @@ def leave(error: Stopped | KeyboardInterrupt, advice: str = "") -> NoReturn:
 
 
 def full_disk(error: OSError, folder: Path) -> UserError | None:
-    """The error as one line, if a disk or a quota is full; None if it is another."""
+    """The error as one line if a disk or a quota is full, else None."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
     where = error.filename or folder
@@ -61,13 +65,13 @@ def full_disk(error: OSError, folder: Path) -> UserError | None:
 
 
 def is_further() -> bool:
-    """Whether this is a process of a training other than the first."""
+    """Whether this is one of a training's processes, and not the first."""
     return any(os.environ.get(name, "0") not in ("", "0") for name in _RANKS)
 
 
 @contextmanager
 def further_process() -> Iterator[None]:
-    """In a further process: log errors only, since the first says the rest, and do not complain when the first process is gone."""
+    """In a training's further processes: log only errors, and exit quietly if the first process, which reports, is gone."""
     if not is_further():
         yield
         return

@@ -1,4 +1,4 @@
-"""What went wrong, in one line for the person at the keyboard: their input, Hydra's complaints, lost launcher processes."""
+"""Errors as one line for the user: their input, Hydra's messages, lost worker processes."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ EXTRAS = {
     **dict.fromkeys(("submitit_local", "submitit_slurm", "slurm"), "slurm"),
 }
 
-# package.class, at any place in an exception's family: a process ended without saying how its job went
+# package.class of an exception or one of its bases: a process ended without a result
 _LOST = {"joblib.TerminatedWorkerError", "ray.RayError", "submitit.UncompletedJobError"}
-_TOLD = {"ray.RayTaskError"}  # it did say: the job's own exception
+_TOLD = {"ray.RayTaskError"}  # it has a result: the job's own exception
 
 
 def fail(message: str) -> NoReturn:
@@ -35,7 +35,7 @@ def fail(message: str) -> NoReturn:
 
 
 def user_message(error: Exception, name: str, folder: Path) -> str | None:
-    """What the user can mend, in one line; None for any other error."""
+    """One line for an error that the user can fix; None for any other."""
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -51,7 +51,7 @@ def user_message(error: Exception, name: str, folder: Path) -> str | None:
 
 
 def one_line(error: Exception) -> str:
-    """What to tell the user; Hydra's errors are long, and their first line says what is wrong."""
+    """An error's message on one line: of Hydra's long ones, the first line and the cause."""
     if isinstance(error, UserError):
         return str(error)
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
@@ -60,14 +60,14 @@ def one_line(error: Exception) -> str:
 
 
 def explain(error: Exception, command: str) -> str | None:
-    """What was wrong with the command line or a preset, and what may have been meant.
+    """What is wrong with the command line or a preset, and what may have been meant.
 
     Args:
-        error: what composing the configuration raised.
-        command: whose configuration it was, as `conf/<command>.yaml`.
+        error: raised while the configuration was composed.
+        command: its name, as in `conf/<command>.yaml`.
 
     Returns:
-        One line, or None for an error that says enough by itself.
+        One line, or None if the error's own message is good enough.
     """
     from hydra.errors import ConfigCompositionException, MissingConfigException
 
@@ -101,7 +101,7 @@ def _no_such_option(error: MissingConfigException, command: str) -> str | None:
 
 
 def _no_such_key(error: ConfigCompositionException, command: str) -> str | None:
-    """`trainer.max_epoch=5`; OmegaConf's error, which is the cause, knows the configuration it looked in."""
+    """`trainer.max_epoch=5`; its cause, an error of OmegaConf's, holds the configuration that was searched."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
@@ -118,7 +118,7 @@ def _no_such_key(error: ConfigCompositionException, command: str) -> str | None:
 
 
 def missing_launcher(error: Exception) -> str | None:
-    """What to install, or where to start, for a launcher that cannot start here; None for any other error."""
+    """What to install, or where to start, if a launcher cannot start here; None for any other error."""
     if "Could not detect" in str(error) and "srun" in str(error):  # submitit's
         return "no SLURM on this machine (srun is not found): start the sweep on a login node, or use hydra/launcher=submitit_local"
     found = re.search(r"Could not (?:find|load) 'hydra/launcher/(\w+)'", str(error))
@@ -127,7 +127,7 @@ def missing_launcher(error: Exception) -> str | None:
 
 
 def lost_process(error: Exception) -> str | None:
-    """What to say if another process died with its work; None for any other error."""
+    """One line if another process died; None for any other error."""
     family = {f"{kind.__module__.partition('.')[0]}.{kind.__name__}" for kind in type(error).__mro__}
     if not family & _LOST or family & _TOLD:
         return None

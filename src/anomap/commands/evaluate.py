@@ -15,6 +15,7 @@ from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.samples import Scan
 from anomap.detection import checkpoint
+from anomap.detection.devices import device_for
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation import score_cache
@@ -23,6 +24,7 @@ from anomap.evaluation.measure import measure, score_test
 from anomap.evaluation.outcome import write_files
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.evaluation.summary import print_summary
+from anomap.runs.checkpoint_file import checkpoint_file
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.viewing.system_viewer import open_picture
 
@@ -61,8 +63,9 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     check_switches(config, "view", *(["figures"] if config["figures"] is not None else []))
     if config["view"] and config["figures"] is False:
         raise UserError("view=true needs the figures: leave figures=false out")
-    path = _checkpoint_path(config["checkpoint"])
+    path = checkpoint_file(config)
     detector, trained, facts = _load(path, path.stat().st_mtime_ns)
+    detector.place(device_for(config["device"], path))
     if not str(config["threshold"].get("strategy")).startswith("oracle"):
         detector.set_threshold(config["threshold"])  # a wrong one is told before the scoring
     used = evaluation_data(trained["data"], config["data"])
@@ -103,20 +106,6 @@ def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dic
     if layout.keys() & {"normal_dir", "abnormal_dir"}:
         return {"name": "folder", **layout, **reading}
     return {**trained, **layout, **reading}
-
-
-def _checkpoint_path(given: str | None) -> Path:
-    if not given:
-        raise UserError("checkpoint is not set: give checkpoint=CKPT, the path of a run's checkpoints/last.ckpt")
-    path = Path(given).expanduser()
-    if path.suffix == ".onnx":
-        raise UserError(
-            f"checkpoint={given}: an exported file has no calibration scores to choose a threshold from; give the "
-            "checkpoints/last.ckpt that it was made of"
-        )
-    if not path.is_file():
-        raise UserError(f"checkpoint={given}: no such file; give the path of a run's checkpoints/last.ckpt")
-    return path
 
 
 @functools.lru_cache(maxsize=1)

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import torch
 
+from anomap.config import check_choice
 from anomap.data.build import build_datamodule
 from anomap.data.files import find_images
 from anomap.data.samples import Sample
@@ -19,6 +20,7 @@ from anomap.detection.checkpoint import load_model
 from anomap.detection.detector import Images, Preprocessing
 from anomap.detection.export import Parity, Run
 from anomap.errors import UserError
+from anomap.runs.checkpoint_file import checkpoint_file
 from anomap.runs.folder import write_atomically
 
 COUNT = 8  # images that a file is checked on
@@ -56,7 +58,40 @@ FORMATS = {
 
 
 @dataclass(frozen=True)
-class Outcome:
+class Settings:
+    """The keys of `conf/export.yaml`; `output` is where the file goes."""
+
+    checkpoint: Path
+    format: Format
+    output: Path
+    images: str | None
+    tolerance: float
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> "Settings":
+        """Check the values of a plain configuration, before any work. Raises UserError."""
+        name, tolerance, output = config["format"], config["tolerance"], config["output"]
+        check_choice("format", name, FORMATS)
+        missing = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]
+        if name == "onnx" and missing:
+            raise UserError(f'format=onnx: needs {", ".join(missing)}; pip install "anomap[onnx]"')
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 < tolerance < math.inf:
+            raise UserError(f"tolerance={tolerance}: give a positive number, such as 1e-3")
+        checkpoint, suffix = checkpoint_file(config), FORMATS[name].suffix
+        path = checkpoint.with_suffix(suffix) if output is None else Path(output).expanduser()
+        if path.suffix != suffix:
+            raise UserError(f"output={output}: name it {suffix}, by which it is known later")
+        if path.is_dir():
+            raise UserError(f"output={path}: is a folder; give the name of a file, such as {path / f'last{suffix}'}")
+        if not path.parent.is_dir():
+            raise UserError(f"output={path}: there is no folder {path.parent}; make it, or give another output=FILE")
+        if not os.access(path.parent, os.W_OK):
+            raise UserError(f"output={path}: the folder cannot be written to; give another output=FILE")
+        return cls(checkpoint, FORMATS[name], path, config["images"], float(tolerance))
+
+
+@dataclass(frozen=True)
+class ExportSummary:
     """What an export did.
 
     Attributes:
@@ -79,10 +114,10 @@ class Outcome:
 def command(config: dict[str, Any], folder: Path) -> None:
     """Export, and say what was written and how it is used."""
     del folder  # the file lies beside the checkpoint, or where `output` says
-    print_outcome(export(config))
+    print_summary(export(config))
 
 
-def export(config: dict[str, Any]) -> Outcome:
+def export(config: dict[str, Any]) -> ExportSummary:
     """Write a checkpoint as a file of another kind, if that gives what the checkpoint gives.
 
     Args:
@@ -92,24 +127,23 @@ def export(config: dict[str, Any]) -> Outcome:
         UserError: the checkpoint or the configuration is wrong, or the file does not give what the checkpoint gives; an
             earlier file of that name stays as it was.
     """
-    kind = _format(config["format"])
-    tolerance = _tolerance(config["tolerance"])
-    checkpoint, output = _paths(config["checkpoint"], config["output"], kind.suffix)
-    model, trained = load_model(checkpoint)
+    settings = Settings.of(config)
+    kind, output, tolerance = settings.format, settings.output, settings.tolerance
+    model, trained = load_model(settings.checkpoint)
     preprocessing = exporting.preprocessing_of(model, trained)
-    images, origin = probe_images(config["images"], trained["data"], preprocessing)
+    images, origin = probe_images(settings.images, trained["data"], preprocessing)
     content = kind.write(exporting.trace(model, preprocessing.channels), exporting.metadata(model, trained))
     parity = exporting.parity(model, kind.run(content), exporting.probes(images))
     if not parity.within(tolerance):
         raise UserError(
-            f"{output}: not written, for it would not give what the checkpoint gives: {_compared(parity, tolerance)} "
-            f"(on {origin}); raise tolerance={tolerance:g} if that is good enough, or give another format"
+            f"{output}: not written, since it differs from the checkpoint: {_compared(parity, tolerance)} (on {origin}); "
+            f"raise tolerance={tolerance:g} if that is good enough, or give another format"
         )
     try:
         write_atomically(output, content)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror}); give another output=FILE") from error
-    return Outcome(output, len(content), origin, parity, tolerance, kind.use)
+    return ExportSummary(output, len(content), origin, parity, tolerance, kind.use)
 
 
 def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images, str]:
@@ -147,17 +181,17 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
     return images, f"{len(images)} of the run's test images"
 
 
-def print_outcome(outcome: Outcome) -> None:
+def print_summary(summary: ExportSummary) -> None:
     """The last lines."""
-    path = str(outcome.path)
+    path = str(summary.path)
     # Hydra splits at =, unless the value is quoted
     argument = f"\"checkpoint='{path}'\"" if "=" in path else f"checkpoint={path}"
     for name, text in (
         ("exported", path),
-        ("size", f"{outcome.size / 1e6:.1f} MB"),
-        ("checked on", f"{outcome.images}, some at a time and at another size"),
-        ("differences", _compared(outcome.parity, outcome.tolerance)),
-        ("use", outcome.use.format(path if outcome.path.suffix == ".pt2" else argument)),
+        ("size", f"{summary.size / 1e6:.1f} MB"),
+        ("checked on", f"{summary.images}, some at a time and at another size"),
+        ("differences", _compared(summary.parity, summary.tolerance)),
+        ("use", summary.use.format(path if summary.path.suffix == ".pt2" else argument)),
     ):
         print(f"{name:<12} {text}")
 
@@ -176,43 +210,3 @@ def _spread(items: Sequence[Item]) -> list[Item]:
     """At most `COUNT`, evenly from the first to the last: of a test set, normal and abnormal ones."""
     chosen = np.linspace(0, len(items) - 1, min(COUNT, len(items))).round().astype(int)
     return [items[index] for index in chosen]
-
-
-# --- what the user gave ---
-
-
-def _format(name: Any) -> Format:
-    if not isinstance(name, str) or name not in FORMATS:
-        raise UserError(f"format={name}: unknown; use {' or '.join(FORMATS)}")
-    if name == "onnx" and (missing := [package for package in ONNX_PACKAGES if not _installed(package)]):
-        raise UserError(f'format=onnx: needs {", ".join(missing)}; pip install "anomap[onnx]"')
-    return FORMATS[name]
-
-
-def _installed(package: str) -> bool:
-    return importlib.util.find_spec(package) is not None
-
-
-def _tolerance(value: Any) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
-        raise UserError(f"tolerance={value}: give a positive number, such as 1e-3")
-    return float(value)
-
-
-def _paths(checkpoint: str | None, output: str | None, suffix: str) -> tuple[Path, Path]:
-    """The checkpoint and the file to write; what is wrong with a path is told before the work."""
-    if not checkpoint:
-        raise UserError("checkpoint is not set: give checkpoint=CKPT, a run's checkpoints/last.ckpt")
-    source = Path(checkpoint).expanduser()
-    if source.suffix in {kind.suffix for kind in FORMATS.values()}:
-        raise UserError(f"checkpoint={checkpoint}: is exported already; give the checkpoints/last.ckpt it was made of")
-    path = source.with_suffix(suffix) if output is None else Path(output).expanduser()
-    if path.suffix != suffix:
-        raise UserError(f"output={output}: name it {suffix}, by which it is known later")
-    if path.is_dir():
-        raise UserError(f"output={path}: is a folder; give the name of a file, such as {path / f'last{suffix}'}")
-    if source.is_file() and not path.parent.is_dir():  # a missing checkpoint is told first
-        raise UserError(f"output={path}: there is no folder {path.parent}; make it, or give another output=FILE")
-    if source.is_file() and not os.access(path.parent, os.W_OK):
-        raise UserError(f"output={path}: the folder cannot be written to; give another output=FILE")
-    return source, path

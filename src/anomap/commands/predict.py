@@ -1,38 +1,40 @@
 """anomap-predict: any number of images -> scores, decisions, overlays, a contact sheet; goes on where it was stopped."""
 
-import math
 import sys
+import time
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from anomap.cli.signals import status
-from anomap.config import check_switches
 from anomap.detection.detector import Detector
-from anomap.errors import UserError
-from anomap.prediction import local as predict_local
-from anomap.prediction import ray as predict_ray
-from anomap.prediction.folder import PARQUET, SCORES, SHARDS, UNREADABLE, Outcome, claim
-from anomap.prediction.inputs import OVERLAYS, find_inputs
-from anomap.prediction.scoring import draw_sheet
+from anomap.detection.devices import device_for
+from anomap.errors import Stopped, UserError, signal_of
+from anomap.prediction import cluster, local
+from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
+from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
+from anomap.prediction.pictures import draw_sheet
+from anomap.prediction.progress import progress
+from anomap.prediction.settings import Settings
+from anomap.prediction.table import PARQUET, SCORES, as_text, scored_names, write_tables
 
-ENGINES = {"local": predict_local, "ray": predict_ray}
-OVERLAY_CHOICES = ("anomalies", "all", "none")
+ENGINES = {"local": local.score, "ray": cluster.score}
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Predict, say what was found and where it is, and show the contact sheet if asked to."""
-    outcome = predict(config, folder)
-    print_outcome(outcome)
-    if outcome.stopped is not None:
-        sys.exit(status(outcome.stopped))
-    if config["view"] and outcome.sheet is not None:
+    summary = predict(config, folder)
+    print_summary(summary)
+    if summary.stopped is not None:
+        sys.exit(status(summary.stopped))
+    if config["view"] and summary.sheet is not None:
         from anomap.viewing.system_viewer import open_picture
 
-        print("contact sheet shown" if open_picture(outcome.sheet) else f"no screen; see {outcome.sheet}")
+        print("contact sheet shown" if open_picture(summary.sheet) else f"no screen; see {summary.sheet}")
 
 
-def predict(config: dict[str, Any], folder: Path) -> Outcome:
+def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
     """Score images and write the results.
 
     Args:
@@ -43,80 +45,61 @@ def predict(config: dict[str, Any], folder: Path) -> Outcome:
         UserError: the checkpoint, the input or the configuration is wrong, there is no image that can be read, or the
             output folder holds results of something else.
     """
-    threshold = _checked(config)
-    checkpoint = _checkpoint(config["checkpoint"])
-    inputs = find_inputs(config["input"], config["recursive"])
-    detector = Detector.load(checkpoint, config["device"])
-    if threshold is not None:
-        detector.threshold = threshold
-    if config["output"] is not None:
-        folder = Path(config["output"]).expanduser()
-    engine = ENGINES[config["engine"]]
-    claim(folder, checkpoint, detector.threshold, inputs, config["engine"])
-    outcome = engine.score(detector, inputs, folder, {**config, "checkpoint": str(checkpoint.resolve())})
-    if outcome.scored + outcome.earlier == 0 and outcome.stopped is None:
-        raise UserError(
-            f"input={config['input']}: none of {outcome.unreadable} files can be read; {folder / UNREADABLE} says why"
-        )
-    if outcome.stopped is None and (config["overlays"] != "none" or config["view"]):
-        outcome = replace(outcome, sheet=draw_sheet(detector, inputs, folder, lambda: engine.rows(folder)))
-    return outcome
+    settings = Settings.of(config)
+    inputs = find_inputs(settings.input, settings.recursive)
+    detector = Detector.load(settings.checkpoint, device_for(settings.device, settings.checkpoint))
+    if settings.threshold is not None:
+        detector.threshold = settings.threshold
+    folder = settings.output or folder
+    with claimed(folder, settings.checkpoint, detector.threshold, inputs):
+        summary = score(detector, inputs, folder, settings)
+        write_tables(folder)
+        count = summary.scored + summary.earlier
+        if count == 0 and summary.stopped is None:
+            raise UserError(
+                f"input={settings.input}: none of {summary.unreadable} files can be read; {folder / UNREADABLE} says why"
+            )
+        if summary.stopped is None and (settings.overlays != "none" or settings.view):
+            summary = replace(summary, sheet=draw_sheet(detector, inputs, folder, count))
+    return summary
 
 
-def print_outcome(outcome: Outcome) -> None:
+def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) -> PredictionSummary:
+    """Score what the folder does not hold yet, until the end or a signal."""
+    done = scored_names(folder)
+    names = [name for name in inputs.names if as_text(name) not in done] if done else inputs.names
+    summary = PredictionSummary(folder, earlier=len(done))
+    if not names:
+        return summary
+    start = time.perf_counter()
+    parts = ENGINES[settings.engine](detector, inputs, names, folder, settings)
+    try:
+        with closing(parts), progress(len(names)) as advance:
+            for scored, abnormal, failures in parts:
+                list_unreadable(folder / UNREADABLE, failures)
+                summary = summary.plus(scored, abnormal, len(failures))
+                advance(scored + len(failures))
+    except (KeyboardInterrupt, Stopped) as error:
+        summary = replace(summary, stopped=signal_of(error))
+    return replace(summary, seconds=time.perf_counter() - start)
+
+
+def print_summary(summary: PredictionSummary) -> None:
     """The last lines."""
-    rate = f", {outcome.scored / outcome.seconds:.1f} images/s" if outcome.scored and outcome.seconds else ""
-    lines = [("scored", f"{outcome.scored} images{rate}"), ("abnormal", str(outcome.abnormal))]
-    if outcome.earlier:
-        lines.append(("earlier", f"{outcome.earlier} images were scored before and are kept"))
-    listed = f", listed in {outcome.folder / UNREADABLE}" if outcome.unreadable else ""
-    lines += [("unreadable", f"{outcome.unreadable}{listed}"), ("scores", _scores_of(outcome.folder))]
-    if (outcome.folder / OVERLAYS).is_dir():
-        lines.append(("overlays", str(outcome.folder / OVERLAYS)))
-    if outcome.sheet is not None:
-        lines.append(("worst", str(outcome.sheet)))
-    if outcome.stopped is not None:
-        lines.append(("interrupted", f"give output={outcome.folder} to go on"))
+    rate = f", {summary.scored / summary.seconds:.1f} images/s" if summary.scored and summary.seconds else ""
+    lines = [("scored", f"{summary.scored} images{rate}"), ("abnormal", str(summary.abnormal))]
+    if summary.earlier:
+        lines.append(("earlier", f"{summary.earlier} images were scored before and are kept"))
+    listed = f", listed in {summary.folder / UNREADABLE}" if summary.unreadable else ""
+    lines += [
+        ("unreadable", f"{summary.unreadable}{listed}"),
+        ("scores", f"{summary.folder / SCORES} and {PARQUET}"),
+    ]
+    if (summary.folder / OVERLAYS).is_dir():
+        lines.append(("overlays", str(summary.folder / OVERLAYS)))
+    if summary.sheet is not None:
+        lines.append(("worst", str(summary.sheet)))
+    if summary.stopped is not None:
+        lines.append(("interrupted", f"give output={summary.folder} to go on"))
     for name, text in lines:
         print(f"{name:<12} {text}")
-
-
-def _scores_of(folder: Path) -> str:
-    shards = folder / SHARDS
-    return f"{shards}/*.parquet" if shards.is_dir() else f"{folder / SCORES} and {PARQUET}"
-
-
-# --- what the user gave ---
-
-
-def _checked(config: dict[str, Any]) -> float | None:
-    """The threshold; UserError for a value that no key can have."""
-    if config["input"] is None:
-        raise UserError("input is not set: give input=FILE, input=DIR or input='\"DIR/*.png\"'")
-    if config["overlays"] not in OVERLAY_CHOICES:
-        raise UserError(f"overlays={config['overlays']}: give one of {', '.join(OVERLAY_CHOICES)}")
-    if config["engine"] not in ENGINES:
-        raise UserError(f"engine={config['engine']}: give one of {', '.join(ENGINES)}")
-    check_switches(config, "recursive", "view")
-    size = config["batch_size"]
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UserError(f"batch_size={size}: give a whole number of at least 1")
-    strategy, threshold = config["threshold"].get("strategy", "manual"), config["threshold"].get("value")
-    if strategy != "manual":
-        raise UserError(f"threshold={strategy}: give threshold.value=NUMBER; anomap-evaluate chooses one from scores")
-    if threshold is None:
-        return None
-    if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not math.isfinite(threshold):
-        raise UserError(f"threshold.value={threshold}: not a number; leave it out for the checkpoint's own")
-    return float(threshold)
-
-
-def _checkpoint(given: str | None) -> Path:
-    if not given:
-        raise UserError(
-            "checkpoint is not set: give checkpoint=CKPT, a run's checkpoints/last.ckpt or an exported .onnx"
-        )
-    path = Path(given).expanduser()
-    if not path.is_file():
-        raise UserError(f"checkpoint={given}: no such file; give a run's checkpoints/last.ckpt or an exported .onnx")
-    return path

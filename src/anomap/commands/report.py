@@ -8,7 +8,8 @@ from typing import NoReturn
 from anomap.cli.user_errors import fail
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
-from anomap.runs.sweeps import DEFAULT_METRICS, Table, is_job, others, read_jobs, tabulate
+from anomap.runs.jobs import is_job, read_jobs
+from anomap.runs.sweeps import DEFAULT_METRICS, Table, others, tabulate
 from anomap.viewing.sweep_page import sweep_page
 from anomap.viewing.sweep_tables import csv_table, markdown_table
 

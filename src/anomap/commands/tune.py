@@ -13,12 +13,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anomap.cli.schema import PRESETS, container, groups_of, suggestion
-from anomap.config import flat, plain
+from anomap.config import check_whole, flat, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
+from anomap.runs.lock import alone
 from anomap.tuning.preset import preset
 from anomap.tuning.space import Space, Value, override, read_space
-from anomap.tuning.study import alone, best, done, first_trial, open_study, search, write_table
+from anomap.tuning.study import best, done, first_trial, open_study, search, write_table
 from anomap.tuning.trial import Trials
 
 PRESET = Path("experiment") / "best.yaml"  # in the study's folder: --config-dir finds it there
@@ -46,16 +47,15 @@ def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None
         UserError: the configuration, the data or the space is wrong, or the study was begun with other settings.
     """
     for key, least in (("trials", 1), ("every", 1), ("startup_trials", 0)):
-        value = config[key]
-        if not ((isinstance(value, int) and value >= least) or (value is None and key == "startup_trials")):
-            raise UserError(f"{key}={value}: give a whole number of at least {least}")
+        if not (key == "startup_trials" and config[key] is None):
+            check_whole(key, config[key], least)
     base = of_train(overrides)
     space = read_space(config["space"])
     configured = compose("train", base)
     check_space(space, configured)
     kept = {key: config[key] for key in ("space", "held_out", "every")}
     settings = flat({**kept, "train": plain(configured)})
-    with alone(folder):
+    with alone(folder, f"{folder}: another anomap-tune is at work on this study; wait, or give study=NAME"):
         study = open_study(folder, settings, config["seed"], config["startup_trials"])
         first_trial(study, space, flat(plain(configured)))
         for left in folder.glob(".trial-*"):  # of a killed process

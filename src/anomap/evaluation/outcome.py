@@ -13,7 +13,8 @@ from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.measure import batches, measure, rate, score_test
 from anomap.evaluation.pictures import remove_pictures, write_pictures
 from anomap.evaluation.scored_set import ScoredSet
-from anomap.runs.folder import RunFolder, write_metrics, write_scores, write_thresholds
+from anomap.runs.folder import RunFolder, write_metrics
+from anomap.runs.scores import write_scores, write_thresholds
 from anomap.training.fit import Fit
 from anomap.training.hyperparameters import log_hyperparameters
 

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.evaluation.versions import versions
-from anomap.runs.folder import RunFolder, ScoreRow
+from anomap.runs.folder import RunFolder
+from anomap.runs.scores import ScoreRow
 from anomap.viewing import figures, grids
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses

@@ -9,7 +9,7 @@ import torch
 from anomap.data.imageset import ImageSet, to_float
 from anomap.detection.metrics import ConfidenceInterval
 from anomap.detection.scoring import Scores, ScoringModel
-from anomap.runs.folder import ScoreRow
+from anomap.runs.scores import ScoreRow
 from anomap.viewing.pixels import Picture
 
 _PART = 32  # images at a time

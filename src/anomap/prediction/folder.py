@@ -1,21 +1,27 @@
-"""What the engines of anomap-predict share: the folder of the results, and what a prediction did."""
+"""The folder of a prediction: whose results it holds, one process at a time, and what a prediction did there."""
 
+import csv
 import hashlib
 import json
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from anomap.errors import UserError
 from anomap.prediction.inputs import MARKER, Inputs
+from anomap.prediction.table import PARQUET, PARTS, SCORES, as_text
 from anomap.runs.folder import write_atomically
+from anomap.runs.lock import alone
+from anomap.runs.scores import escape_cell
 
-SCORES, PARQUET, UNREADABLE, SHARDS = "scores.csv", "scores.parquet", "unreadable.csv", "scores"
-RESULTS = {"local": SCORES, "ray": SHARDS}  # engine -> where it keeps the scores
+UNREADABLE = "unreadable.csv"
 
 
 @dataclass(frozen=True)
-class Outcome:
+class PredictionSummary:
     """What a prediction did.
 
     Attributes:
@@ -25,7 +31,7 @@ class Outcome:
         earlier: images that were scored before.
         unreadable: files left out.
         seconds: of reading, scoring and drawing.
-        stopped: the signal that stopped it before the end, if one did; the files are valid, and the same command goes on.
+        stopped: the signal that stopped it early, if one did; the files are valid, and the same command goes on.
         sheet: the contact sheet, if one was drawn.
     """
 
@@ -38,7 +44,7 @@ class Outcome:
     stopped: int | None = None
     sheet: Path | None = None
 
-    def plus(self, scored: int, abnormal: int, unreadable: int) -> "Outcome":
+    def plus(self, scored: int, abnormal: int, unreadable: int) -> "PredictionSummary":
         """With more images."""
         return replace(
             self,
@@ -48,11 +54,13 @@ class Outcome:
         )
 
 
-def claim(folder: Path, checkpoint: Path, threshold: float, inputs: Inputs, engine: str) -> None:
-    """Make the folder, or take up its results; what could not be read before is forgotten, because it is tried again.
+@contextmanager
+def claimed(folder: Path, checkpoint: Path, threshold: float, inputs: Inputs) -> Iterator[None]:
+    """Have the folder to oneself, new or with results to go on from; its list of unreadable files is begun anew.
 
     Raises:
-        UserError: the folder holds results of another checkpoint, threshold, input or engine, or cannot be written to.
+        UserError: it holds results of another checkpoint, threshold or input, another prediction is at work there, or it
+            cannot be written to.
     """
     made_by = {
         "checkpoint": str(checkpoint.resolve()),
@@ -60,29 +68,23 @@ def claim(folder: Path, checkpoint: Path, threshold: float, inputs: Inputs, engi
         "threshold": threshold,
         "input": str(inputs.root.resolve()),
     }
+    _refuse_others(folder, made_by)  # before anything is written there
+    with alone(folder, f"{folder}: another anomap-predict is writing there; wait, or give another output=DIR"):
+        _refuse_others(folder, made_by)  # another one may have begun meanwhile
+        write_atomically(folder / MARKER, json.dumps(made_by, indent=2) + "\n")
+        (folder / UNREADABLE).unlink(missing_ok=True)  # these files are tried again
+        yield
+
+
+def _refuse_others(folder: Path, made_by: dict[str, Any]) -> None:
     marker = folder / MARKER
-    if marker.exists():
-        _check_made_by(marker, made_by)
-        for other, kept in RESULTS.items():
-            if other != engine and (folder / kept).exists():
+    if not marker.exists():
+        for name in (SCORES, PARQUET, PARTS):
+            if (folder / name).exists():
                 raise UserError(
-                    f"output={folder}: holds scores of engine={other}; give that to go on there, or another output=DIR"
+                    f"output={folder}: holds a {name} that anomap-predict did not write; give another output=DIR"
                 )
-    elif found := [kept for kept in RESULTS.values() if (folder / kept).exists()]:
-        raise UserError(
-            f"output={folder}: holds a {found[0]} that anomap-predict did not write; give another output=DIR"
-        )
-    else:
-        try:
-            write_atomically(marker, json.dumps(made_by, indent=2) + "\n")
-        except OSError as error:
-            raise UserError(
-                f"output={folder}: cannot be written ({error.strerror}); give another output=DIR"
-            ) from error
-    (folder / UNREADABLE).unlink(missing_ok=True)  # these files are tried again
-
-
-def _check_made_by(marker: Path, made_by: dict[str, Any]) -> None:
+        return
     try:
         found = json.loads(marker.read_text(encoding="utf-8"))
         named = {key: found[key] for key in made_by}
@@ -91,7 +93,7 @@ def _check_made_by(marker: Path, made_by: dict[str, Any]) -> None:
     for key, name in (("checkpoint_blake2b", "checkpoint"), ("threshold", "threshold"), ("input", "input")):
         if named[key] != made_by[key]:
             raise UserError(
-                f"output={marker.parent}: holds scores of another {name} ({named[name]}); give that one to go on there, or "
+                f"output={folder}: holds scores of another {name} ({named[name]}); give that one to go on there, or "
                 "another output=DIR"
             )
 
@@ -99,3 +101,14 @@ def _check_made_by(marker: Path, made_by: dict[str, Any]) -> None:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+
+
+def list_unreadable(path: Path, failures: Iterable[tuple[str, str]]) -> None:
+    """Add names and reasons to `unreadable.csv`, which is made with the first of them."""
+    lines = [(escape_cell(as_text(name)), escape_cell(reason)) for name, reason in failures]
+    if not lines:
+        return
+    with path.open("a", encoding="utf-8", newline="") as file:
+        if file.seek(0, os.SEEK_END) == 0:
+            lines.insert(0, ("path", "reason"))
+        csv.writer(file, lineterminator="\r\n").writerows(lines)

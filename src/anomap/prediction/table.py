@@ -1,26 +1,28 @@
-"""`scores.csv` of a prediction, which grows while images are scored, and `scores.parquet`, which is made of it.
+"""The scores of a prediction: Parquet files in `scores/`, each whole or not there, and two tables made of them at the end.
 
-Whatever ends the process, every complete line is valid: `mend` drops a torn last one, and the prediction goes on.
+`scores/part-*.parquet` is what a prediction knows: whatever ends it, the next one scores what no part holds.
+`scores.csv` and `scores.parquet` hold the same in one file each, sorted by path. They are written at the end, also when a
+signal stops the prediction. In all of them, bytes of a file name that are not UTF-8 are backslash escapes.
 """
 
-import csv
-import io
-import os
-import secrets
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, fields
-from itertools import islice
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import astuple, dataclass, fields
+from itertools import chain
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 from anomap.errors import UserError
-from anomap.runs.folder import ABNORMAL, NORMAL, escape_cell, unescape_cell
+from anomap.runs.folder import replacing
+from anomap.runs.scores import ABNORMAL, NORMAL, escape_cell, write_csv
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-_ROW_GROUP = 1024  # rows of scores.parquet that are in memory at once
+SCORES, PARQUET, PARTS = "scores.csv", "scores.parquet", "scores"
+
+_AT_A_TIME = 1024  # rows that are Python objects at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,154 +40,104 @@ class PredictionRow:
         score, threshold = float(score), float(threshold)
         return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL)
 
-    def cells(self) -> tuple[str, ...]:
-        """As they are written: every digit of the numbers, nothing that a spreadsheet would run."""
-        return escape_cell(self.path), repr(self.score), repr(self.threshold), self.prediction
-
 
 PREDICTION_COLUMNS = tuple(field.name for field in fields(PredictionRow))
 
 
-class GrowingTable:
-    """A CSV file that is appended to, and flushed with every `append`; a context manager.
-
-    Args:
-        path: made with a header if it is not there, or empty.
-        columns: of the header.
-    """
-
-    def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._path = path
-        try:
-            self._file = path.open("ab")
-        except OSError as error:
-            raise UserError(f"{path}: cannot be written ({error.strerror}); give another output=DIR") from error
-        if self._file.tell() == 0:
-            self.append([columns])
-
-    def append(self, rows: Iterable[Sequence[str]]) -> None:
-        """Write rows of cells, as they are.
-
-        Raises:
-            UserError: the disk is full.
-        """
-        try:
-            self._file.write(b"".join(map(_line, rows)))
-            self._file.flush()
-        except OSError as error:
-            raise UserError(
-                f"{self._path}: cannot be written ({error.strerror}); make room and give output={self._path.parent} to go on"
-            ) from error
-
-    def __enter__(self) -> "GrowingTable":
-        """The table itself."""
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Close the file."""
-        self._file.close()
+def as_text(name: str) -> str:
+    """A file name as the tables hold it: bytes that are not UTF-8 as backslash escapes."""
+    return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _line(cells: Sequence[str]) -> bytes:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\r\n").writerow(cells)
-    return text.getvalue().encode("utf-8", "surrogateescape")
+def as_name(text: str) -> str:
+    """The inverse of `as_text`: the name by which the file can be opened."""
+    return re.sub(r"\\udc([89a-f][0-9a-f])", lambda found: chr(0xDC00 + int(found[1], 16)), text)
 
 
-def mend(path: Path) -> None:
-    """Cut a torn last line off a `scores.csv`, if there is one.
+def write_part(folder: Path, names: Sequence[str], rows: Sequence[PredictionRow]) -> None:
+    """Write rows into `folder/scores`, as a file that is called after the names that were asked for.
+
+    Asked for twice, as when a worker was lost, they are there once.
 
     Raises:
-        UserError: the file is none of anomap-predict's; it is left as it is.
-    """
-    header = _line(PREDICTION_COLUMNS)
-    with path.open("rb") as file:
-        begin = file.read(len(header))
-        if not header.startswith(begin):
-            raise _foreign(path)
-        file.seek(0)
-        complete = sum(map(len, _records(file)))
-    os.truncate(path, complete)
-
-
-def read_predictions(path: Path) -> Iterator[PredictionRow]:
-    """The complete lines of a `scores.csv`, one after the other; a torn last one is passed over.
-
-    Raises:
-        UserError: other columns, or a complete line that is malformed.
-    """
-    with path.open("rb") as file:
-        records = _records(file)
-        if next(records, None) != _line(PREDICTION_COLUMNS):
-            raise _foreign(path)
-        for number, record in enumerate(records, 2):
-            yield _row(path, number, record)
-
-
-def _row(path: Path, number: int, record: bytes) -> PredictionRow:
-    try:
-        (cells,) = csv.reader(io.StringIO(record.decode("utf-8", "surrogateescape"), newline=""))
-        name, score, threshold, prediction = cells
-        if prediction not in (NORMAL, ABNORMAL):
-            raise ValueError
-        return PredictionRow(unescape_cell(name), float(score), float(threshold), prediction)
-    except (ValueError, csv.Error):
-        expected = ",".join(PREDICTION_COLUMNS)
-        raise UserError(f"{path}, record {number}: expected {expected}; mend it or give another output=DIR") from None
-
-
-def _records(file: BinaryIO) -> Iterator[bytes]:
-    """Complete records: they end with a line break that is not inside quotes (a file name may hold one)."""
-    record = b""
-    for line in file:
-        record += line
-        if record.endswith(b"\r\n") and record.count(b'"') % 2 == 0:
-            yield record
-            record = b""
-
-
-def _foreign(path: Path) -> UserError:
-    return UserError(
-        f"{path}: not as anomap-predict wrote it (its columns must be {','.join(PREDICTION_COLUMNS)}); give another output=DIR"
-    )
-
-
-def write_parquet(source: Path, target: Path) -> None:
-    """Make `scores.parquet` of `scores.csv`, whole or not at all; memory does not grow with the rows.
-
-    Raises:
-        UserError: the source is malformed, or the disk is full.
+        UserError: the disk is full, or the folder cannot be written to.
     """
     import pyarrow.parquet as pq
 
-    rows = read_predictions(source)
-    temporary = target.parent / f".tmp-{secrets.token_hex(8)}"
+    digest = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
+    path = folder / PARTS / f"part-{digest}.parquet"
     try:
-        # names are all different: a dictionary of them would only take memory
-        repeating: Any = ["threshold", "prediction"]
-        with pq.ParquetWriter(temporary, parquet_table([]).schema, use_dictionary=repeating) as writer:
-            while group := list(islice(rows, _ROW_GROUP)):
-                writer.write_table(parquet_table(group))
-        os.replace(temporary, target)
+        with replacing(path) as file:
+            pq.write_table(_table(rows), file)
     except OSError as error:
-        raise UserError(f"{target}: cannot be written ({error}); scores.csv holds the same") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        reason = error.strerror or error
+        raise UserError(f"{path}: cannot be written ({reason}); make room and give output={folder} to go on") from error
 
 
-def parquet_table(rows: Sequence[PredictionRow]) -> "pa.Table":
-    """Rows as an Arrow table; bytes of a file name that are no UTF-8, which Parquet cannot hold, as backslash escapes."""
+def scored_names(folder: Path) -> set[str]:
+    """The names, as `as_text`, of all images that were ever scored in this folder. Raises UserError as `read_rows`."""
+    return {name for part in _parts(folder, ["path"]) for name in part.column("path").to_pylist()}
+
+
+def read_rows(folder: Path) -> Iterator[PredictionRow]:
+    """All that was ever scored in this folder, in no order.
+
+    Raises:
+        UserError: a part that anomap-predict did not write.
+    """
+    return (row for part in _parts(folder) for row in _rows(part))
+
+
+def write_tables(folder: Path) -> None:
+    """Make `scores.csv` and `scores.parquet` of the parts, each whole or not at all.
+
+    Memory: about a hundred bytes for each image.
+
+    Raises:
+        UserError: a part that anomap-predict did not write, or the disk is full.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    table = pa.concat_tables([_table([]), *_parts(folder)]).sort_by("path")
+    repeating: Any = ["threshold", "prediction"]  # names are all different: a dictionary of them would only take memory
+    try:
+        with replacing(folder / PARQUET) as file:
+            pq.write_table(table, file, row_group_size=16 * _AT_A_TIME, use_dictionary=repeating)
+        cells = ((escape_cell(row.path), repr(row.score), repr(row.threshold), row.prediction) for row in _rows(table))
+        write_csv(folder / SCORES, chain([PREDICTION_COLUMNS], cells))
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be written to ({error}); {PARTS}/*.parquet hold the same") from error
+
+
+def _rows(table: "pa.Table") -> Iterator[PredictionRow]:
+    for batch in table.to_batches(max_chunksize=_AT_A_TIME):
+        for row in batch.to_pylist():
+            yield PredictionRow(**row)
+
+
+def _parts(folder: Path, columns: Sequence[str] = PREDICTION_COLUMNS) -> Iterator["pa.Table"]:
+    """The files of `folder/scores`, one after the other."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    for path in sorted((folder / PARTS).glob("part-*.parquet")):
+        try:
+            part = pq.ParquetFile(path).read()
+            yield part.select(columns).cast(pa.schema([_schema().field(name) for name in columns]))
+        except (OSError, KeyError, pa.ArrowException) as error:
+            raise UserError(f"{path}: not written by anomap-predict; delete it: its images are scored again") from error
+
+
+def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
     import pyarrow as pa
 
-    schema = pa.schema(
-        [("path", pa.string()), ("score", pa.float64()), ("threshold", pa.float64()), ("prediction", pa.string())]
-    )
-    columns = {
-        "path": [row.path.encode("utf-8", "backslashreplace").decode() for row in rows],
-        "score": [row.score for row in rows],
-        "threshold": [row.threshold for row in rows],
-        "prediction": [row.prediction for row in rows],
-    }
-    return pa.table(columns, schema)
+    path, *others = zip(*[astuple(row) for row in rows], strict=True) if rows else ((), (), (), ())
+    return pa.table([[as_text(name) for name in path], *map(list, others)], schema=_schema())
+
+
+def _schema() -> "pa.Schema":
+    import pyarrow as pa
+
+    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string())
+    return pa.schema(list(zip(PREDICTION_COLUMNS, kinds, strict=True)))

@@ -1,50 +1,16 @@
-"""A sweep's folder: which jobs it holds, what varied between them, and mean ± standard deviation over their seeds."""
+"""The jobs of a sweep compared: what varied between them, and mean ± standard deviation over their seeds."""
 
-import os
 import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-
-import yaml
+from dataclasses import dataclass, replace
 
 from anomap.errors import UserError
-from anomap.runs.folder import MetricValue, RunFolder, read_metrics
-
-ERROR = "error.txt"  # in a failed job's folder: why; one line if the user can mend it, a traceback otherwise
-
-UNSET = "default"  # stands for the value of a key that some jobs override and this one does not
+from anomap.runs.jobs import Job, natural
 
 DEFAULT_METRICS = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "test_fpr", "test_tpr"),
     *("train_seconds", "score_images_per_second"),
 )
-
-# The seed is what is averaged over; the name of a preset is no setting.
-_NO_SETTINGS = ("seed", "sweep")
-# No job lies below these, and a checkpoint folder or a log may be long.
-_NOT_ENTERED = ("checkpoints", "figures", "stage1", "tensorboard")
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One job of a sweep."""
-
-    name: str  # its folder, as it is shown
-    folder: Path
-    settings: dict[str, str]  # key -> value, as overridden on the command line; without the seed
-    seed: str
-    metrics: dict[str, MetricValue] = field(default_factory=dict)  # empty unless it finished
-    problem: str = ""  # why it did not finish, or is not counted
-
-    def cell(self, keys: Iterable[str]) -> tuple[str, ...]:
-        """Its values of `keys`."""
-        return tuple(self.settings.get(key, UNSET) for key in keys)
-
-    def number(self, metric: str) -> float | None:
-        """A metric, if it has it as a number."""
-        value = self.metrics.get(metric)
-        return value if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,96 +49,6 @@ class Table:
         return tuple(job for job in self.jobs if job.problem)
 
 
-# --- reading ---
-
-
-def read_jobs(sweeps: Sequence[Path]) -> list[Job]:
-    """Every job in these folders and below, in natural order.
-
-    Raises:
-        UserError: not a folder, or no job inside.
-    """
-    jobs: dict[Path, Job] = {}
-    for sweep in sweeps:
-        if not sweep.is_dir():
-            raise UserError(f"{sweep}: no such folder; give the folder of a sweep (its multirun.yaml lies there)")
-        found = [folder for folder in _folders(sweep) if is_job(folder)]
-        if not found:
-            raise UserError(
-                f"{sweep}: no job inside (a folder with metrics.json or .hydra); give the folder of a sweep"
-            )
-        for folder in found:
-            name = folder.relative_to(sweep).as_posix()
-            shown = name if len(sweeps) == 1 else f"{sweep.resolve().name}/{name}"
-            jobs.setdefault(folder.resolve(), read_job(folder, shown))
-    return sorted(
-        jobs.values(), key=lambda job: (*(natural(part) for part in job.settings.values()), natural(job.seed))
-    )
-
-
-def is_job(folder: Path) -> bool:
-    """Whether a command ran in this very folder."""
-    run = RunFolder(folder)
-    return run.finished or _overrides_file(folder).is_file() or (folder / ERROR).is_file()
-
-
-def read_job(folder: Path, name: str) -> Job:
-    """What is known of one job, finished or not."""
-    overrides = _read_overrides(_overrides_file(folder))
-    settings = {"folder": name} if overrides is None else parse_overrides(overrides)
-    seed = settings.get("seed")
-    job = Job(name, folder, {k: v for k, v in settings.items() if k not in _NO_SETTINGS}, seed or "")
-    run = RunFolder(folder)
-    if not run.finished:
-        return replace(job, problem=_reason(folder / ERROR))
-    try:
-        metrics = read_metrics(run.metrics)
-    except UserError as error:
-        return replace(job, problem=str(error))
-    return replace(job, metrics=metrics, seed=seed or str(metrics.get("seed", "")))
-
-
-def parse_overrides(lines: Iterable[str]) -> dict[str, str]:
-    """`["model=adgan", "+data.x='a b'"]` as `{"model": "adgan", "data.x": "a b"}`; the last of a key counts."""
-    settings = {}
-    for line in lines:
-        key, _, value = line.lstrip("+").partition("=")
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        settings[key] = value[1:-1] if quoted else value
-    return settings
-
-
-def _folders(sweep: Path) -> Iterator[Path]:
-    for folder, names, _ in os.walk(sweep):
-        names[:] = [name for name in names if not name.startswith(".") and name not in _NOT_ENTERED]
-        yield Path(folder)
-
-
-def _overrides_file(folder: Path) -> Path:
-    return folder / ".hydra" / "overrides.yaml"
-
-
-def _read_overrides(path: Path) -> list[str] | None:
-    try:
-        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return [str(line) for line in lines] if isinstance(lines, list) else None
-
-
-def reason(error: Path) -> str:
-    """The line of an `error.txt` that says most: the only one, or the last of a traceback."""
-    lines = [line for line in error.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "failed"
-
-
-def _reason(error: Path) -> str:
-    return f"failed: {reason(error)}" if error.is_file() else "unfinished: still running, or stopped before its end"
-
-
-# --- comparing ---
-
-
 def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Sequence[str] = ()) -> Table:
     """Group the jobs by what varied, and average over seeds.
 
@@ -205,15 +81,13 @@ def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Se
 
 
 def without_repeats(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs, of which a second one with the same settings and seed is marked: it is no further sample."""
+    """The jobs; a second one with the same settings and seed is no further sample, and marked as a problem."""
     first: dict[tuple[frozenset[tuple[str, str]], str], Job] = {}
     kept = []
     for job in jobs:
-        if not job.problem:
-            same = first.setdefault((frozenset(job.settings.items()), job.seed), job)
-            if same is not job:
-                job = replace(job, problem=f"not counted: same settings and seed as {same.name}")
-        kept.append(job)
+        same = job if job.problem else first.setdefault((frozenset(job.settings.items()), job.seed), job)
+        repeated = f"not counted: same settings and seed as {same.name}"
+        kept.append(job if same is job else replace(job, problem=repeated))
     return kept
 
 
@@ -279,21 +153,6 @@ def summarise(values: Iterable[float | None]) -> Summary | None:
     if not found:
         return None
     return Summary(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
-
-
-def as_number(text: str) -> float | None:
-    """The number that a setting is, if it is a finite one."""
-    try:
-        value = float(text)
-    except ValueError:
-        return None
-    return value if abs(value) < float("inf") else None
-
-
-def natural(text: str) -> tuple[int, float, str]:
-    """Sorts numbers by size and before words."""
-    number = as_number(text)
-    return (1, 0.0, text) if number is None else (0, number, text)
 
 
 def _in_order(cell: Iterable[str]) -> list[tuple[int, float, str]]:

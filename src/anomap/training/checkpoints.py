@@ -8,12 +8,10 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from anomap.detection.checkpoint import read
+from anomap.runs.folder import MAY_CHANGE
 from anomap.training.stopping import Stop
 
 SECTION = "run"  # of a checkpoint: the configuration of the run that wrote it
-
-# What may differ when a run goes on: where it computes and what it logs, not what it computes.
-MAY_CHANGE = ("trainer.accelerator", "logger")
 
 
 class LastCheckpoint(Checkpoint):

@@ -46,7 +46,9 @@ class Monitoring(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         parts = len(_objective(pl_module).part_names)
-        self._calibration = GatheredRows(parts + 1).to(pl_module.device)  # last: whether the image sets the scale of the parts
+        self._calibration = GatheredRows(parts + 1).to(
+            pl_module.device
+        )  # last: whether the image sets the scale of the parts
         self._test = RankingMetric(parts, dtype=torch.float32).to(pl_module.device)
         self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
         self._to_show = self._choose(trainer)

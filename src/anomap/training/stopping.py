@@ -1,4 +1,7 @@
-"""SIGINT (Ctrl-C) and SIGTERM while a model trains: the step at hand is finished first. Imports nothing heavy."""
+"""SIGINT (Ctrl-C) and SIGTERM while a model trains: the current step is finished and a checkpoint written first.
+
+Everywhere else a signal stops the work at once: `anomap.cli.signals`. Imports nothing heavy.
+"""
 
 from __future__ import annotations
 

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
-import fcntl
 import io
 import json
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,24 +90,6 @@ def done(study: optuna.Study) -> int:
     """How many trials ended by themselves: complete, stopped early, or diverged."""
     states = ("COMPLETE", "PRUNED")
     return sum(t.state.name in states or PROBLEM in t.user_attrs for t in study.get_trials(deepcopy=False))
-
-
-@contextlib.contextmanager
-def alone(folder: Path) -> Iterator[None]:
-    """Lock the study against a second process, which would take the running trial for a killed one.
-
-    Raises:
-        UserError: another process is in it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise UserError(
-                f"{folder}: another anomap-tune is at work on this study; wait, or give study=NAME"
-            ) from None
-        yield
 
 
 def first_trial(study: optuna.Study, space: Space, values: Mapping[str, Any]) -> None:

@@ -10,7 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from anomap.runs.folder import ABNORMAL, NORMAL, ScoreRow
+from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import STYLE, message, new_figure
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, views

@@ -17,7 +17,8 @@ from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 
-from anomap.runs.folder import ABNORMAL, ScoreRow, write_atomically
+from anomap.runs.folder import write_atomically
+from anomap.runs.scores import ABNORMAL, ScoreRow
 from anomap.viewing.html import render, source
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from anomap.runs.folder import ABNORMAL, NORMAL, ScoreRow
+from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 
 
 def worst_misses(rows: Sequence[ScoreRow], count: int) -> list[int]:

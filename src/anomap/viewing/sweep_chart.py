@@ -4,7 +4,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from anomap.runs.sweeps import Summary, Table, as_number
+from anomap.runs.jobs import as_number
+from anomap.runs.sweeps import Summary, Table
 from anomap.viewing.sweep_tables import written
 
 WIDTH, HEIGHT = 520, 300

@@ -5,7 +5,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from anomap.runs.folder import RunFolder
-from anomap.runs.sweeps import Job, Table
+from anomap.runs.jobs import Job
+from anomap.runs.sweeps import Table
 from anomap.viewing.html import render, source
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
 from anomap.viewing.sweep_tables import label, seeds_and_settings, written

@@ -4,8 +4,9 @@ import csv
 import io
 import re
 
-from anomap.runs.folder import escape_cell
-from anomap.runs.sweeps import Job, Row, Summary, Table, as_number
+from anomap.runs.jobs import Job, as_number
+from anomap.runs.scores import escape_cell
+from anomap.runs.sweeps import Row, Summary, Table
 
 _MARKDOWN = re.compile(r"([\\|<`*\[])")
 

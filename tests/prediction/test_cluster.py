@@ -12,12 +12,13 @@ import pytest
 from anomap.cli import signals
 from anomap.commands.predict import command, predict
 from anomap.errors import Stopped, UserError
-from anomap.prediction import ray as predict_ray
-from anomap.prediction.table import PREDICTION_COLUMNS, PredictionRow, read_predictions
+from anomap.prediction import cluster
+from anomap.prediction.settings import RaySettings, Settings
+from anomap.prediction.table import PREDICTION_COLUMNS, PredictionRow, read_rows
 from tests.data.helpers import save
 from tests.finished import Run, Runs
 
-from .test_predict import composed
+from .test_predict import composed, read_predictions
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
@@ -48,7 +49,7 @@ def config(run: Run, source: Path, **changes: Any) -> dict[str, Any]:
 
 
 def found(folder: Path) -> list[PredictionRow]:
-    return sorted(predict_ray.rows(folder), key=lambda row: row.path)
+    return sorted(read_rows(folder), key=lambda row: row.path)
 
 
 @pytest.mark.slow
@@ -59,7 +60,7 @@ def test_ray_does_not_keep_the_signal() -> None:
     pytest.importorskip("ray.data")
     before = signal.signal(signal.SIGTERM, signals.obey)
     try:
-        with pytest.raises(Stopped), predict_ray._running(composed("engine=ray", "ray.workers=1")["ray"]):
+        with pytest.raises(Stopped), cluster._running(RaySettings.of(composed("ray.workers=1")["ray"])):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)
@@ -76,10 +77,8 @@ def test_two_workers_say_what_one_process_says_and_go_on(
     out = tmp_path / "out"
     command(config(run, images, overlays="all"), out)
     predict({**config(run, images, overlays="all"), "engine": "local"}, tmp_path / "local")
-    local = {
-        row.path.encode("utf-8", "backslashreplace").decode(): row
-        for row in read_predictions(tmp_path / "local/scores.csv")
-    }
+    local = {row.path: row for row in read_predictions(tmp_path / "local/scores.csv")}
+    assert [row.path for row in read_predictions(out / "scores.csv")] == sorted(local)
     assert [row.path for row in found(out)] == sorted(local)
     assert len(local) == 9
     for row in found(out):
@@ -117,7 +116,6 @@ def test_two_workers_say_what_one_process_says_and_go_on(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"engine": "spark"}, "engine=spark: give one of local, ray"),
         ({"ray": {"workers": 0}}, "ray.workers=0"),
         ({"ray": {"shard_size": None}}, "ray.shard_size=None"),
         ({"ray": {"cpus_per_worker": 1.5}}, "ray.cpus_per_worker=1.5"),
@@ -139,17 +137,21 @@ def test_without_ray_the_extra_is_named(
         predict(config(run, images), tmp_path / "out")
 
 
-def test_the_engines_keep_out_of_each_others_folders(run: Run, images: Path, tmp_path: Path) -> None:
+def test_one_engine_goes_on_where_the_other_was(run: Run, images: Path, tmp_path: Path) -> None:
+    """Without Ray: nothing is left for its workers."""
+    (images / "broken.png").unlink()
+    (images / "sub/=odd.png").unlink()
     predict({**config(run, images, overlays="none"), "engine": "local"}, tmp_path)
-    with pytest.raises(UserError, match="holds scores of engine=local"):
-        predict(config(run, images), tmp_path)
+    again = predict(config(run, images, overlays="none"), tmp_path)
+    assert (again.scored, again.earlier) == (0, 9)
 
 
 def test_a_worker_writes_a_shard_that_is_called_after_its_names(run: Run, images: Path, tmp_path: Path) -> None:
     """Without Ray: the class that Ray Data runs."""
     import pyarrow as pa
 
-    worker = predict_ray.Worker(str(run.folder.last_checkpoint), "cpu", str(images), str(tmp_path), 0.5, "none", 2)
+    settings = Settings.of(config(run, images, overlays="none"))
+    worker = cluster.Worker(settings, images, tmp_path, 0.5)
     names = pa.table({"name": pa.array([b"\xff7.png", b"broken.png", b"1.png", b"sub/2.png"], pa.binary())})
     for _ in range(2):  # done twice, it is there once
         (told,) = worker(names).to_pylist()
@@ -160,13 +162,3 @@ def test_a_worker_writes_a_shard_that_is_called_after_its_names(run: Run, images
     worker.folder.write_bytes(b"")
     (told,) = worker(names).to_pylist()
     assert "cannot be written" in told["problem"]
-
-
-def test_a_shard_that_cannot_be_written_or_read_is_one_line(tmp_path: Path) -> None:
-    (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(UserError, match="cannot be written"):
-        predict_ray.write_shard(tmp_path / "file" / "scores", [PredictionRow.decide("a.png", 1.0, 0.5)])
-    (tmp_path / "scores").mkdir()
-    (tmp_path / "scores" / "part-0.parquet").write_bytes(b"PAR1 torn")
-    with pytest.raises(UserError, match=r"part-0.parquet: not as anomap-predict wrote it"):
-        list(predict_ray.rows(tmp_path))

@@ -1,0 +1,170 @@
+"""anomap-predict engine=ray: many processes, on one machine or a cluster.
+
+Ray Data hands out shards of names. Each of its workers holds the detector, scores a shard as engine=local would, and
+writes it as one part. A part is called after its names: scored twice, after a machine was lost, it is there once.
+"""
+
+# pyright: reportMissingImports=false
+# Ray is there where its extra is installed
+
+import logging
+import os
+import signal
+import threading
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from anomap.detection.detector import Detector
+from anomap.detection.devices import device_for
+from anomap.errors import UserError
+from anomap.memory import keep_memory
+from anomap.prediction.inputs import Inputs
+from anomap.prediction.scoring import Failures, scored
+from anomap.prediction.settings import RaySettings, Settings
+from anomap.prediction.table import PredictionRow, write_part
+from anomap.runs.scores import ABNORMAL
+
+
+def score(
+    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+) -> Generator[tuple[int, int, Failures], None, None]:
+    """Score images with Ray's workers, which write the parts. Machines of a cluster must see the same folders.
+
+    Yields:
+        After each shard: images scored, how many of them are abnormal, and the files that cannot be read.
+
+    Raises:
+        UserError: Ray is not installed or cannot be reached, or a worker cannot write; what is written stays valid.
+    """
+    there = replace(settings, checkpoint=settings.checkpoint.resolve())
+    with _running(settings.ray):
+        for told in _told(names, (there, inputs.root.resolve(), folder.resolve(), detector.threshold)):
+            if told["problem"] is not None:
+                raise UserError(told["problem"])
+            failures = [(os.fsdecode(failure["name"]), failure["why"]) for failure in told["failures"]]
+            yield told["scored"], told["abnormal"], failures
+
+
+class Worker:
+    """A process of Ray's that scores shards.
+
+    Args:
+        settings: with the whole path of the checkpoint.
+        root: the folder of the images.
+        folder: of the results.
+        threshold: of the decision.
+    """
+
+    def __init__(self, settings: Settings, root: Path, folder: Path, threshold: float) -> None:
+        keep_memory()
+        self.detector = Detector.load(settings.checkpoint, device_for(settings.device, settings.checkpoint))
+        self.detector.threshold = threshold
+        self.settings, self.root, self.folder = settings, root, folder
+
+    def __call__(self, shard: Any) -> Any:
+        """A table of `name`s -> a table of one row: `scored`, `abnormal`, `failures` (name, why), `problem` if it gave up."""
+        import pyarrow as pa
+
+        names = [os.fsdecode(name) for name in shard["name"].to_pylist()]
+        found: list[PredictionRow] = []
+        failures: list[dict[str, Any]] = []
+        problem = None
+        try:
+            for rows, failed in scored(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
+                found += rows
+                failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
+            if found:
+                write_part(self.folder, names, found)
+        except UserError as error:  # raised, it would be wrapped several times on its way
+            problem = str(error)
+        abnormal = sum(row.prediction == ABNORMAL for row in found)
+        told = {"scored": len(found), "abnormal": abnormal, "failures": failures, "problem": problem}
+        return pa.Table.from_pylist([told], _told_schema())
+
+
+def _told_schema() -> Any:
+    import pyarrow as pa
+
+    pair = pa.struct([("name", pa.binary()), ("why", pa.string())])
+    counts = [("scored", pa.int64()), ("abnormal", pa.int64())]
+    return pa.schema([*counts, ("failures", pa.list_(pair)), ("problem", pa.string())])
+
+
+def _told(names: Sequence[str], work: tuple[Settings, Path, Path, float]) -> Iterator[dict[str, Any]]:
+    """What the workers tell of their shards, in the order in which they finish them."""
+    import pyarrow as pa
+    import ray
+
+    settings = work[0].ray
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    context.execution_options.preserve_order = False
+    size = settings.shard_size
+    shards = [
+        pa.table({"name": pa.array(map(os.fsencode, names[first : first + size]), pa.binary())})
+        for first in range(0, len(names), size)
+    ]
+    told = ray.data.from_arrow(shards).map_batches(
+        Worker,
+        fn_constructor_args=work,
+        batch_size=None,  # one shard at a time
+        batch_format="pyarrow",
+        compute=ray.data.ActorPoolStrategy(size=min(_workers(settings), len(shards))),
+        num_cpus=settings.cpus_per_worker,
+        num_gpus=settings.gpus_per_worker,
+    )
+    return told.iter_rows()
+
+
+def _workers(settings: RaySettings) -> int:
+    """How many workers there is room for, at most as many as are asked for."""
+    import ray
+
+    there = ray.cluster_resources()
+    room = []
+    for name, needed in (("CPU", settings.cpus_per_worker), ("GPU", settings.gpus_per_worker)):
+        if needed > there.get(name, 0):  # Ray would wait for such a machine
+            key = f"ray.{name.lower()}s_per_worker"
+            raise UserError(f"{key}={needed}: Ray has {there.get(name, 0):g} here; give at most that")
+        if needed:
+            room.append(int(there[name] // needed))
+    return min(settings.workers or room[0], *room)
+
+
+@contextmanager
+def _running(settings: RaySettings) -> Iterator[None]:
+    """Ray, of this machine or of a cluster, quiet, and left as it was found."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # it would report its use over the network
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # else it warns of its own ways on standard error
+    try:
+        import ray
+        import ray.data
+    except ImportError as error:
+        raise UserError('engine=ray: needs Ray; pip install "anomap[ray]"') from error
+    if ray.is_initialized():
+        yield
+        return
+    for name in ("ray", "ray.data"):  # the second has a level of its own
+        logging.getLogger(name).setLevel(logging.ERROR)
+    own = settings.address is None
+    cores = (settings.workers or 0) * settings.cpus_per_worker
+    obeyed = signal.getsignal(signal.SIGTERM)
+    try:
+        ray.init(
+            address="local" if own else settings.address,
+            num_cpus=cores or None if own else None,
+            include_dashboard=False if own else None,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UserError(f"ray.address={settings.address}: {str(error).splitlines()[0]}") from error
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, obeyed)  # Ray has taken it, and would end the command at once
+    try:
+        yield
+    finally:
+        ray.shutdown()
