@@ -9,9 +9,9 @@ from typing import Any
 
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
+from anomap.training.resumable import MAY_CHANGE, may_change
 
 _KEY = "resume="
-_KEPT = ("trainer.accelerator", "logger")  # where it computes and what it logs may change, what it computes may not
 
 
 def arguments(given: Sequence[str]) -> list[str]:
@@ -29,10 +29,10 @@ def arguments(given: Sequence[str]) -> list[str]:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):
             raise UserError(f"resume={text} resumes one run; a sweep goes on when it is started again in its folder")
-        if argument not in chosen and not key.startswith(("-", "hydra.")) and not _may_change(key):
+        if argument not in chosen and not key.startswith(("-", "hydra.")) and not may_change(key):
             raise UserError(
                 f"resume={text} goes on with the run's own configuration: {argument} cannot change it; "
-                f"only {' and '.join(_KEPT)} can"
+                f"only {', '.join(MAY_CHANGE)} can"
             )
     if not folder.is_dir():
         raise UserError(
@@ -84,8 +84,9 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     keys = [line.lstrip("+").partition("=")[0] for line in overridden]
     if "trainer.accelerator" in keys:
         found["trainer"] = {**found["trainer"], "accelerator": config["trainer"]["accelerator"]}
-    if any(key.split(".")[0] == "logger" for key in keys):
-        found["logger"] = config["logger"]
+    found |= {
+        key: config[key] for key in ("logger", "controls", "figures") if any(k.split(".")[0] == key for k in keys)
+    }
     return found, run.path
 
 
@@ -94,10 +95,6 @@ def advice(folder: Path, sweep: bool) -> str:
     if sweep:
         return f"start the same sweep again with hydra.sweep.dir={shlex.quote(str(folder.parent))}"
     return f"anomap-train resume={shlex.quote(str(folder))}"
-
-
-def _may_change(key: str) -> bool:
-    return key == "trainer.accelerator" or key.split(".")[0] == "logger"
 
 
 def _is_run(run: RunFolder) -> bool:

@@ -56,14 +56,20 @@ class ScoredSet:
         return (ScoreRow.decide(name, int(label), defect, score, threshold) for name, label, defect, score in columns)
 
 
+def device_of(detector: ScoringModel) -> torch.device:
+    """Where it computes."""
+    return next(iter([*detector.parameters(), *detector.buffers()])).device
+
+
 @torch.inference_mode()
 def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int]) -> dict[int, Picture]:
     """Images, anomaly maps and masks of the chosen ones."""
     pictures: dict[int, Picture] = {}
+    device = device_of(detector)
     for start in range(0, len(chosen), _PART):
         part = list(chosen[start : start + _PART])
         pixels = np.asarray(images.images[np.asarray(part)])
-        maps = detector.score(to_float(torch.from_numpy(pixels)))[1].anomaly_map.float().cpu().numpy()
+        maps = detector.score(to_float(torch.from_numpy(pixels).to(device)))[1].anomaly_map.float().cpu().numpy()
         for index, image, anomaly_map in zip(part, pixels, maps, strict=True):
             pictures[index] = Picture(image, anomaly_map, None if images.masks is None else images.masks[index])
     return pictures
