@@ -32,9 +32,6 @@ class LastCheckpoint(Checkpoint):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Take the signals back from Lightning, whose handler would stop without a checkpoint."""
         self.stop.listen()
-        # Resumed at the end of an epoch, Lightning would take one more batch unless it were monitored. It never has to be:
-        # such a checkpoint was written after the monitoring, if there was any.
-        trainer.fit_loop.epoch_loop.val_loop._has_run = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
