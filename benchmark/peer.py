@@ -29,7 +29,7 @@ from anomap.errors import UserError
 from anomap.evaluation.measure import batches
 from anomap.objectives.base import to_signed
 from anomap.runs.folder import RunFolder
-from anomap.training.fit import fit
+from anomap.training.train import train_stage
 from benchmark.plan import Plan
 from benchmark.processes import environment
 from benchmark.roofline import flops
@@ -291,7 +291,8 @@ class Ours:
         setup = self.setup = prepare(1, self.folder, *self.overrides, seed=self.plan.seed)
         trainer = {**setup.config["trainer"], "max_epochs": epochs, "limit_val_batches": 0}
         run = RunFolder(self.folder / "whole")
-        done = fit(setup.objective, setup.data, setup.config["model"], trainer, setup.config["logger"], run)
+        config = {"trainer": trainer, "logger": setup.config["logger"]}
+        done = train_stage(setup.objective, setup.data, setup.config["model"], config, run)
         setup.objective = done.objective
         model = ScoringModel(done.objective, setup.data.image_size)
         test = model.score_all(batches(setup.data.test_dataloader()))

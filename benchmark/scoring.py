@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.measure import batches
-from anomap.training.stages import CleanBatches
+from anomap.training.clean import CleanBatches
 from benchmark.plan import ADVERSARIAL, SIZES, Plan
 from benchmark.roofline import GIGA, flops, limit
 from benchmark.setup import Setup, prepare

@@ -19,9 +19,9 @@ from anomap.data.imageset import Donors, to_float
 from anomap.data.sampler import TrainBatches
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
-from anomap.training.fit import fit
-from anomap.training.optimizer import ChannelsLastAdam
-from anomap.training.stages import CleanBatches
+from anomap.training.clean import CleanBatches
+from anomap.training.optimizer import make_optimizer
+from anomap.training.train import train_stage
 from benchmark.generated import write_data_set
 from benchmark.timing import Timed
 
@@ -63,8 +63,8 @@ class Setup:
         folder = folder / f"{self._fits}"
         self._fits += 1
         limits = {"limit_train_batches": len(self.batches), "limit_val_batches": 0, "max_epochs": 1}
-        trainer = {**self.config["trainer"], **limits}
-        done = fit(self.objective, self.data, self.config["model"], trainer, self.config["logger"], RunFolder(folder))
+        config = {"trainer": {**self.config["trainer"], **limits}, "logger": self.config["logger"]}
+        done = train_stage(self.objective, self.data, self.config["model"], config, RunFolder(folder))
         return Timed(done.images, done.seconds)
 
     def bare(self) -> Callable[[], float]:
@@ -130,10 +130,7 @@ def bare_loop(objective: AdversarialObjective, batches: list[Batch], optimizer: 
 
     def run() -> float:
         objective.train()
-        adam_g, adam_d = (
-            ChannelsLastAdam(network.parameters(), lr=lr, betas=tuple(optimizer["betas"]), fused=True)
-            for network, lr in networks
-        )
+        adam_g, adam_d = (make_optimizer(optimizer["algorithm"], network.parameters(), lr) for network, lr in networks)
         for batch in batches:
             step = objective.generate(batch)
             adam_d.zero_grad()

@@ -90,7 +90,7 @@ def test_no_circle_within_a_room() -> None:
 @pytest.mark.parametrize(
     ("room", "line"),
     [
-        ("detection", "from anomap.training.fit import fit"),
+        ("detection", "from anomap.training.train import train_stage"),
         ("data", "import anomap.objectives.base"),
         ("networks", "import pytorch_lightning as pl"),
         ("viewing", "def late():\n    from anomap import commands"),

@@ -16,6 +16,7 @@ ALLOWED_TARGETS = (
     *("anomap.networks.", "anomap.objectives.", "anomap.augmentation."),
     *(
         "torch.nn.",
+        "torch.optim.",
         "torchvision.models.",
         "torchmetrics.",
         "pytorch_lightning.loggers.",

@@ -195,7 +195,7 @@ def test_another_version_of_a_package_changes_the_key(
         ("networks/blocks.py", True),
         ("objectives/density.py", True),
         ("augmentation/fills.py", False),
-        ("training/fit.py", False),
+        ("training/train.py", False),
     ],
 )
 def test_code_that_decides_a_score_is_part_of_the_key(

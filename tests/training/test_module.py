@@ -16,10 +16,10 @@ from anomap.errors import UserError
 from anomap.objectives.adgan import ADGAN
 from anomap.objectives.base import AdversarialObjective, Losses, Step
 from anomap.runs.folder import RunFolder
+from anomap.training import steps
 from anomap.training.ema import MovingAverage
-from anomap.training.fit import fit
 from anomap.training.module import AdversarialTraining, TrainingDiverged
-from anomap.training.schedule import learning_rate_factor
+from anomap.training.train import train_stage
 from tests import tiny
 
 pytestmark = [
@@ -54,7 +54,6 @@ def module(method: AdversarialObjective, **options: Any) -> AdversarialTraining:
     defaults: dict[str, Any] = {
         "lr_generator": 1e-3,
         "lr_discriminator": 1e-3,
-        "betas": (0.5, 0.999),
         "schedule": "constant",
         "ema_decay": 0.9,
     }
@@ -113,16 +112,16 @@ class Steps:
 def test_each_step_moves_its_own_network_only(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     method = tiny.objective(model)
     tiny.fitted(method)
-    training, steps = module(method), Steps(method)
+    training, looks = module(method), Steps(method)
     calls: list[str] = []
     descend = training._descend
 
     def watched(optimizer: Any, loss: Tensor) -> None:
         net = "generator" if optimizer is training.optimizers()[0] else "discriminator"  # pyright: ignore
         calls.append(net)
-        other = steps.nets["discriminator" if net == "generator" else "generator"]
+        other = looks.nets["discriminator" if net == "generator" else "generator"]
         held = [p.grad if p.grad is None else p.grad.clone() for p in other.parameters()]
-        steps.watch(net, descend)(optimizer, loss)
+        looks.watch(net, descend)(optimizer, loss)
         for parameter, grad in zip(other.parameters(), held, strict=True):  # it collected no gradient either
             assert (parameter.grad is None) == (grad is None)
             assert grad is None or torch.equal(parameter.grad, grad)  # pyright: ignore[reportArgumentType]
@@ -130,8 +129,8 @@ def test_each_step_moves_its_own_network_only(model: str, tmp_path: Path, monkey
     monkeypatch.setattr(training, "_descend", watched)
     train(training, tmp_path)
     assert calls == ["discriminator", "generator"] * 3
-    assert steps.moved == [(name, name) for name in calls]
-    assert all(p.requires_grad for net in steps.nets.values() for p in net.parameters())
+    assert looks.moved == [(name, name) for name in calls]
+    assert all(p.requires_grad for net in looks.nets.values() for p in net.parameters())
 
 
 def test_the_discriminator_gets_no_gradient_through_the_fake() -> None:
@@ -274,47 +273,66 @@ def test_the_average_follows_buffers_that_moving_a_module_replaced() -> None:
 # --- schedule ---
 
 
-def test_schedules() -> None:
-    constant, cosine = learning_rate_factor("constant", 10), learning_rate_factor("cosine", 10)
-    assert {constant(epoch) for epoch in range(12)} == {1.0}
-    assert cosine(0) == 1
-    assert cosine(5) == pytest.approx(0.5)
-    assert cosine(9) == pytest.approx(0.5 * (1 + math.cos(0.9 * math.pi)))
-    assert cosine(10) == pytest.approx(0)
-    assert cosine(11) == pytest.approx(0)  # never up again
-    with pytest.raises(UserError, match="constant or cosine"):
-        learning_rate_factor("linear", 10)
+class Rates(pl.Callback):
+    """The learning rates of both networks in each step."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[float, ...]] = []
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        self.seen.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers))
 
 
-def test_the_schedule_steps_once_per_epoch_for_both_networks(tmp_path: Path) -> None:
-    seen: list[tuple[float, ...]] = []
+@pytest.mark.parametrize("interval", ["step", "epoch"])
+def test_the_schedule_moves_in_every_step_or_epoch_for_both_networks(interval: str, tmp_path: Path) -> None:
+    rates = Rates()
+    options = {"schedule": "cosine", "lr_generator": 2e-3, "lr_discriminator": 1e-3, "interval": interval}
+    train(module(tiny.objective("ganomaly"), **options), tmp_path, epochs=4, callbacks=[rates])
+    places = [step / 12 if interval == "step" else step // 3 / 4 for step in range(12)]
+    for found, place in zip(rates.seen, places, strict=True):
+        factor = 0.5 * (1 + math.cos(math.pi * place))
+        assert found == pytest.approx((2e-3 * factor, 1e-3 * factor))
 
-    class Rates(pl.Callback):
-        def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-            seen.append(tuple(optimizer.param_groups[0]["lr"] for optimizer in trainer.optimizers))
 
-    training = module(tiny.objective("ganomaly"), schedule="cosine", lr_generator=2e-3, lr_discriminator=1e-3)
-    train(training, tmp_path, epochs=4, callbacks=[Rates()])
-    factors = [0.5 * (1 + math.cos(math.pi * epoch / 4)) for epoch in range(4)]
-    for rates, factor in zip(seen, factors, strict=True):
-        assert rates == pytest.approx((2e-3 * factor, 1e-3 * factor))
+def test_a_schedule_is_as_long_as_the_steps_that_are_given(tmp_path: Path) -> None:
+    rates = Rates()
+    model = {**MODEL, "steps": 7, "optimizer": {**MODEL["optimizer"], "schedule": "one_cycle"}}
+    config = {**CONFIG, "trainer": {**TRAINER, "max_epochs": None}}
+    train_stage(tiny.objective("ganomaly"), Batches(), model, config, RunFolder(tmp_path), [rates])  # pyright: ignore[reportArgumentType]
+    assert len(rates.seen) == 7
+    assert max(rates.seen)[0] == pytest.approx(1e-4, rel=0.05)
+    assert rates.seen[-1][0] < 1e-6
+
+
+def test_an_unknown_interval_is_the_users_to_mend() -> None:
+    with pytest.raises(UserError, match="interval=minute"):
+        module(tiny.objective("ganomaly"), interval="minute")
 
 
 # --- divergence ---
 
 TRAINER = {"accelerator": "cpu", "max_epochs": 3, "check_val_every_n_epoch": 1}
-MODEL = {
+CONFIG: dict[str, Any] = {"trainer": TRAINER, "logger": {}}
+MODEL: dict[str, Any] = {
     "ema_decay": 0.9,
-    "optimizer": {"lr_generator": 1e-4, "lr_discriminator": 1e-4, "betas": [0.5, 0.999], "schedule": "constant"},
+    "optimizer": {"lr_generator": 1e-4, "lr_discriminator": 1e-4, "schedule": "constant"},
 }
 
 
+@pytest.fixture
+def _every_epoch_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(steps, "BETWEEN_PAUSES", 1)
+
+
+@pytest.mark.usefixtures("_every_epoch_pauses")
 def test_a_loss_that_is_no_number_stops_with_epoch_and_step_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = RunFolder(tmp_path)
     data: Any = Batches(bad_epoch=1)
     method = tiny.objective("ganomaly")
     with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2.*last good checkpoint is kept") as raised:
-        fit(method, data, MODEL, TRAINER, {}, run)
+        train_stage(method, data, MODEL, CONFIG, run)
     assert "\n" not in str(raised.value)
     assert [path.name for path in tmp_path.rglob("*.ckpt")] == ["last.ckpt"]
     state = read(run.last_checkpoint)
@@ -323,23 +341,32 @@ def test_a_loss_that_is_no_number_stops_with_epoch_and_step_and_keeps_the_last_g
     method.load_state_dict({k.removeprefix("objective."): v for k, v in state["state_dict"].items() if k[0] == "o"})
 
 
+def test_between_pauses_the_first_bad_step_is_remembered(tmp_path: Path) -> None:
+    """The bad epoch is the second of three, and only the last one pauses."""
+    data: Any = Batches(bad_epoch=1)
+    with pytest.raises(TrainingDiverged, match=r"epoch 1, step 2.*nothing was saved"):
+        train_stage(tiny.objective("ganomaly"), data, MODEL, CONFIG, RunFolder(tmp_path))
+    assert not list(tmp_path.rglob("*.ckpt"))
+
+
+@pytest.mark.usefixtures("_every_epoch_pauses")
 def test_weights_spoilt_by_the_very_last_step_are_not_saved(tmp_path: Path) -> None:
     """The loss was finite and its gradient was not: no later loss of this epoch can tell."""
     method = tiny.objective("ganomaly")
-    steps = 0
+    taken = 0
     losses = method.generator_losses
 
     def spoilt(step: Step) -> Losses:
-        nonlocal steps
-        steps += 1
+        nonlocal taken
+        taken += 1
         result = losses(step)
-        if steps == 6:  # last of epoch 1; sqrt at 0: value 0, gradient infinite
+        if taken == 6:  # last of epoch 1; sqrt at 0: value 0, gradient infinite
             result["loss"] = result["loss"] + (step["x̂"] * 0).sum().sqrt()
         return result
 
     method.generator_losses = spoilt
     with pytest.raises(TrainingDiverged, match=r"epoch 1.*a weight is not a finite number"):
-        fit(method, Batches(), MODEL, TRAINER, {}, RunFolder(tmp_path))  # pyright: ignore[reportArgumentType]
+        train_stage(method, Batches(), MODEL, CONFIG, RunFolder(tmp_path))  # pyright: ignore[reportArgumentType]
     state = read(RunFolder(tmp_path).last_checkpoint)
     assert state["epoch"] == 0
     assert all(torch.isfinite(tensor).all() for tensor in state["state_dict"].values())
@@ -348,11 +375,10 @@ def test_weights_spoilt_by_the_very_last_step_are_not_saved(tmp_path: Path) -> N
 def test_impossible_trainer_options_are_the_users_to_mend(tmp_path: Path) -> None:
     for wrong in ({"accelerator": "abacus"}, {"precision": "7-bit"}, {"accelerator": "cpu", "devices": -3}):
         with pytest.raises(UserError, match="trainer"):
-            fit(
+            train_stage(
                 tiny.objective("ganomaly"),
                 Batches(),  # pyright: ignore[reportArgumentType]
                 MODEL,
-                {**TRAINER, **wrong},
-                {},
+                {**CONFIG, "trainer": {**TRAINER, **wrong}},
                 RunFolder(tmp_path),
             )

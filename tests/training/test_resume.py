@@ -16,6 +16,7 @@ from anomap.commands.train import train
 from anomap.detection.checkpoint import read
 from anomap.errors import Stopped, UserError
 from anomap.runs.folder import RunFolder
+from anomap.training import steps as pace
 from anomap.training.checkpoints import goes_on
 from anomap.training.module import AdversarialTraining
 from anomap.training.stopping import Stop
@@ -85,6 +86,46 @@ def test_stopped_in_stage_1_between_the_stages_and_in_stage_2(whole: Wholes, tmp
     stop_and_go_on(run, tmp_path, after)
 
 
+BY_STEPS = ("trainer.max_epochs=null", "model.steps=6", "trainer.check_val_every_n_epoch=null")
+
+
+@pytest.mark.parametrize("after", [1, 3, 4, 5])
+def test_a_training_that_is_counted_in_steps(whole: Wholes, tmp_path: Path, after: int) -> None:
+    """Six steps end in the middle of the second epoch of four."""
+    run = whole("ganomaly", *BY_STEPS, "model.optimizer.schedule=one_cycle")
+    assert run.steps == run.metrics["steps"] == 6
+    assert run.metrics["epochs"] == 2
+    stop_and_go_on(run, tmp_path, after)
+
+
+def test_a_schedule_per_epoch_moves_once_per_epoch_when_resumed(whole: Wholes, tmp_path: Path) -> None:
+    run = whole("ganomaly", "model.optimizer.schedule=cosine", "model.optimizer.interval=epoch")
+    stop_and_go_on(run, tmp_path, 3)
+
+
+def test_killed_after_a_pause_it_goes_on_from_there(
+    whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = whole("adgan", *BY_STEPS, "model.stage1.steps=6")
+    monkeypatch.setattr(pace, "BETWEEN_PAUSES", 4)  # an epoch of four steps ends with a checkpoint
+    step, taken = AdversarialTraining.training_step, []
+
+    def killed(self: AdversarialTraining, batch: Any, index: int) -> None:
+        taken.append(index)
+        if len(taken) == 11:
+            raise MemoryError
+        step(self, batch, index)
+
+    monkeypatch.setattr(AdversarialTraining, "training_step", killed)
+    with pytest.raises(MemoryError):
+        train(run.config, tmp_path)
+    monkeypatch.setattr(AdversarialTraining, "training_step", step)
+    with steps() as rest:
+        metrics = train(run.config, tmp_path)
+    assert len(rest) == 2  # stage 1 was done, and four steps of stage 2 are in its checkpoint
+    assert_same(run.folder, tmp_path, run.metrics, metrics)
+
+
 @pytest.mark.slow
 def test_stopped_where_no_epoch_is_watched(whole: Wholes, tmp_path: Path) -> None:
     stop_and_go_on(whole("ganomaly", "trainer.check_val_every_n_epoch=5"), tmp_path, 5)
@@ -138,11 +179,12 @@ def test_noise_depends_on_its_place_alone(whole: Wholes, tmp_path: Path, monkeyp
 # --- what counts as the same run ---
 
 
-def test_only_where_it_computes_and_what_it_logs_may_change(whole: Wholes) -> None:
+def test_only_what_does_not_change_the_training_may_change(whole: Wholes) -> None:
     run = whole("ganomaly", "model.optimizer.schedule=cosine")
     path, config = RunFolder(run.folder).last_checkpoint, run.config
     assert goes_on(path, config)
     assert goes_on(path, {**config, "trainer": {**config["trainer"], "accelerator": "gpu"}, "logger": {"x": 1}})
+    assert goes_on(path, {**config, "controls": True, "figures": True})
     assert not goes_on(path, {**config, "seed": 1})
     assert not goes_on(path, {**config, "trainer": {**config["trainer"], "max_epochs": 9}})
     assert not goes_on(path.with_name("none.ckpt"), config)
@@ -220,6 +262,7 @@ def test_signals_are_left_alone_outside_the_main_thread() -> None:
 def test_a_full_disk_is_one_line_and_keeps_the_previous_checkpoint(
     whole: Wholes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(pace, "BETWEEN_PAUSES", 1)  # each epoch ends with a checkpoint
     run = whole("ganomaly", "model.optimizer.schedule=cosine")
     path = RunFolder(tmp_path).last_checkpoint
     fsync, written = os.fsync, []

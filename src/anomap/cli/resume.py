@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from anomap.errors import UserError
-from anomap.runs.folder import MAY_CHANGE, RunFolder
+from anomap.runs.folder import RunFolder
+from anomap.training.resumable import MAY_CHANGE, changing
 
 _KEY = "resume="
 
@@ -28,7 +29,7 @@ def arguments(given: Sequence[str]) -> list[str]:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):
             raise UserError(f"resume={text} resumes one run; a sweep goes on when it is started again in its folder")
-        if argument not in chosen and not key.startswith(("-", "hydra.")) and _changing(key) is None:
+        if argument not in chosen and not key.startswith(("-", "hydra.")) and changing(key) is None:
             raise UserError(
                 f"resume={text} goes on with the run's own configuration: {argument} cannot change it; "
                 f"only {', '.join(MAY_CHANGE)} can"
@@ -81,7 +82,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
         raise UserError(f"{run.path}: a run of anomap-{found.get('command')}; anomap-train resumes its own runs only")
     found = {**found, "resume": None}
     for line in overridden:
-        key = _changing(line.lstrip("+").partition("=")[0])
+        key = changing(line.lstrip("+").partition("=")[0])
         if key is not None:
             found = _taken(found, config, key.split("."))
     return found, run.path
@@ -98,11 +99,6 @@ def advice(folder: Path, sweep: bool) -> str:
     if sweep:
         return f"start the same sweep again with hydra.sweep.dir={shlex.quote(str(folder.parent))}"
     return f"anomap-train resume={shlex.quote(str(folder))}"
-
-
-def _changing(key: str) -> str | None:
-    """Which of the keys that may change `key` is, or belongs to."""
-    return next((name for name in MAY_CHANGE if key == name or key.startswith(f"{name}.")), None)
 
 
 def _is_run(run: RunFolder) -> bool:

@@ -1,6 +1,7 @@
 """anomap-train: learn what normal looks like, calibrate on held-out normals, test, report."""
 
 import logging
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,20 +12,16 @@ from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
-from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
-from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
-from anomap.evaluation.measure import batches
+from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.outcome import conclude
 from anomap.evaluation.summary import print_summary
 from anomap.objectives.base import AdversarialObjective
-from anomap.objectives.controls import CHEAP
 from anomap.runs.folder import RunFolder, remove_temporaries
 from anomap.training.checkpoints import goes_on
-from anomap.training.method import train_method
 from anomap.training.processes import go_on_alone
-from anomap.training.stages import CleanBatches
+from anomap.training.train import device_of, train_method
 
 log = logging.getLogger(__name__)
 
@@ -57,10 +54,11 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
     check_switches(config, "controls", "figures")
-    run = RunFolder(folder)
+    run, size = RunFolder(folder), image_size(config)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
-    check_image_size(image_size(config), objective.stride)
+    check_image_size(size, objective.stride)
+    device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
     data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
@@ -71,9 +69,10 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     if stages:
         go_on_alone()
         data.trainer = None  # which knows of other processes
-    detector = ScoringModel(objective, image_size(config))
-    beside = control_aurocs(data, config) if config["controls"] else {}
-    return conclude(detector, data, config, run, stages, beside)
+    detector = ScoringModel(objective, size)
+    detector.place(str(device))
+    controls = partial(control_aurocs, data, size, device) if config["controls"] else dict
+    return conclude(detector, data, config, run, stages, controls)
 
 
 def start_over(run: RunFolder, config: dict[str, Any]) -> None:
@@ -87,14 +86,3 @@ def start_over(run: RunFolder, config: dict[str, Any]) -> None:
     remove_temporaries(run.path)
     if going_on:
         log.info("%s: going on from its checkpoint", run.path)
-
-
-def control_aurocs(data: AnomalyDataModule, config: dict[str, Any]) -> dict[str, float | None]:
-    """Image AUROC of the controls that take seconds, on the same split: what knowing next to nothing achieves here."""
-    found: dict[str, float | None] = {}
-    for name, control in CHEAP.items():
-        objective = control()
-        objective.fit(CleanBatches(data))
-        test = ScoringModel(objective, image_size(config)).score_all(batches(data.test_dataloader()))
-        found[f"{name}_auroc"] = auroc(test.scores, test.labels)
-    return found

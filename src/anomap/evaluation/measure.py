@@ -15,21 +15,21 @@ from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.pictures import worth_showing
-from anomap.evaluation.scored_set import ScoredSet, take_pictures
+from anomap.evaluation.scored_set import ScoredSet, device_of, take_pictures
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch
 
 
-def batches(loader: DataLoader[Any]) -> Iterator[Batch]:
-    """Batches with `image` as float in [0, 1], as scoring wants them."""
+def batches(loader: DataLoader[Any], device: torch.device | str = "cpu") -> Iterator[Batch]:
+    """Batches with `image` as float in [0, 1] on the device that scores; labels and masks stay where they are."""
     for batch in loader:
-        yield {**batch, "image": to_float(batch["image"])}
+        yield {**batch, "image": to_float(batch["image"].to(device))}
 
 
 def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
     """Score the test set; with `pictures`, also keep what figures and report may show of it."""
     began = time.perf_counter()
-    test = detector.score_all(batches(data.test_dataloader()))
+    test = detector.score_all(batches(data.test_dataloader(), device_of(detector)))
     seconds = time.perf_counter() - began
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]

@@ -1,6 +1,7 @@
 """The end of a training: calibrate, test, and write what people and programs read; an evaluation shares the last part."""
 
-from collections.abc import Mapping, Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from pytorch_lightning.loggers import TensorBoardLogger
@@ -11,12 +12,13 @@ from anomap.detection import checkpoint
 from anomap.detection.metrics import threshold_grid, threshold_table
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.measure import batches, measure, rate, score_test
-from anomap.evaluation.pictures import remove_pictures, write_pictures
-from anomap.evaluation.scored_set import ScoredSet
+from anomap.evaluation.optional import optional
+from anomap.evaluation.pictures import remove_pictures, worth_showing, write_pictures
+from anomap.evaluation.scored_set import ScoredSet, device_of, take_pictures
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import write_scores, write_thresholds
-from anomap.training.fit import Fit
 from anomap.training.hyperparameters import log_hyperparameters
+from anomap.training.train import Stage
 
 
 def conclude(
@@ -24,26 +26,29 @@ def conclude(
     data: AnomalyDataModule,
     config: dict[str, Any],
     run: RunFolder,
-    stages: Sequence[Fit],
-    beside: Mapping[str, Any],
+    stages: Sequence[Stage],
+    controls: Callable[[], Mapping[str, Any]],
 ) -> dict[str, Any]:
     """End a training: calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
+
+    The detector is saved before anything that it does not need is tried. Controls, figures and report may fail, each with a line.
 
     Args:
         detector: with trained weights.
         data: ready to serve.
         config: the whole configuration.
         run: where to write.
-        stages: the fits that were made, in order.
-        beside: more for `metrics.json`: what the controls reach.
+        stages: the trainings that were made, in order.
+        controls: gives more for `metrics.json`: what the controls reach.
 
     Returns:
         The metrics.
     """
-    detector.calibrate(batches(data.calibration_dataloader()), trained_on=len(data.train))
-    scored = score_test(detector, data, config["figures"])
+    detector.calibrate(batches(data.calibration_dataloader(), device_of(detector)), trained_on=len(data.train))
+    scored = score_test(detector, data, pictures=False)
     threshold = detector.set_threshold(config["threshold"], scored.test)
-    trained = {"n_train": len(data.train), "epochs": config["trainer"]["max_epochs"] if stages else 0}
+    length = {"epochs": stages[-1].epochs, "steps": stages[-1].steps} if stages else {"epochs": 0, "steps": 0}
+    trained = {"n_train": len(data.train), **length}
     section = {**checkpoint.section(detector, config), "trained": trained}
     # beside the state of the training, if there was one: the same file resumes and detects
     training = checkpoint.read(run.last_checkpoint) if run.last_checkpoint.is_file() else {}
@@ -51,8 +56,12 @@ def conclude(
 
     seconds, images = sum(stage.seconds for stage in stages), sum(stage.images for stage in stages)
     rates = {"train_seconds": seconds, "train_images_per_second": rate(images, seconds)}
-    metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **beside})
-    write_files(detector, scored, metrics, config, run, config["figures"])
+    metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **controls()})
+    write_files(detector, scored, metrics, config, run, pictures=False)
+    if config["figures"]:
+        with optional("figures and report"):
+            shown = take_pictures(detector, data.test, worth_showing(scored))
+            write_files(detector, dataclasses.replace(scored, pictures=shown), metrics, config, run)
     _log_hyperparameters(stages, config, metrics, run)
     write_metrics(run.metrics, metrics)
     return metrics
@@ -81,7 +90,7 @@ def write_files(
 
 
 def _log_hyperparameters(
-    stages: Sequence[Fit], config: Mapping[str, Any], metrics: Mapping[str, Any], run: RunFolder
+    stages: Sequence[Stage], config: Mapping[str, Any], metrics: Mapping[str, Any], run: RunFolder
 ) -> None:
     """The run's row in TensorBoard's HParams tab; a control, which is not trained, has one too, to be compared with."""
     loggers = stages[-1].trainer.loggers if stages else []

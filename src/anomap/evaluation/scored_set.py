@@ -41,14 +41,20 @@ class ScoredSet:
         return (ScoreRow.decide(name, int(label), defect, score, threshold) for name, label, defect, score in columns)
 
 
+def device_of(detector: ScoringModel) -> torch.device:
+    """Where it computes."""
+    return next(iter([*detector.parameters(), *detector.buffers()])).device
+
+
 @torch.inference_mode()
 def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int]) -> dict[int, Picture]:
     """The chosen images, by index, with whatever the method shows of them."""
     pictures: dict[int, Picture] = {}
+    device = device_of(detector)
     for start in range(0, len(chosen), _PART):
         part = np.asarray(chosen[start : start + _PART])
         pixels = np.asarray(images.images[part])
-        scored = detector.score(to_float(torch.from_numpy(pixels)))[1]
+        scored = detector.score(to_float(torch.from_numpy(pixels).to(device)))[1]
         restored = None if scored.reconstruction is None else (scored.reconstruction * 255).round().byte()
         columns = {
             "image": pixels,

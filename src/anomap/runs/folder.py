@@ -16,9 +16,6 @@ from anomap.errors import UserError
 
 MetricValue = float | int | str | None
 
-# What may change when a run is resumed: where it computes, what it logs, and what is added after the training.
-MAY_CHANGE = ("trainer.accelerator", "logger", "controls", "figures")
-
 # The order in which people read them; any other key follows alphabetically.
 _METRIC_ORDER = (
     *("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap", "image_f1"),

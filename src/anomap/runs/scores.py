@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import chain
 
+from anomap.runs.folder import replacing
+
 NORMAL, ABNORMAL = "normal", "abnormal"
 
 

@@ -8,14 +8,15 @@ import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
 
 from anomap.detection.checkpoint import read
-from anomap.runs.folder import MAY_CHANGE
+from anomap.training import steps
+from anomap.training.resumable import decisive
 from anomap.training.stopping import Stop
 
 SECTION = "run"  # of a checkpoint: the configuration of the run that wrote it
 
 
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt` at the end of every epoch, and after the step in which a signal asked to stop.
+    """Writes `last.ckpt` in every pause, and after the step in which a signal asked to stop.
 
     It is always the last state, never the best on anything.
 
@@ -36,19 +37,23 @@ class LastCheckpoint(Checkpoint):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Stop inside an epoch."""
-        if not trainer.is_last_batch and self.stop.check(trainer):
-            pl_module.check_finite()  # pyright: ignore[reportCallIssue]
-            self._write_and_stop(trainer)
+        ends = trainer.is_last_batch or steps.done(trainer) >= steps.total(trainer)
+        if not ends and self.stop.check(trainer, steps.done(trainer)):
+            self._save(trainer, pl_module)
+            raise self.stop.stopped()
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the epoch; Lightning calls this after the module's own hook, which refuses weights that are no numbers."""
-        if self.stop.check(trainer):
-            self._write_and_stop(trainer)
-        trainer.save_checkpoint(self.path)
+        """Keep the pause; Lightning calls this after the module's own hook."""
+        pause = steps.pauses(trainer)
+        stopped = self.stop.check(trainer, 0 if pause else steps.done(trainer))
+        if stopped or pause:
+            self._save(trainer, pl_module)
+        if stopped:
+            raise self.stop.stopped()
 
-    def _write_and_stop(self, trainer: pl.Trainer) -> None:
+    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.check_finite()  # pyright: ignore[reportCallIssue]
         trainer.save_checkpoint(self.path)
-        raise self.stop.stopped()
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -65,12 +70,4 @@ def made_by(path: Path) -> dict[str, Any] | None:
 def goes_on(path: Path, config: Mapping[str, Any]) -> bool:
     """Whether `path` holds training of this very configuration; never for an empty one."""
     found = made_by(path)
-    return bool(found) and _decisive(found) == _decisive(config)
-
-
-def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The configuration without what may change."""
-    kept = {key: value for key, value in config.items() if key not in (*MAY_CHANGE, "resume")}
-    if "trainer" in kept:
-        kept["trainer"] = {k: v for k, v in kept["trainer"].items() if f"trainer.{k}" not in MAY_CHANGE}
-    return kept
+    return bool(found) and decisive(found) == decisive(config)

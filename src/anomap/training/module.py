@@ -1,5 +1,7 @@
 """The one LightningModule: two toggled optimiser steps around any adversarial method, and nothing of the method itself."""
 
+import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -9,9 +11,11 @@ from torch import Tensor
 
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
+from anomap.training import steps
 from anomap.training.ema import MovingAverage
-from anomap.training.optimizer import ChannelsLastAdam
-from anomap.training.schedule import learning_rate_factor
+from anomap.training.optimizer import make_optimizer, make_scheduler
+
+ADAM = {"_target_": "torch.optim.Adam", "betas": [0.5, 0.999]}
 
 
 class TrainingDiverged(UserError):
@@ -23,12 +27,16 @@ class AdversarialTraining(pl.LightningModule):
 
     Args:
         objective: the method: networks, losses, score.
-        lr_generator: Adam's learning rate for the generator.
-        lr_discriminator: the same for the discriminator.
-        betas: Adam's momenta.
-        schedule: `constant` or `cosine` (to zero over the run).
+        lr_generator: the generator's learning rate.
+        lr_discriminator: the discriminator's.
+        algorithm: `_target_`, an optimiser of `torch.optim`, and its options.
+        schedule: of the learning rates: a name or a `_target_`, see `make_scheduler`.
+        interval: `step` or `epoch`: when the schedule moves on.
         ema_decay: of the averaged weights.
         seed: of the random numbers that a method draws in a step.
+
+    Raises:
+        UserError: an unknown interval.
     """
 
     def __init__(
@@ -36,39 +44,34 @@ class AdversarialTraining(pl.LightningModule):
         objective: AdversarialObjective,
         lr_generator: float,
         lr_discriminator: float,
-        betas: tuple[float, float],
-        schedule: str,
         ema_decay: float,
+        algorithm: Mapping[str, Any] = ADAM,
+        schedule: str | Mapping[str, Any] = "constant",
+        interval: str = "step",
         seed: int = 0,
     ) -> None:
         super().__init__()
+        if interval not in ("step", "epoch"):
+            raise UserError(f"model.optimizer.interval={interval}: use step or epoch")
         self.automatic_optimization = False
         self.objective = objective
         self.ema = MovingAverage(objective, ema_decay)
-        self.lr_generator, self.lr_discriminator = lr_generator, lr_discriminator
-        self.betas = (betas[0], betas[1])
-        self.schedule = schedule
+        self.learning_rates = {"generator": lr_generator, "discriminator": lr_discriminator}
+        self.algorithm, self.schedule, self.interval = algorithm, schedule, interval
         self.seed = seed
-        self._bad_step: Tensor | None = (
-            None  # first step of the epoch with a loss that is no number; stays on the device
-        )
+        self._forget_losses()
 
     def configure_optimizers(self) -> Any:
-        """Adam for the generator and for the discriminator, each with its schedule."""
-        fused = self.device.type in ("cpu", "cuda")
-        optimizers = [
-            ChannelsLastAdam([p for p in net.parameters() if p.requires_grad], lr=lr, betas=self.betas, fused=fused)
-            for net, lr in (
-                (self.objective.generator, self.lr_generator),
-                (self.objective.discriminator, self.lr_discriminator),
-            )
-        ]
-        epochs = self.trainer.max_epochs or 1
-        factor = learning_rate_factor(self.schedule, epochs)
-        schedulers = [
-            {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimizer, factor), "name": f"lr/{name}"}
-            for optimizer, name in zip(optimizers, ("generator", "discriminator"), strict=True)
-        ]
+        """One optimiser with its schedule for the generator, and one for the discriminator."""
+        length = steps.total(self.trainer)
+        if self.interval == "epoch":
+            length = math.ceil(length / steps.batches(self.trainer))
+        optimizers, schedulers = [], []
+        for name, rate in self.learning_rates.items():
+            network = getattr(self.objective, name)
+            optimizers.append(make_optimizer(self.algorithm, network.parameters(), rate))
+            scheduler = make_scheduler(self.schedule, optimizers[-1], length)
+            schedulers.append({"scheduler": scheduler, "name": f"lr/{name}", "interval": self.interval})
         return optimizers, schedulers
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
@@ -78,62 +81,82 @@ class AdversarialTraining(pl.LightningModule):
         torch.manual_seed(int(np.random.SeedSequence(place).generate_state(1)[0]))
         generator_optimizer, discriminator_optimizer = self.optimizers()  # pyright: ignore[reportGeneralTypeIssues]
         step = self.objective.generate(batch)  # before any toggle, or its graph would hold no generator gradient
-        losses = {}
         with self.toggled_optimizer(discriminator_optimizer):
-            losses["discriminator"] = self.objective.discriminator_losses(step.detached())
-            self._descend(discriminator_optimizer, losses["discriminator"]["loss"])
+            discriminator = self.objective.discriminator_losses(step.detached())
+            self._descend(discriminator_optimizer, discriminator["loss"])
         with self.toggled_optimizer(generator_optimizer):
-            losses["generator"] = self.objective.generator_losses(step)
-            self._descend(generator_optimizer, losses["generator"]["loss"])
+            generator = self.objective.generator_losses(step)
+            self._descend(generator_optimizer, generator["loss"])
         self.ema.update()
-        self._watch(losses["generator"]["loss"] + losses["discriminator"]["loss"], batch_index)
-        for network, values in losses.items():
-            for name, value in values.items():
-                self.log(
-                    f"train/{network}_{name}",
-                    value.detach(),
-                    on_step=False,
-                    on_epoch=True,
-                    sync_dist=True,
-                    prog_bar=name == "loss",
-                )
+        self._remember({"generator": generator, "discriminator": discriminator})
+        if self.interval == "step":
+            self._step_schedules()
 
     def _descend(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
 
-    def _watch(self, loss: Tensor, batch_index: int) -> None:
-        """Remember the first step whose loss is no number, without waiting for the device."""
-        if self._bad_step is None or batch_index == 0:
-            self._bad_step = torch.full((), torch.inf, device=loss.device)
-        here = torch.full_like(self._bad_step, batch_index)
-        self._bad_step = torch.where(torch.isfinite(loss.detach()), self._bad_step, torch.minimum(self._bad_step, here))
-
-    def on_train_epoch_end(self) -> None:
-        """Step the schedules."""
-        self.check_finite()
+    def _step_schedules(self) -> None:
         for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
             scheduler.step()
+
+    # --- losses: summed on the device, read in pauses ---
+
+    def _forget_losses(self) -> None:
+        self._names: list[str] = []  # the two losses first, then their terms
+        self._sums: Tensor | None = None  # over the steps since the last pause
+        self._finite: Tensor | None = None  # how many steps it took until a loss was no finite number
+        self._summed = 0
+
+    def _remember(self, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Add up without waiting for the device."""
+        named = {f"{network}_loss": values["loss"] for network, values in losses.items()}
+        for network, values in losses.items():
+            named |= {f"{network}_{name}": value for name, value in values.items()}
+        terms = torch.stack([value.detach().float() for value in named.values()])
+        if self._sums is None or self._finite is None:
+            self._names, self._sums = list(named), torch.zeros_like(terms)
+            self._finite = torch.zeros((), dtype=torch.int32, device=terms.device)
+        self._sums += terms
+        self._finite += torch.isfinite(self._sums[:2]).all()  # once it is not, no later sum is
+        self._summed += 1
+
+    def mean_losses(self) -> dict[str, float]:
+        """Means of the losses and their terms since the last pause; waits for the device."""
+        means = [] if self._sums is None else (self._sums / self._summed).tolist()
+        return {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
+
+    def on_train_epoch_end(self) -> None:
+        """In a pause, log the losses, unless the training diverged."""
+        if self.interval == "epoch":
+            self._step_schedules()
+        if steps.pauses(self.trainer):
+            self.check_finite()
+            for name, mean in self.mean_losses().items():
+                self.log(name, mean, sync_dist=True)
+            self._forget_losses()
 
     def check_finite(self) -> None:
         """Stop before a checkpoint could be written with weights that are no numbers.
 
         Raises:
-            TrainingDiverged: a loss of this epoch, or a weight, is not a finite number.
+            TrainingDiverged: a loss since the last pause, or a weight, is not a finite number.
         """
-        if self._bad_step is not None and torch.isfinite(self._bad_step):
-            self._diverged(f"step {int(self._bad_step)}: the loss is not a finite number")
-        # the epoch's last step may have spoilt the weights that no loss has seen yet
+        if self._finite is not None and (finite := int(self._finite)) < self._summed:
+            first = steps.done(self.trainer) - self._summed + finite
+            epoch, step = divmod(first, steps.batches(self.trainer))
+            self._diverged(epoch, f"step {step}: the loss is not a finite number")
+        # the last step may have spoilt the weights that no loss has seen yet
         weights = [tensor for tensor in self.objective.state_dict().values() if tensor.is_floating_point()]
-        if not all(torch.stack([torch.isfinite(tensor).all() for tensor in weights]).tolist()):
-            self._diverged("the end: a weight is not a finite number")
+        if not bool(torch.stack([torch.isfinite(tensor).all() for tensor in weights]).all()):
+            self._diverged(self.current_epoch, "the end: a weight is not a finite number")
 
-    def _diverged(self, where: str) -> None:
-        kept = "the last good checkpoint is kept" if self.current_epoch else "nothing was saved"
+    def _diverged(self, epoch: int, where: str) -> None:
+        saved = steps.done(self.trainer) > self._summed
         raise TrainingDiverged(
-            f"training diverged at epoch {self.current_epoch}, {where}; "
-            f"lower model.optimizer.lr_generator and lr_discriminator; {kept}"
+            f"training diverged at epoch {epoch}, {where}; lower model.optimizer.lr_generator and lr_discriminator; "
+            + ("the last good checkpoint is kept" if saved else "nothing was saved")
         )
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Any:

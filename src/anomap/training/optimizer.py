@@ -1,16 +1,30 @@
-"""Adam for weights in channels-last order."""
+"""Optimisers and learning-rate schedules of the configuration: any of `torch.optim`, by name."""
 
+import inspect
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.optim import lr_scheduler
+from torch.optim.lr_scheduler import LRScheduler
+
+from anomap.config import find
+from anomap.errors import UserError
+
+SCHEDULES: dict[str, dict[str, Any]] = {
+    "constant": {"_target_": "torch.optim.lr_scheduler.ConstantLR", "factor": 1.0},
+    "cosine": {"_target_": "torch.optim.lr_scheduler.CosineAnnealingLR"},  # to zero (1608.03983, eq. 5, no restarts)
+    "one_cycle": {"_target_": "torch.optim.lr_scheduler.OneCycleLR"},  # up to the learning rate, then to zero
+}
+_LENGTH = ("total_steps", "T_max", "total_iters")  # what schedulers call the length of the training
 
 
-class ChannelsLastAdam(torch.optim.Adam):
-    """`torch.optim.Adam`, whose fused kernel copies on a CPU what is not contiguous: here it gets views that are.
+class _ChannelsLast(torch.optim.Adam):
+    """Adam whose fused kernel gets views that are contiguous: on a CPU it copies what is not, as channels-last weights are.
 
-    Results and state are those of `torch.optim.Adam`. Should PyTorch one day not call `_init_group` any more, the copies are back,
-    and no result changes.
+    Results and state are Adam's. Should PyTorch one day not call `_init_group` any more, the copies are back, and no
+    result changes.
     """
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
@@ -24,3 +38,70 @@ class ChannelsLastAdam(torch.optim.Adam):
                 for column, tensor in zip(columns, tensors, strict=True):
                     column[row] = tensor.permute(0, 2, 3, 1)  # the same memory in the order it lies
         return bool(has_complex)
+
+
+class ChannelsLastAdam(_ChannelsLast):
+    """`torch.optim.Adam`, fast over channels-last weights."""
+
+
+class ChannelsLastAdamW(_ChannelsLast, torch.optim.AdamW):  # pyright: ignore[reportIncompatibleMethodOverride]
+    """`torch.optim.AdamW`, fast over channels-last weights."""
+
+
+_FASTER = {torch.optim.Adam: ChannelsLastAdam, torch.optim.AdamW: ChannelsLastAdamW}
+
+
+def make_optimizer(
+    algorithm: Mapping[str, Any], parameters: Iterable[nn.Parameter], lr: float
+) -> torch.optim.Optimizer:
+    """The optimiser that `algorithm` names (`_target_`) with its options; Adam and AdamW fused and over views.
+
+    Raises:
+        UserError: no such optimiser, or options that it does not take.
+    """
+    kind, options = _named(algorithm)
+    trained = [parameter for parameter in parameters if parameter.requires_grad]
+    if kind in _FASTER:
+        kind = _FASTER[kind]
+        options.setdefault("fused", all(parameter.device.type in ("cpu", "cuda") for parameter in trained))
+    return _make("algorithm", kind, trained, lr=lr, **options)
+
+
+def make_scheduler(schedule: str | Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> LRScheduler:
+    """The schedule of an optimiser's learning rate.
+
+    Args:
+        schedule: one of `SCHEDULES`, or a `_target_` in `torch.optim.lr_scheduler` with its options.
+        optimizer: with the learning rate that is the schedule's highest.
+        length: of the training, in the schedule's unit; schedulers that need one (`total_steps`, `T_max`, `total_iters`)
+            get it unless the options say otherwise.
+
+    Raises:
+        UserError: no such schedule, or options that it does not take.
+    """
+    if isinstance(schedule, str):
+        if schedule not in SCHEDULES:
+            raise UserError(
+                f"model.optimizer.schedule={schedule}: not known; use {', '.join(SCHEDULES)}, "
+                "or a mapping whose _target_ is a scheduler of torch.optim.lr_scheduler"
+            )
+        schedule = SCHEDULES[schedule]
+    kind, options = _named(schedule)
+    for name in inspect.signature(kind).parameters:
+        if name in _LENGTH:
+            options.setdefault(name, max(1, length))
+    if kind is lr_scheduler.OneCycleLR:
+        options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
+    return _make("schedule", kind, optimizer, **options)
+
+
+def _named(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """The class that a node names, and its options; Hydra's own keys (`_partial_`) change nothing here."""
+    return find(str(node.get("_target_"))), {key: value for key, value in node.items() if not key.startswith("_")}
+
+
+def _make(key: str, kind: Any, *arguments: Any, **options: Any) -> Any:
+    try:
+        return kind(*arguments, **options)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"model.optimizer.{key}: {kind.__name__}: {str(error).splitlines()[0]}") from error

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
+EVERY = 10  # steps between two questions to the other processes: each makes all of them wait for each other
 
 
 class Stop:
@@ -48,10 +49,17 @@ class Stop:
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._note)
 
-    def check(self, trainer: pl.Trainer) -> bool:
-        """Whether to stop here; all processes get the same answer, so all must ask at the same place."""
+    def check(self, trainer: pl.Trainer, step: int = 0) -> bool:
+        """Whether to stop here; all processes get the same answer, so all must ask at the same place.
+
+        Args:
+            trainer: knows the other processes.
+            step: where the training is; several processes look at every tenth step only.
+        """
         asked = self.signal is not None
-        return trainer.strategy.reduce_boolean_decision(asked, all=False) if trainer.world_size > 1 else asked
+        if trainer.world_size == 1:
+            return asked
+        return step % EVERY == 0 and trainer.strategy.reduce_boolean_decision(asked, all=False)
 
     def stopped(self) -> Stopped:
         """What to raise where `check` said so; the signal may have reached another process only."""

@@ -15,14 +15,15 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import image_size
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
-from anomap.training.method import train_method
+from anomap.training import steps
+from anomap.training.train import train_method
 from anomap.tuning.held_out import HeldOut, NormalsOnly, without
 
 Report = Callable[[float, int], None]  # value, epoch; raises to stop the trial
 
 
 class Watch(pl.Callback):
-    """Evaluates the averaged weights every `every` epochs, and after the last.
+    """Evaluates the averaged weights in pauses after every so many epochs, and after the last.
 
     Args:
         evaluate: method -> value.
@@ -36,7 +37,7 @@ class Watch(pl.Callback):
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the module's own hook, which stops a training that diverged."""
         epoch = trainer.current_epoch + 1
-        if epoch % self.every == 0 or epoch == trainer.max_epochs:
+        if steps.in_last_epoch(trainer) or (epoch % self.every == 0 and steps.pauses(trainer)):
             self.report(self.evaluate(pl_module.ema.objective), epoch)  # pyright: ignore[reportAttributeAccessIssue]
 
 

@@ -8,7 +8,7 @@ import torch
 
 from anomap.data.build import build_datamodule
 from anomap.errors import UserError
-from anomap.training.stages import CleanBatches
+from anomap.training.clean import CleanBatches
 from tests import tiny
 
 

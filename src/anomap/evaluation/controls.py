@@ -1,0 +1,31 @@
+"""What trivial methods reach on the same split: to be shown beside every result."""
+
+import torch
+
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.detection.metrics import auroc
+from anomap.detection.scoring import ScoringModel
+from anomap.evaluation.measure import batches
+from anomap.evaluation.optional import optional
+from anomap.objectives.controls import CHEAP
+from anomap.training.clean import CleanBatches
+
+
+def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch.device) -> dict[str, float | None]:
+    """Image AUROC of the controls that take seconds; None for one that failed, which is said in a line.
+
+    Args:
+        data: ready to serve.
+        size: (H, W) of the images.
+        device: where to compute.
+    """
+    found: dict[str, float | None] = {}
+    for name, control in CHEAP.items():
+        found[f"{name}_auroc"] = None
+        with optional(name):
+            objective = control().to(device)
+            objective.fit(CleanBatches(data, device))
+            detector = ScoringModel(objective, size).to(device)
+            test = detector.score_all(batches(data.test_dataloader(), device))
+            found[f"{name}_auroc"] = auroc(test.scores, test.labels)
+    return found

@@ -1,0 +1,118 @@
+"""How long a training lasts and where it pauses, counted in steps: a step is one batch, with both optimisers' turns.
+
+Lightning counts optimiser steps, so its `global_step` is twice ours. Everything here follows from the trainer's own counters:
+a resumed training pauses where an uninterrupted one would.
+"""
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pytorch_lightning as pl
+
+from anomap.errors import UserError
+
+OPTIMIZERS = 2  # of a step, generator's and discriminator's
+BETWEEN_PAUSES = 50  # steps at least from one checkpoint, monitoring and logging of losses to the next
+FEW = 50  # steps: fewer leave a network about as it was drawn
+
+log = logging.getLogger(__name__)
+
+
+def trainer_limits(trainer: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
+    """The `trainer` group with a length that Lightning understands.
+
+    Args:
+        trainer: with `max_epochs` null, the training takes `steps` steps; a number wins over them.
+        steps: of the `model` group.
+
+    Raises:
+        UserError: neither says how long to train.
+    """
+    given = {"check_val_every_n_epoch": None, **trainer}
+    if given.get("max_epochs") is None:
+        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
+            raise UserError(f"model.steps={steps}: give a whole number of at least 1, or trainer.max_epochs=N")
+        given |= {"max_epochs": -1, "max_steps": OPTIMIZERS * steps}
+    given["check_val_every_n_epoch"] = given["check_val_every_n_epoch"] or 1  # `Pace` stretches it
+    return given
+
+
+def done(trainer: pl.Trainer) -> int:
+    """Steps taken so far, those before a resume included."""
+    return trainer.global_step // OPTIMIZERS
+
+
+def batches(trainer: pl.Trainer) -> int:
+    """Steps of an epoch."""
+    if math.isfinite(trainer.num_training_batches):
+        return max(1, int(trainer.num_training_batches))
+    # Lightning has not set up its loader yet, and must not before it has read a checkpoint
+    count = len(trainer.datamodule.train_dataloader())  # pyright: ignore[reportAttributeAccessIssue]
+    limit = trainer.limit_train_batches
+    return max(1, min(count, limit) if isinstance(limit, int) else int(count * limit))
+
+
+def total(trainer: pl.Trainer) -> int:
+    """Steps of the whole training."""
+    lengths = []
+    if trainer.max_epochs not in (None, -1):
+        lengths.append(trainer.max_epochs * batches(trainer))
+    if trainer.max_steps != -1:
+        lengths.append(trainer.max_steps // OPTIMIZERS)
+    return min(lengths)
+
+
+def pauses(trainer: pl.Trainer) -> bool:
+    """Whether the current epoch ends with a pause: the last one does, and every one that completes `BETWEEN_PAUSES` steps."""
+    return (trainer.current_epoch + 1) % _epochs_between(trainer) == 0 or in_last_epoch(trainer)
+
+
+def in_last_epoch(trainer: pl.Trainer) -> bool:
+    """Whether the training ends with the current epoch, or within it."""
+    return (trainer.current_epoch + 1) * batches(trainer) >= total(trainer)
+
+
+def _epochs_between(trainer: pl.Trainer) -> int:
+    return math.ceil(BETWEEN_PAUSES / batches(trainer))
+
+
+class Pace(pl.Callback):
+    """Ends the training after its steps, and monitors at pauses only.
+
+    Args:
+        every: epochs between two monitorings, as the user wants it; None: at pauses. The last epoch is always monitored.
+    """
+
+    def __init__(self, every: int | None) -> None:
+        self.every = every
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say if the training is too short to mean anything."""
+        self._choose(trainer)  # Lightning starts no epoch that is resumed in its middle
+        steps, each = total(trainer), batches(trainer)
+        if steps < FEW:
+            log.warning(
+                "only %d training steps (%d epochs of %d batches): too few to learn much; at least %d are advisable: "
+                "set trainer.max_epochs=%d, or leave it out and set model.steps",
+                *(steps, math.ceil(steps / each), each, FEW, math.ceil(FEW / each)),
+            )
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Decide whether this epoch is monitored."""
+        self._choose(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """After the last step, in the middle of an epoch too, Lightning monitors and ends."""
+        if done(trainer) >= total(trainer):
+            trainer.should_stop = True
+
+    def _choose(self, trainer: pl.Trainer) -> None:
+        every = self.every or _epochs_between(trainer)
+        # Resumed at the end of an epoch that was not monitored, Lightning would take one more batch of it. In one that it
+        # believes monitored, it skips both the batch and the monitoring, which was before the checkpoint if there was any.
+        ended = done(trainer) >= (trainer.current_epoch + 1) * batches(trainer)
+        trainer.check_val_every_n_epoch = 1 if ended or in_last_epoch(trainer) else every

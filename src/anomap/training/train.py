@@ -1,0 +1,210 @@
+"""Training a method: a stage 1 if it has one, closed-form statistics, then the adversarial training by Lightning."""
+
+import logging
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.callbacks import LearningRateMonitor
+
+from anomap.config import build
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.detection.checkpoint import load_model
+from anomap.errors import UserError
+from anomap.objectives.base import AdversarialObjective, Objective
+from anomap.runs.folder import RunFolder
+from anomap.training import steps
+from anomap.training.checkpoint_io import AtomicCheckpointIO
+from anomap.training.checkpoints import LastCheckpoint, goes_on
+from anomap.training.clean import CleanBatches
+from anomap.training.module import AdversarialTraining
+from anomap.training.monitoring import Monitoring
+from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
+from anomap.training.progress import Progress, Stopwatch
+from anomap.training.stopping import Stop
+
+log = logging.getLogger(__name__)
+
+# Lightning's own chatter: devices found, tips, and warnings about what is meant to be so
+for _name in ("pytorch_lightning", "lightning_fabric"):
+    logging.getLogger(_name).setLevel(logging.WARNING)
+for _text in (
+    "Found .* module.s. in eval mode",  # frozen parts and averaged copies
+    ".*does not have many workers",  # batches are indexed, not made
+    "`broadcast_buffers` is deprecated",  # by newer versions of torch, for what older lack
+    ".*LeafSpec.* is deprecated",
+):
+    warnings.filterwarnings("ignore", _text)
+
+
+@dataclass
+class Stage:
+    """A finished adversarial training."""
+
+    module: AdversarialTraining
+    trainer: pl.Trainer
+    seconds: float  # of training steps, monitoring left out
+    images: int  # training images seen, an image and its augmented copy counted once
+
+    @property
+    def objective(self) -> AdversarialObjective:
+        """The method with the averaged weights, which score."""
+        return self.module.ema.objective
+
+    @property
+    def steps(self) -> int:
+        """That were taken."""
+        return steps.done(self.trainer)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the training images, the last perhaps not to its end."""
+        return math.ceil(self.steps / steps.batches(self.trainer))
+
+
+def train_method(
+    objective: Objective,
+    data: AnomalyDataModule,
+    config: Mapping[str, Any],
+    run: RunFolder,
+    callbacks: Sequence[pl.Callback] = (),
+) -> tuple[Objective, list[Stage]]:
+    """Stage 1, closed-form statistics, then the adversarial training, as far as the method has them.
+
+    In a run that is resumed the closed-form statistics are made again, and only the training goes on.
+
+    Args:
+        objective: the method, untrained.
+        data: ready to serve.
+        config: the whole configuration.
+        run: where checkpoints and logs go; stage 1 has the folder `stage1/` in it.
+        callbacks: further ones, of the last stage's training.
+
+    Returns:
+        The method with the weights that score, on the device where it was trained, and the stages trained, in order.
+
+    Raises:
+        UserError: see `train_stage` and `load_stage1`.
+        Stopped: a signal came; the checkpoint is written.
+    """
+    device = device_of(config["trainer"])
+    objective.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    stages: list[Stage] = []
+    if "stage1" in config["model"]:
+        stage1, model = objective.stage1, config["model"]["stage1"]
+        assert isinstance(stage1, AdversarialObjective)
+        if config["model"]["stage1_checkpoint"] is not None:
+            load_stage1(stage1, config["model"]["stage1_checkpoint"])
+        else:
+            log.info("stage 1: %s", model["name"])
+            stage1.requires_grad_(True)
+            learn_statistics(stage1, data, device)
+            stages.append(train_stage(stage1, data, model, config, run.stage1))
+            stage1.load_state_dict(stages[0].objective.state_dict())
+            stage1.to(device)  # Lightning leaves it on the CPU
+        stage1.requires_grad_(False).eval()
+        log.info("stage 2: %s", config["model"]["name"])
+    learn_statistics(objective, data, device)
+    if isinstance(objective, AdversarialObjective):
+        stages.append(train_stage(objective, data, config["model"], config, run, callbacks))
+        objective = stages[-1].objective.to(device)
+    return objective, stages
+
+
+def device_of(trainer: Mapping[str, Any]) -> torch.device:
+    """The device on which Lightning will train in this process: everything else of a run is computed there too."""
+    chosen = {key: trainer[key] for key in ("accelerator", "devices", "strategy") if key in trainer}
+    return _trainer(chosen, logger=False, enable_checkpointing=False).strategy.root_device
+
+
+def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
+    """The closed-form part of a method's training, from clean images."""
+    if type(objective).fit is not Objective.fit:
+        log.info("statistics of %d training images", len(data.train))
+    objective.fit(CleanBatches(data, device))
+    objective.to(device)  # what scikit-learn fitted lies on the CPU
+
+
+def load_stage1(stage1: Objective, path: str) -> None:
+    """Take a stage 1 that was trained before.
+
+    Raises:
+        UserError: the checkpoint is no attention network of this architecture.
+    """
+    detector, found = load_model(path)
+    try:
+        stage1.load_state_dict(detector.objective.state_dict())
+    except RuntimeError:
+        raise UserError(
+            f"model.stage1_checkpoint={path}: holds {found['model']['name']} at {found['data']['image_size']} px, which is "
+            f"not the stage 1 configured in model.stage1; give the same options as in its training"
+        ) from None
+
+
+def train_stage(
+    objective: AdversarialObjective,
+    data: AnomalyDataModule,
+    model: Mapping[str, Any],
+    config: Mapping[str, Any],
+    run: RunFolder,
+    callbacks: Sequence[pl.Callback] = (),
+) -> Stage:
+    """Train two networks for a fixed number of steps, from where the run's checkpoint left off if this very run wrote one.
+
+    Neither uses nor changes the caller's random state.
+
+    Args:
+        objective: the method; its closed-form statistics are already learned.
+        data: ready to serve.
+        model: the `model` group of this stage: `optimizer`, `ema_decay`, `steps`.
+        config: of the whole run, by which its checkpoint is known again: `trainer`, `logger`.
+        run: where checkpoint and logs go.
+        callbacks: further ones.
+
+    Raises:
+        Stopped: a signal came; the checkpoint is written.
+        UserError: the trainer's options are impossible, the training diverged, or the disk is full.
+    """
+    module = AdversarialTraining(
+        objective, ema_decay=model["ema_decay"], seed=torch.initial_seed(), **model["optimizer"]
+    )
+    module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+    stop, stopwatch = Stop(), Stopwatch()
+    used = [
+        *(*callbacks, steps.Pace(config["trainer"].get("check_val_every_n_epoch")), SharedStatistics(), stopwatch),
+        *(Monitoring(), Progress(), LastCheckpoint(run.last_checkpoint, config, stop)),
+    ]
+    logger = config["logger"]
+    if logger:
+        used.append(LearningRateMonitor("epoch"))
+    trainer = _trainer(
+        steps.trainer_limits(config["trainer"], model.get("steps")),
+        default_root_dir=run.path,
+        logger=build({**logger, "save_dir": str(run.tensorboard)}) if logger else False,
+        callbacks=used,
+        plugins=[AtomicCheckpointIO()],
+        num_sanity_val_steps=0,  # two batches of one class say nothing
+        use_distributed_sampler=False,  # the data's own samplers know the ranks
+        log_every_n_steps=1,
+    )
+    if trainer.world_size > 1:
+        check_processes(trainer, len(data.train))
+    start = run.last_checkpoint if goes_on(run.last_checkpoint, config) else None
+    with stop, torch.random.fork_rng([]):
+        trainer.fit(module, data, ckpt_path=start)
+        if stop.check(trainer):  # it came when there was nothing left to do
+            raise stop.stopped()
+    return Stage(module, trainer, stopwatch.seconds, stopwatch.images)
+
+
+def _trainer(options: Mapping[str, Any], **fixed: Any) -> pl.Trainer:
+    """Lightning's Trainer; UserError for an unknown accelerator, precision, number of devices."""
+    try:
+        return pl.Trainer(**trainer_arguments(options), **fixed, enable_progress_bar=False, enable_model_summary=False)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise UserError(f"trainer: {str(error).splitlines()[0]}") from error
