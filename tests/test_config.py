@@ -11,6 +11,7 @@ from typing import Any
 
 import hydra.utils
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from anomap.commands.train import train
@@ -53,7 +54,8 @@ def test_every_choice_of_every_group_composes_and_its_targets_take_its_keys(path
         parameters = {key: value for key, value in node.items() if not key.startswith("_")}
         if node["_target_"].endswith("TensorBoardLogger"):
             parameters["save_dir"] = "given by fit"
-        inspect.signature(target).bind(**parameters)
+        signature = inspect.signature(target)
+        (signature.bind_partial if node.get("_partial_") else signature.bind)(**parameters)
         assert node["_target_"].startswith(ALLOWED_TARGETS)
 
 
@@ -80,7 +82,7 @@ def test_every_command_composes_with_defaults_only(path: Path) -> None:
 def test_every_model_names_itself_and_can_be_built_at_its_own_size(model: str) -> None:
     config = tiny.config(f"model={model}")
     assert config["model"]["name"] == model
-    own: int = OmegaConf.load(CONF / "model" / f"{model}.yaml").image_size
+    own: int = config["model"]["image_size"]
     objective = build(tiny.config(f"model={model}", f"data.image_size={own}")["model"]["objective"])
     networks = [module for module in objective.modules() if isinstance(module, UNet | EncoderDecoderEncoder)]
     assert all(objective.stride % network.stride == 0 for network in networks)
@@ -98,6 +100,45 @@ def test_images_get_the_models_size_and_the_run_its_length_unless_given() -> Non
         assert min(free.model.steps, free.model.stage1.steps) > 0
         given = compose("train", ["model=adgan", "data.image_size=128"])
         assert given.model.objective.generator.image_size == given.model.objective.stage1.generator.image_size == 128
+
+
+def test_a_data_sets_own_size_wins_over_the_models_and_the_command_line_over_both() -> None:
+    from hydra import compose, initialize_config_dir
+
+    def chosen(*overrides: str) -> tuple[int, int]:
+        with initialize_config_dir(str(CONF), version_base="1.3"):
+            data = compose("train", ["model=skip_ganomaly", *overrides]).data
+        return data.image_size, data.batch_size
+
+    assert chosen("data=elpv") == (64, 64)  # the model's
+    assert chosen("data=fashion_mnist") == (32, 64)  # the data set's
+    assert chosen("data=fashion_mnist", "data.image_size=96", "data.batch_size=8") == (96, 8)
+    assert chosen("experiment=fashion_mnist")[0] == 96
+
+
+@pytest.mark.skipif(not tiny.PRETRAINED, reason="needs timm")
+@pytest.mark.parametrize(
+    ("encoder", "maps", "size"),
+    [
+        ("encoder.name=test_convnext", "", 64),
+        ("encoder.name=test_vit", "encoder.local=[1,3] encoder.context=[5]", 64),
+        ("encoder.name=test_resnet", "encoder.context=[]", 32),
+    ],
+)
+def test_networks_get_the_channels_of_any_encoder(encoder: str, maps: str, size: int, tmp_path: Path) -> None:
+    import timm
+
+    weights = tmp_path / "weights.pth"
+    torch.save(timm.create_model(encoder.partition("=")[2]).state_dict(), weights)
+    overrides = ["model=feature_adgan", encoder, *maps.split(), f"encoder.weights={weights}", f"data.image_size={size}"]
+    method: Any = build(tiny.config(*overrides)["model"]["objective"])
+    images = tiny.textures(6, size=size)
+    method.stage1.fit([images])
+    method.fit([images])
+    with torch.no_grad():
+        scored = method.eval().score(images)
+    assert all(part.shape == (6,) and torch.isfinite(part).all() for part in scored.parts.values())
+    assert scored.anomaly_map.shape == (6, 1, size, size)
 
 
 # --- building ---

@@ -70,7 +70,7 @@ def test_padding_of_tensorflow(kernel: int, side: int) -> None:
 
 @pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "resnet18", "mobilenetv3_small_100"])
 def test_the_encoder_computes_as_its_network_does(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    encoder = PretrainedEncoder(name)
+    encoder = PretrainedEncoder(name, local=[8, 16], context=[32])
     _trained(encoder.network)
     images = torch.rand(2, 3, 64, 96)
     plain = encoder.network((images - encoder.mean) / encoder.std)

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from sklearn.covariance import oas
 
 from anomap.errors import UserError
 from tests import tiny
@@ -20,12 +21,14 @@ def test_the_image_part_is_the_distance_to_the_nearest_normal_by_the_encoders_mo
         moments = torch.cat([m for f in maps for m in (f.mean((2, 3)), f.flatten(2).std(2, correction=0))], 1).double()
         found = method.score(images).parts["image"]
     assert [f.shape[-1] for f in maps] == [16, 8, 4, 2, 1]
-    mean, deviation = moments[:count].mean(0), moments[:count].std(0, correction=0).clamp(min=1e-9)
-    scaled = ((moments - mean) / deviation).numpy()
-    shrunk = 0.97 * scaled[:count].T @ scaled[:count] / count + 0.03 * np.eye(scaled.shape[1])
+    mean, variance = moments[:count].mean(0), moments[:count].var(0, correction=0)
+    scaled = ((moments - mean) / ((count * variance + variance.mean()) / (count + 1)).sqrt()).numpy()
+    correlation, size = scaled[:count].T @ scaled[:count] / count, scaled.shape[1]
+    rho = max(0.03, oas(scaled[:count], assume_centered=True)[1])
+    shrunk = (1 - rho) * correlation + rho * np.trace(correlation) / size * np.eye(size)
     offsets = scaled[count:, None] - scaled[None, :count]  # (10, 30, D)
     squared = np.einsum("nmd,de,nme->nm", offsets, np.linalg.inv(shrunk), offsets)
-    np.testing.assert_allclose(found[count:].numpy(), np.sqrt(squared.min(1)), rtol=1e-2)
+    np.testing.assert_allclose(found[count:].numpy(), np.sqrt(squared.min(1) / size), rtol=1e-2)
     assert found[:count].max() < 0.2 * found[count:].min()  # each remembered image is its own nearest
 
 

@@ -48,18 +48,20 @@ def rows(images: Tensor) -> Tensor:
     return Columns()(images).movedim(1, -1).flatten(0, -2)
 
 
-def test_one_gaussian_is_half_the_squared_mahalanobis_distance_and_a_constant(images: Tensor) -> None:
+def test_one_gaussian_is_the_mahalanobis_distance_per_dimension(images: Tensor) -> None:
     control = FeatureDensity(Columns(), components=1, top_fraction=1.0)  # pyright: ignore[reportArgumentType]
-    control.fit([images])
-    x = rows(images).double()
+    many = torch.rand(600, 1, 8, 8, generator=torch.Generator().manual_seed(2))  # where little is shrunk
+    control.fit(many.split(100))
+    x = rows(many).double()
     covariance = torch.cov(x.T, correction=0) + control.mixture.ridge * torch.eye(4, dtype=torch.float64)
-    centred = x - x.mean(0)
-    distance = (centred @ torch.linalg.inv(covariance) * centred).sum(1).view(6, 16)
-    energy = control.mixture(Columns()(images)).flatten(1)
-    torch.testing.assert_close(energy - energy.mean(), ((distance - distance.mean()) / 2).float(), rtol=1e-3, atol=1e-3)
+    centred = rows(images).double() - x.mean(0)
+    expected = (centred @ torch.linalg.inv(covariance) * centred).sum(1).div(4).sqrt().view(6, 16).float()
+    rarity = control.mixture(Columns()(images)).flatten(1)
+    torch.testing.assert_close(rarity, expected, rtol=1e-2, atol=1e-2)
     scored = control.score(images)
-    torch.testing.assert_close(scored.parts["density"], energy.mean(1))
+    torch.testing.assert_close(scored.parts["density"], rarity.mean(1))
     assert scored.anomaly_map.shape == (6, 1, 8, 8)
+    assert control.mixture.fitted_images == 600
 
 
 def test_patch_memory_is_the_distance_to_the_nearest_remembered_cell(images: Tensor) -> None:

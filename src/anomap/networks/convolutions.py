@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.networks.small_grids import Double, Halve, gradients, last
+from anomap.networks.small_grids import Double, Halve, gradients, to_nhwc
 
 FEW_CHANNELS = 4
 
@@ -32,7 +32,7 @@ class Convolution(nn.Conv2d):
         if pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if self.padding == (0, 0) and self.kernel_size == grid:
-                return _biased(whole_grid(input, last(self.weight)), self.bias)
+                return _biased(whole_grid(input, to_nhwc(self.weight)), self.bias)
             if _halves(self):
                 if grid == (4, 4):
                     return _biased(Halve.apply(input, self.weight), self.bias)
@@ -52,7 +52,7 @@ class TransposedConvolution(nn.ConvTranspose2d):
         if output_size is None and pays(input) and _is_plain(self):
             grid = tuple(input.shape[-2:])
             if grid == (1, 1) and self.padding == (0, 0):
-                return _biased(from_one_cell(input, last(self.weight)), self.bias)
+                return _biased(from_one_cell(input, to_nhwc(self.weight)), self.bias)
             if _halves(self):
                 return double(input, self.weight, self.bias)
         return super().forward(input, output_size)
@@ -79,7 +79,7 @@ def double(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 def whole_grid(x: Tensor, kernel: Tensor) -> Tensor:
     """Convolution with a kernel as large as the grid: (B, C, H, W) and (F, H, W, C) -> (B, F, 1, 1)."""
-    return (last(x).flatten(1) @ kernel.flatten(1).T)[:, :, None, None]
+    return (to_nhwc(x).flatten(1) @ kernel.flatten(1).T)[:, :, None, None]
 
 
 def from_one_cell(x: Tensor, kernel: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
     """
     batch, inputs, height, width = x.shape
     outputs = weight.shape[1]
-    patches = last(x).reshape(-1, inputs) @ last(weight).reshape(inputs, -1)
+    patches = to_nhwc(x).reshape(-1, inputs) @ to_nhwc(weight).reshape(inputs, -1)
     patches = patches.view(batch, height, width, 4, 4, outputs)
     rows = patches[:, :, :, 1:3].clone()  # (B, H, W, 2 rows, 4 columns, F)
     rows[:, 1:, :, 0] += patches[:, :-1, :, 3]
@@ -145,7 +145,7 @@ class _ToManyChannels(torch.autograd.Function):
 
 def _inner_taps(weight: Tensor) -> Tensor:
     """Of a 4x4 kernel with padding 1 the taps that a single 2x2 grid meets: (a, b, 4, 4) -> (a, 2, 2, b)."""
-    return last(weight)[:, 1:3, 1:3]
+    return to_nhwc(weight)[:, 1:3, 1:3]
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:

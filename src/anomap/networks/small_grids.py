@@ -54,15 +54,15 @@ class Halve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return first(halved(last(x), last(weight)))
+        return to_nchw(halved(to_nhwc(x), to_nhwc(weight)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():  # to be differentiated once more
             return gradients(gradient, x, weight, False, ctx.needs_input_grad)
-        for_x = first(doubled(last(gradient), last(weight))) if ctx.needs_input_grad[0] else None
-        return for_x, first(kernel_gradient(last(x), last(gradient))) if ctx.needs_input_grad[1] else None
+        for_x = to_nchw(doubled(to_nhwc(gradient), to_nhwc(weight))) if ctx.needs_input_grad[0] else None
+        return for_x, to_nchw(kernel_gradient(to_nhwc(x), to_nhwc(gradient))) if ctx.needs_input_grad[1] else None
 
 
 class Double(torch.autograd.Function):
@@ -71,15 +71,15 @@ class Double(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return first(doubled(last(x), last(weight)))
+        return to_nchw(doubled(to_nhwc(x), to_nhwc(weight)))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight = ctx.saved_tensors
         if torch.is_grad_enabled():
             return gradients(gradient, x, weight, True, ctx.needs_input_grad)
-        for_x = first(halved(last(gradient), last(weight))) if ctx.needs_input_grad[0] else None
-        return for_x, first(kernel_gradient(last(gradient), last(x))) if ctx.needs_input_grad[1] else None
+        for_x = to_nchw(halved(to_nhwc(gradient), to_nhwc(weight))) if ctx.needs_input_grad[0] else None
+        return for_x, to_nchw(kernel_gradient(to_nhwc(gradient), to_nhwc(x))) if ctx.needs_input_grad[1] else None
 
 
 def gradients(
@@ -92,11 +92,11 @@ def gradients(
     return found[0], found[1]
 
 
-def last(x: Tensor) -> Tensor:
+def to_nhwc(x: Tensor) -> Tensor:
     """(a, b, H, W) -> (a, H, W, b), which is no copy of what is channels-last, and whose gradient is channels-last too."""
     return x.permute(0, 2, 3, 1)
 
 
-def first(x: Tensor) -> Tensor:
+def to_nchw(x: Tensor) -> Tensor:
     """(a, H, W, b) -> (a, b, H, W), channels-last in memory."""
     return x.permute(0, 3, 1, 2)

@@ -14,18 +14,18 @@ The score may add how ordinary the image is as a whole to what stage 1 has learn
 over its features, arXiv 2104.04015, section 3.1; here it is the distance to the nearest normal image in the space which
 that Gaussian whitens):
 
-    image    d(x) = min_i |W (v(x) - v(x_i))|,  v: means and deviations of stage 1's encoder feature maps
+    image    d(x) = min_i |W (v(x) - v(x_i))| / √D,  v: means and deviations of stage 1's encoder feature maps
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Scored, Step, per_pixel, resized
+from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized
 from anomap.objectives.density import GlobalGaussian, NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
@@ -39,8 +39,8 @@ class ADGAN(SkipGANomaly):
 
     Args:
         stage1: a trained attention network; frozen here.
-        generator: (x, attention map) -> `Generated`.
-        discriminator: x -> features, logits.
+        generator: makes (x, attention map) -> `Generated`, given the channels and stride of what stage 1 sees.
+        discriminator: makes x -> features, logits, given the same.
         weights: `adversarial`, `reconstruction`, `feature`.
         adversarial: kind of the adversarial losses.
         guide: `learned`, or a control for the ablation: `ones` (no guidance) or `random` (a map that says nothing).
@@ -55,15 +55,16 @@ class ADGAN(SkipGANomaly):
     def __init__(
         self,
         stage1: AttentionNetwork,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Factory,
+        discriminator: Factory,
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
         parts: Sequence[str] | None = None,
     ) -> None:
-        super().__init__(generator, discriminator, weights, adversarial, score_weights)
+        sees = {"channels": stage1.representation.local_channels, "input_stride": stage1.representation.grid_stride}
+        super().__init__(generator(**sees), discriminator(**sees), weights, adversarial, score_weights)
         if guide not in get_args(Guide):
             raise ValueError(f"guide must be one of {', '.join(get_args(Guide))}, not {guide!r}")
         self.stage1 = stage1.requires_grad_(False).eval()
@@ -108,7 +109,7 @@ class ADGAN(SkipGANomaly):
 
     def describe(self, first: Generated) -> Tensor:
         """The image as a whole, (B, D): mean and deviation of every feature map of stage 1's encoder."""
-        moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in first.features]
+        moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in map(torch.Tensor.float, first.features)]
         return torch.cat([moment for pair in moments for moment in pair], dim=1)
 
     def score(self, images: Tensor) -> Scored:

@@ -15,13 +15,14 @@ The mismatched pair is the adversarial anomaly loss: the map alone never separat
 from collections.abc import Iterable, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.networks.generators import Generated, UNet
 from anomap.objectives.base import (
     AdversarialObjective,
     Batch,
+    Factory,
     Losses,
     Scored,
     Step,
@@ -37,20 +38,20 @@ from anomap.objectives.losses import (
     per_image,
     top_mean,
 )
-from anomap.objectives.representation import Pixels, Representation
+from anomap.objectives.representation import Representation
 
 
 class AttentionNetwork(AdversarialObjective):
     """Two-headed U-Net: reconstruction and attention map.
 
     Args:
-        generator: representation -> `Generated` with an image and map logits.
-        discriminator: representation ⊕ map (C + 1 channels) -> features, logits.
+        generator: makes representation -> `Generated` with an image and map logits, given its channels and stride.
+        discriminator: makes representation ⊕ map (C + 1 channels) -> features, logits, given the same.
+        representation: what the networks see: pixels, or features.
         weights: `attention`, `reconstruction`, `adversarial`.
         adversarial: kind of the adversarial losses.
         map_loss: pixel term of the attention loss.
         mismatched_pair: the adversarial anomaly loss (off only for an ablation).
-        representation: what the networks see; pixels if None.
         top_fraction: share of the map's pixels whose mean is the map's part of the score.
     """
 
@@ -58,19 +59,20 @@ class AttentionNetwork(AdversarialObjective):
 
     def __init__(
         self,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Factory,
+        discriminator: Factory,
+        representation: Representation,
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "hinge",
         map_loss: MapLossKind = "bce",
         mismatched_pair: bool = True,
         top_fraction: float = 0.02,
-        representation: Representation | None = None,
     ) -> None:
         super().__init__()
-        self.representation: Representation = representation or Pixels()
-        self.generator = generator
-        self.discriminator = discriminator
+        self.representation: Representation = representation
+        sees = {"channels": representation.local_channels, "input_stride": representation.grid_stride}
+        self.generator = generator(**sees, context=representation.context_channels)
+        self.discriminator = discriminator(**sees, map_channels=1)
         self.weights = dict(weights)
         self.adversarial: AdversarialKind = adversarial
         self.map_loss: MapLossKind = map_loss
@@ -127,7 +129,7 @@ class AttentionNetwork(AdversarialObjective):
         return torch.sigmoid(self.map_logits(self.representation(images)))
 
     def map_logits(self, x: Tensor) -> Tensor:
-        """The logits (B, 1, h, w) of the attention map of a representation: of a generator that knows a short way, by that."""
+        """The logits (B, 1, h, w) of the attention map of a representation; by the generator's shortcut if it has one."""
         return self.generator.map_logits(x) if isinstance(self.generator, UNet) else self.generator(x).map_logits
 
     def fit(self, batches: Iterable[Tensor]) -> None:

@@ -5,7 +5,7 @@ A method is an `nn.Module` that knows its networks, its losses and its score, an
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
+Factory = Callable[..., nn.Module]  # makes a network, of which its configuration leaves open what it will see
 
 
 @dataclass

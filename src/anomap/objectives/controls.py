@@ -16,6 +16,8 @@ from anomap.objectives.losses import per_image
 
 SIDE = 64  # pixel controls look at images reduced to this many pixels: more only adds noise and memory
 
+BANK_SLICE = 512  # remembered images that all images are compared with at once
+
 
 class Control(FittedState, Objective):
     """Base: one part, named `distance`."""
@@ -77,9 +79,9 @@ class PCAError(Control):
         """Fit scikit-learn's PCA to the training images."""
         pixels = torch.cat([reduced(batch).flatten(1) for batch in batches])
         components = min(self.components, *pixels.shape)
-        pca = PCA(components, random_state=0).fit(pixels.numpy())
-        self.mean = torch.from_numpy(pca.mean_).float()
-        self.basis = torch.from_numpy(pca.components_).float()  # (K, C H W)
+        pca = PCA(components, random_state=0).fit(pixels.cpu().numpy())
+        self.mean = torch.from_numpy(pca.mean_).to(self.mean)
+        self.basis = torch.from_numpy(pca.components_).to(self.basis)  # (K, C H W)
 
     def score(self, images: Tensor) -> Scored:
         """Score mean (x - x̂)², map |x - x̂|."""
@@ -110,11 +112,24 @@ class NearestNeighbour(Control):
     def score(self, images: Tensor) -> Scored:
         """Score mean (x - x_nn)², map |x - x_nn|."""
         small = reduced(images)
-        pixels, bank = small.flatten(1), self.bank.flatten(1).to(images.dtype) / 255
-        # ||x - b||² without the ||x||² that all candidates share
-        nearest = ((bank**2).sum(1) - 2 * pixels @ bank.T).argmin(1)
-        difference = small - bank[nearest].view_as(small)
+        found = self.bank[self.nearest(small.flatten(1))].to(small.dtype) / 255
+        difference = small - found
         return Scored({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
+
+    def nearest(self, pixels: Tensor) -> Tensor:
+        """Index of the nearest remembered image: (B, D) in [0, 1] -> (B,).
+
+        A slice of the bank at a time becomes floating point: as a whole it would take several times the memory of the images.
+        """
+        distances, indices = [], []
+        for part in self.bank.flatten(1).split(BANK_SLICE):
+            rows = part.to(pixels.dtype) / 255
+            # ||x - b||² without the ||x||² that all candidates share
+            distance, index = ((rows**2).sum(1) - 2 * pixels @ rows.T).min(1)
+            distances.append(distance)
+            indices.append(index + BANK_SLICE * len(indices))
+        best = torch.stack(distances).argmin(0, keepdim=True)
+        return torch.stack(indices).gather(0, best)[0]
 
 
 CHEAP: dict[str, Callable[[], Control]] = {

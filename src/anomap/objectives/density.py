@@ -1,8 +1,12 @@
-"""Densities of normal features: Gaussian and mixture, fitted by scikit-learn, evaluated in torch."""
+"""Densities of normal features: Gaussian and mixture, fitted by scikit-learn, evaluated in torch.
+
+All are given as a root mean square deviation per dimension, in standard deviations of normal features: normal images lie around
+1, whatever the features. Covariances are shrunk the more the fewer samples there are: from 3 images on the values are of use.
+"""
 
 import math
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 import torch
@@ -11,7 +15,11 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor
 
 from anomap.objectives.base import FittedState
+from anomap.objectives.precision import full_precision
+from anomap.objectives.shrinkage import oas, shrunk
 
+CELLS_PER_COMPONENT = 4  # cells of a component for each dimension, at least
+EXTRA_IMAGES = 1  # that vary in every dimension as it does on average, added to those a Gaussian is fitted to
 _ROWS, _BLOCKS = 1024, 4  # of `squared_distances`, measured: 3 times as fast as a component after the other
 
 
@@ -65,12 +73,29 @@ def squared_distances(rows: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-class Mixture(FittedState):
-    """A mixture of Gaussians with full covariances: log p(f) = log Σ_k π_k N(f; μ_k, Σ_k).
+class Density(FittedState):
+    """Base: a density that says how many images it was fitted to.
+
+    Attributes:
+        fitted_images: (), 0 before.
+    """
+
+    fitted_images: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("fitted_images", torch.zeros((), dtype=torch.long))
+
+
+class Mixture(Density):
+    """A mixture of Gaussians with full covariances: how rare a cell is under p(f) = Σ_k π_k N(f; μ_k, Σ_k).
+
+    z(f) = √(2/F (log c - log p(f))) with c = Σ_k π_k N(μ_k; μ_k, Σ_k), the highest that p could be. Of one Gaussian that is the
+    Mahalanobis distance per dimension, |P (f - μ)| / √F.
 
     Args:
-        components: K; 1 is a single Gaussian.
-        ridge: added to every variance, so that a component of few points stays a density.
+        components: K at most, one for every `CELLS_PER_COMPONENT` F cells; 1 is a single Gaussian.
+        ridge: added to every variance.
         iterations: of expectation-maximisation.
     """
 
@@ -81,14 +106,15 @@ class Mixture(FittedState):
     def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15) -> None:
         super().__init__()
         self.components, self.ridge, self.iterations = components, ridge, iterations
-        self.register_buffer("log_weights", torch.zeros(0))  # (K,)
+        self.register_buffer("log_weights", torch.zeros(0))  # (K,), with each normalising constant
         self.register_buffer("means", torch.zeros(0))  # (K, F)
         self.register_buffer("factors", torch.zeros(0))  # (K, F, F): P, upper triangular, with P Pᵀ = Σ⁻¹
 
-    def fit(self, rows: Tensor, seed: int = 0) -> None:
-        """Fit to the rows of (N, F), from a k-means++ start drawn by `seed`."""
+    def fit(self, rows: Tensor, images: int, seed: int = 0) -> None:
+        """Fit to the cells (N, F) of so many images, from a k-means++ start drawn by `seed`."""
+        count, features = rows.shape
         model = GaussianMixture(
-            min(self.components, len(rows)),
+            max(1, min(self.components, count // (CELLS_PER_COMPONENT * features))),
             covariance_type="full",
             reg_covar=self.ridge,
             max_iter=self.iterations,
@@ -98,28 +124,53 @@ class Mixture(FittedState):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is a budget, not a failure
             model.fit(rows.float().cpu().numpy())  # single precision halves the time
-        factors = torch.from_numpy(model.precisions_cholesky_).double()
-        constant = factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * rows.shape[1] * math.log(2 * math.pi)
-        self.log_weights = (torch.from_numpy(model.weights_).log() + constant).to(
-            rows
-        )  # with each normalising constant
-        self.means = torch.from_numpy(model.means_).to(rows)
-        self.factors = factors.to(rows)
+        weights, covariances = (torch.from_numpy(found).double() for found in (model.weights_, model.covariances_))
+        factors = _factors(shrunk(covariances, oas(covariances, weights * count)))
+        constant = factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * features * math.log(2 * math.pi)
+        self.log_weights = (weights.log() + constant).to(self.log_weights)
+        self.means = torch.from_numpy(model.means_).to(self.means)
+        self.factors = factors.to(self.factors)
+        self.fitted_images.fill_(images)
 
+    @full_precision
     def forward(self, features: Tensor) -> Tensor:
-        """-log p of every cell: (B, F, h, w) -> (B, 1, h, w)."""
+        """Z of every cell: (B, F, h, w) -> (B, 1, h, w)."""
         rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
-        energy = -torch.logsumexp(self.log_weights - 0.5 * squared_distances(rows, self.means, self.factors), dim=1)
-        return energy.view(features.shape[0], 1, *features.shape[2:])
+        log_density = torch.logsumexp(self.log_weights - 0.5 * squared_distances(rows, self.means, self.factors), dim=1)
+        rarity = (2 / rows.shape[1] * (torch.logsumexp(self.log_weights, 0) - log_density)).clamp(min=0).sqrt()
+        return rarity.view(features.shape[0], 1, *features.shape[2:])
 
 
-class GlobalGaussian(FittedState):
-    """A Gaussian over one vector per image, each dimension standardised and shrunk towards independence.
+def _factors(covariances: Tensor) -> Tensor:
+    """P, upper triangular, with P Pᵀ = Σ⁻¹: (K, F, F) -> (K, F, F)."""
+    lower = torch.linalg.cholesky(covariances)
+    unit = torch.eye(covariances.shape[-1], dtype=covariances.dtype).expand_as(covariances)
+    return torch.linalg.solve_triangular(lower, unit, upper=False).transpose(1, 2).contiguous()
 
-    d(v) = (v - μ)ᵀ ((1 - ρ) C + ρ I)⁻¹ (v - μ) with C the correlation matrix.
+
+def fit_to_cells(mixture: Mixture, maps: Iterable[Tensor], count: int) -> None:
+    """Fit a mixture to so many cells, drawn from the local features (B, F, h, w) of all training images."""
+    generator, images = run_generator(), 0
+
+    def counted() -> Iterator[Tensor]:
+        nonlocal images
+        for x in maps:
+            images += len(x)
+            yield x
+
+    rows = sample_cells(counted(), count, generator)
+    mixture.fit(rows, images, generator.initial_seed())
+
+
+class GlobalGaussian(Density):
+    """A Gaussian over one vector per image: Mahalanobis' distance per dimension.
+
+    d(v) = √(1/D uᵀ ((1 - ρ) C + ρ I)⁻¹ u) with u = (v - μ) / σ and C the correlation matrix, which has no inverse where there
+    are fewer images than dimensions. Of few images some dimensions vary by chance far less than they do: σ² counts
+    `EXTRA_IMAGES` in.
 
     Args:
-        shrinkage: ρ; with fewer images than dimensions C alone has no inverse.
+        shrinkage: ρ at least; of few images that of `oas`.
     """
 
     mean: Tensor
@@ -131,24 +182,30 @@ class GlobalGaussian(FittedState):
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("matrix", torch.zeros(0))
 
+    @full_precision
     def fit(self, vectors: Tensor) -> None:
         """Fit to the rows of (N, D)."""
-        vectors = vectors.double()
-        mean, deviation = vectors.mean(0), vectors.std(0, correction=0).clamp(min=1e-9)
-        scaled = (vectors - mean) / deviation
-        correlation = scaled.T @ scaled / len(vectors)
-        shrunk = (1 - self.shrinkage) * correlation + self.shrinkage * torch.eye(vectors.shape[1], dtype=vectors.dtype)
-        values, axes = torch.linalg.eigh(shrunk)
-        self.mean = mean.float()
-        self.matrix = (axes / values.sqrt() / deviation[:, None]).float()  # (D, D)
+        rows = vectors.cpu().double()  # not every device has float64
+        count, dimensions = rows.shape
+        mean, variance = rows.mean(0), rows.var(0, correction=0)
+        variance = (count * variance + EXTRA_IMAGES * variance.mean()) / (count + EXTRA_IMAGES)
+        deviation = variance.clamp(min=1e-12).sqrt()
+        scaled = (rows - mean) / deviation
+        correlation = scaled.T @ scaled / count
+        rho = oas(correlation, count).clamp(min=self.shrinkage)
+        values, axes = torch.linalg.eigh(shrunk(correlation, rho))
+        self.mean = mean.to(self.mean)
+        self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)  # (D, D)
+        self.fitted_images.fill_(count)
 
     def whiten(self, vectors: Tensor) -> Tensor:
-        """(B, D) -> (B, D), where the Euclidean distance is Mahalanobis'."""
+        """(B, D) -> (B, D), where the Euclidean distance is Mahalanobis' per dimension."""
         return (vectors - self.mean) @ self.matrix
 
+    @full_precision
     def forward(self, vectors: Tensor) -> Tensor:
-        """Squared Mahalanobis distance: (B, D) -> (B,)."""
-        return self.whiten(vectors).square().sum(1)
+        """Mahalanobis' distance per dimension: (B, D) -> (B,)."""
+        return self.whiten(vectors).norm(dim=1)
 
 
 class NearestNormal(GlobalGaussian):
@@ -169,14 +226,16 @@ class NearestNormal(GlobalGaussian):
         self.samples = samples
         self.register_buffer("memory", torch.zeros(0))  # (M, D), whitened
 
+    @full_precision
     def fit(self, vectors: Tensor) -> None:
         """Fit the Gaussian to the rows of (N, D), and remember them or some of them."""
         super().fit(vectors)
-        kept = vectors
+        kept = vectors.to(self.mean)
         if len(vectors) > self.samples:
-            kept = vectors[torch.randperm(len(vectors), generator=run_generator())[: self.samples]]
-        self.memory = self.whiten(kept.float())
+            kept = kept[torch.randperm(len(vectors), generator=run_generator())[: self.samples].to(kept.device)]
+        self.memory = self.whiten(kept)
 
+    @full_precision
     def forward(self, vectors: Tensor) -> Tensor:
         """Euclidean distance in the whitened space: (B, D) -> (B,)."""
         rows = self.whiten(vectors)

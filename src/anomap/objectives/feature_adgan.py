@@ -3,7 +3,7 @@
 The two stages are those of `adgan`, with whitened features φ in place of pixels. Besides the residual of the generator,
 the score asks how dense normal features are at each cell, and how ordinary the image is as a whole:
 
-    density         E(c) = -log Σ_k π_k N(φ_c; μ_k, Σ_k)               mixture over all cells of normal images
+    density         z(c) = √(2/F (log c - log Σ_k π_k N(φ_c; μ_k, Σ_k))) mixture over all cells of normal images, c its maximum
     residual        r(c) = ||φ_c - G(φ ⊙ A)_c||² / F                    stage 2, under stage 1's map A
     image           d(x) = Mahalanobis distance of mean and sd of φ     one Gaussian over normal images
     map             1 - A(c)                                            stage 1
@@ -14,12 +14,12 @@ Local parts are means over the highest `top_fraction` of the cells: a defect is 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from anomap.objectives.adgan import ADGAN, Guide
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Scored, resized
-from anomap.objectives.density import GlobalGaussian, Mixture, run_generator, sample_cells
+from anomap.objectives.base import Factory, Scored, resized
+from anomap.objectives.density import GlobalGaussian, Mixture, fit_to_cells
 from anomap.objectives.losses import AdversarialKind, top_mean
 
 
@@ -28,8 +28,8 @@ class FeatureADGAN(ADGAN):
 
     Args:
         stage1: a trained attention network over features; frozen here.
-        generator: (features, attention map) -> `Generated`.
-        discriminator: features -> features, logits.
+        generator: makes (features, attention map) -> `Generated`, see `ADGAN`.
+        discriminator: makes features -> features, logits.
         weights: of the generator's losses, see `ADGAN`.
         adversarial: kind of the adversarial losses.
         guide: where the map comes from, see `ADGAN`.
@@ -44,8 +44,8 @@ class FeatureADGAN(ADGAN):
     def __init__(
         self,
         stage1: AttentionNetwork,
-        generator: nn.Module,
-        discriminator: nn.Module,
+        generator: Factory,
+        discriminator: Factory,
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "hinge",
         guide: Guide = "learned",
@@ -63,14 +63,14 @@ class FeatureADGAN(ADGAN):
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit both densities to clean training images; the representation came fitted with stage 1."""
-        generator, vectors = run_generator(), []
+        vectors = []
 
         def local_maps() -> Iterator[Tensor]:
             for x in self.representation.clean_batches(batches):
                 vectors.append(self.describe_features(x))
                 yield self.representation.local(x)
 
-        self.mixture.fit(sample_cells(local_maps(), self.samples, generator), generator.initial_seed())
+        fit_to_cells(self.mixture, local_maps(), self.samples)
         self.whole.fit(torch.cat(vectors))
 
     def describe_features(self, x: Tensor) -> Tensor:
@@ -84,9 +84,9 @@ class FeatureADGAN(ADGAN):
         map_logits = self.stage1.map_logits(x)
         attention = self.attention(map_logits)
         local = self.representation.local(x)
-        energy = self.mixture(local)
+        rarity = self.mixture(local)
         parts = {
-            "density": top_mean(energy, self.top_fraction),
+            "density": top_mean(rarity, self.top_fraction),
             "image": self.whole(self.describe_features(x)),
         }
         if "map" in self.part_names:
@@ -96,6 +96,6 @@ class FeatureADGAN(ADGAN):
             parts["residual"] = top_mean(residual, self.top_fraction)
         return Scored(
             parts=parts,
-            anomaly_map=resized(energy, size),
+            anomaly_map=resized(rarity, size),
             attention_map=resized(attention, size),
         )

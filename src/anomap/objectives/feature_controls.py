@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from anomap.objectives.base import FittedState, Objective, Scored, resized
-from anomap.objectives.density import Mixture, run_generator, sample_cells
+from anomap.objectives.density import Mixture, fit_to_cells, run_generator, sample_cells
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import WhitenedFeatures
 
@@ -17,7 +17,7 @@ MEMORY_SLICE = 512  # remembered cells that all cells are compared with at once
 
 
 class FeatureDensity(Objective):
-    """Negative log density of whitened features: one Gaussian (Mahalanobis distance) or a mixture of them.
+    """How rare whitened features are: under one Gaussian (Mahalanobis distance) or under a mixture of them.
 
     Args:
         representation: images -> whitened features.
@@ -44,14 +44,14 @@ class FeatureDensity(Objective):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Whiten, then fit the mixture."""
         self.representation.fit(batches)
-        generator = run_generator()
-        maps = (self.representation.local(x) for x in self.representation.clean_batches(batches))
-        self.mixture.fit(sample_cells(maps, self.samples, generator), generator.initial_seed())
+        fit_to_cells(
+            self.mixture, map(self.representation.local, self.representation.clean_batches(batches)), self.samples
+        )
 
     def score(self, images: Tensor) -> Scored:
-        """Score: mean of the map's top cells. Map: -log p."""
-        energy = self.mixture(self.representation.local(self.representation(images)))
-        return Scored({"density": top_mean(energy, self.top_fraction)}, resized(energy, images.shape[-2:]))
+        """Score: mean of the map's top cells. Map: how rare each cell is."""
+        rarity = self.mixture(self.representation.local(self.representation(images)))
+        return Scored({"density": top_mean(rarity, self.top_fraction)}, resized(rarity, images.shape[-2:]))
 
 
 class PatchMemory(FittedState, Objective):
@@ -79,7 +79,8 @@ class PatchMemory(FittedState, Objective):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Remember randomly drawn cells of the training images."""
         self.representation.encoder.load_pretrained()
-        self.bank = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())
+        cells = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())
+        self.bank = cells.to(self.bank)
 
     def score(self, images: Tensor) -> Scored:
         """Score: mean of the map's top cells. Map: Euclidean distance to the nearest remembered cell."""

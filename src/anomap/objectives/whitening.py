@@ -2,9 +2,10 @@
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 from anomap.objectives.base import FittedState
+from anomap.objectives.precision import full_precision
+from anomap.objectives.shrinkage import oas
 
 
 class Whitening(FittedState):
@@ -14,7 +15,7 @@ class Whitening(FittedState):
 
     Args:
         channels: F.
-        ridge: added to every variance, as a share of their mean.
+        ridge: added to every variance, as a share of their mean; of few cells the intensity of `oas` if that is more.
     """
 
     mean: Tensor
@@ -25,24 +26,42 @@ class Whitening(FittedState):
         self.ridge = ridge
         self.register_buffer("mean", torch.zeros(channels))
         self.register_buffer("matrix", torch.eye(channels))
-        self._count = 0
-        self._total, self._products = torch.zeros(()), torch.zeros(())
+        self._reset()
 
+    def _reset(self) -> None:
+        self._count = 0
+        self._origin, self._total, self._products = None, torch.zeros(()), torch.zeros(())
+
+    @full_precision
     def add(self, features: Tensor) -> None:
-        """Count the cells of (B, F, h, w) in."""
-        rows = features.transpose(0, 1).flatten(1).double()  # (F, B h w)
-        self._total = self._total + rows.sum(1)
-        self._products = self._products + rows @ rows.T
+        """Count the cells of (B, F, h, w) in.
+
+        Products are made on the features' device in float32, around the first batch's mean so that nothing cancels, and
+        summed in float64 on the CPU: not every device has float64.
+        """
+        rows = features.transpose(0, 1).flatten(1)  # (F, B h w)
+        if self._origin is None:
+            self._origin = rows.mean(1, keepdim=True)
+        rows = rows - self._origin
+        self._total = self._total + rows.sum(1).cpu().double()
+        self._products = self._products + (rows @ rows.T).cpu().double()
         self._count += rows.shape[1]
 
     def finish(self) -> None:
         """Learn μ and W from all that was added."""
-        mean = self._total / self._count
-        values, vectors = torch.linalg.eigh(self._products / self._count - torch.outer(mean, mean))
-        self.mean.copy_(mean)
-        self.matrix.copy_(vectors / (values.clamp(min=0) + self.ridge * values.mean()).sqrt())
-        self._count, self._total, self._products = 0, torch.zeros(()), torch.zeros(())
+        assert self._origin is not None, "nothing was added"
+        offset = self._total / self._count
+        covariance = self._products / self._count - torch.outer(offset, offset)
+        values, vectors = torch.linalg.eigh(covariance)
+        ridge = oas(covariance, self._count).clamp(min=self.ridge)
+        self.mean.copy_(self._origin[:, 0].cpu() + offset)
+        self.matrix.copy_(vectors / (values.clamp(min=0) + ridge * values.mean()).sqrt())
+        self._reset()
 
+    @full_precision
     def forward(self, features: Tensor) -> Tensor:
-        """(B, F, h, w) -> the same shape."""
-        return F.conv2d(features - self.mean[:, None, None], self.matrix.T[:, :, None, None])
+        """(B, F, h, w) -> the same shape.
+
+        A matrix product and no 1x1 convolution: by default PyTorch rounds convolutions to TF32 on a GPU, not products.
+        """
+        return ((features.movedim(1, -1) - self.mean) @ self.matrix).movedim(-1, 1)

