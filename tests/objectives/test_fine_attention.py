@@ -1,13 +1,14 @@
 """The loss of a map at two resolutions, the density beside it, and the method over both."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomap.objectives.feature_attention_network import chosen_parts, compressed
+from anomap.objectives.base import compressed, weighed_parts
 from anomap.objectives.losses import discriminator_loss, fine_attention_loss, quality_focal_loss
 from anomap.objectives.whitening import Scaling
 
@@ -80,6 +81,13 @@ def test_compression_changes_nothing_up_to_three_deviations_and_keeps_the_order(
     assert y[-1] < 20
 
 
-def test_unknown_parts_are_refused() -> None:
+def test_parts_come_in_the_methods_order_with_their_weights() -> None:
+    known = ("density", "map", "image")
+    assert weighed_parts({"map": 2, "density": 0.5}, known) == {"density": 0.5, "map": 2.0}
+    assert list(weighed_parts(["image", "density"], known)) == ["density", "image"]
+
+
+@pytest.mark.parametrize("parts", [[], ["density", "size"], {"map": 0}])
+def test_parts_that_make_no_score_are_refused(parts: Any) -> None:
     with pytest.raises(ValueError, match="use some of"):
-        chosen_parts(["density", "size"], ("density", "map"))
+        weighed_parts(parts, ("density", "map"))

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized
+from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized, weighed_parts
 from anomap.objectives.density import GlobalGaussian, NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
@@ -62,7 +62,7 @@ class ADGAN(SkipGANomaly):
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
-        parts: Sequence[str] | None = None,
+        parts: Sequence[str] | Mapping[str, float] | None = None,
     ) -> None:
         sees = {"channels": stage1.representation.local_channels, "input_stride": stage1.representation.grid_stride}
         super().__init__(generator(**sees), discriminator(**sees), weights, adversarial, score_weights)
@@ -72,9 +72,8 @@ class ADGAN(SkipGANomaly):
         self.representation: Representation = stage1.representation  # both stages see the same
         self.guide: Guide = guide
         known = type(self).part_names
-        if parts is not None and (not parts or set(parts) - set(known)):
-            raise ValueError(f"parts {list(parts)}: use some of {list(known)}")
-        self.part_names = known if parts is None else tuple(parts)
+        self.part_weights = weighed_parts(known if parts is None else parts, known)
+        self.part_names = tuple(self.part_weights)
         self.whole: GlobalGaussian = NearestNormal()
 
     def train(self, mode: bool = True) -> "ADGAN":

@@ -46,7 +46,7 @@ class FeatureADGAN(ADGAN):
         adversarial: AdversarialKind = "hinge",
         guide: Guide = "learned",
         top_fraction: float = 0.01,
-        parts: Sequence[str] = ("density", "map", "residual"),
+        parts: Sequence[str] | Mapping[str, float] = ("density", "map", "residual"),
     ) -> None:
         super().__init__(stage1, generator, discriminator, weights, adversarial, guide, parts=parts)
         self.whole = GlobalGaussian()

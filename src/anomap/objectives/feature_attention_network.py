@@ -11,24 +11,16 @@ normal features, and finer maps of the encoder, so that it draws outlines that t
 Local parts are means over a few cells: a defect is small, and the mean over the map drowns it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Scored, resized
+from anomap.objectives.base import Scored, compressed, resized, weighed_parts
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
-
-KNEE = 3.0  # standard deviations
-
-
-def compressed(x: Tensor) -> Tensor:
-    """Linear up to 3, logarithmic above: one outlier then outweighs nothing else, and a head sees numbers of one size."""
-    return torch.where(x > KNEE, KNEE + torch.log1p((x - KNEE).clamp(min=0)), x)
-
 
 class FeatureAttentionNetwork(AttentionNetwork):
     """Attention network over whitened features and their density.
@@ -36,7 +28,7 @@ class FeatureAttentionNetwork(AttentionNetwork):
     Args:
         representation: images -> features with their density.
         density_weight: w, of the density in the anomaly map.
-        parts: which parts make up the score.
+        parts: which parts make up the score, perhaps each with a weight.
         options: of `AttentionNetwork`.
     """
 
@@ -48,12 +40,13 @@ class FeatureAttentionNetwork(AttentionNetwork):
         *,
         representation: DenseFeatures,
         density_weight: float = 0.5,
-        parts: Sequence[str] = ("density", "map"),
+        parts: Sequence[str] | Mapping[str, float] = ("density", "map"),
         **options: Any,
     ) -> None:
         super().__init__(representation=representation, **options)
         self.density_weight = density_weight
-        self.part_names = chosen_parts(parts, type(self).part_names)
+        self.part_weights = weighed_parts(parts, type(self).part_names)
+        self.part_names = tuple(self.part_weights)
 
     def score(self, images: Tensor) -> Scored:
         """Parts and maps; the U-Net is not needed."""
@@ -69,14 +62,3 @@ class FeatureAttentionNetwork(AttentionNetwork):
             anomaly_map=anomaly,
             attention_map=resized(torch.sigmoid(fine), size),
         )
-
-
-def chosen_parts(parts: Sequence[str], known: Sequence[str]) -> tuple[str, ...]:
-    """The parts that make up a score.
-
-    Raises:
-        ValueError: none, or one that is not known.
-    """
-    if not parts or set(parts) - set(known):
-        raise ValueError(f"parts {list(parts)}: use some of {list(known)}")
-    return tuple(parts)
