@@ -25,7 +25,7 @@ def test_train_alone_gives_a_calibrated_detector(tmp_path: Path, model: str) -> 
     assert (metrics["image_auroc"], metrics["image_f1"], metrics["test_fpr"]) == (None, None, None)
     detector, _ = load_model(run.last_checkpoint)
     assert detector.threshold == metrics["threshold"]
-    assert len(detector.calibration.scores) == metrics["n_calibration"] > 0
+    assert len(detector.calibration.scores) == metrics["n_calibration"] != 0
     assert np.isfinite(detector.threshold)
     assert "There is no test set" in run.report.read_text()
     assert run.scores.read_text().count("\n") == 1

@@ -83,9 +83,9 @@ def test_weights_of_a_file_go_by_their_names(name: str, local: list[int], contex
     size = 3 * encoder.stride, 2 * encoder.stride
     images = torch.rand(2, 3, *size)
     if "vit" in name:
-        whole.set_input_size(size)
+        whole.set_input_size(size)  # pyright: ignore[reportCallIssue]
     numbers = encoder.options["out_indices"]
-    expected = whole.forward_intermediates(
+    expected = whole.forward_intermediates(  # pyright: ignore[reportCallIssue]
         (images - encoder.mean) / encoder.std, indices=numbers, intermediates_only=True
     )
     for found, wanted in zip(encoder(images), expected, strict=True):

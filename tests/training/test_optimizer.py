@@ -98,7 +98,7 @@ def test_adam_and_adamw_are_fused_over_views_and_others_are_what_they_are() -> N
 
 def test_what_is_frozen_is_not_trained() -> None:
     net = _network()
-    net[0].requires_grad_(False)
+    net[0].requires_grad_(False)  # pyright: ignore
     (group,) = make_optimizer({"_target_": "torch.optim.Adam"}, net.parameters(), 0.1).param_groups
     assert {id(p) for p in group["params"]} == {id(p) for part in net[1:] for p in part.parameters()}  # pyright: ignore
 

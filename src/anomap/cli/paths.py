@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from anomap.data.layouts.paths import existing_folder
+from anomap.data.files import existing_folder
 from anomap.runs.checkpoint_file import checkpoint_file
 
 

@@ -3,9 +3,13 @@
 import torch
 from torch import Tensor
 
+from anomap.objectives.base import compressed
+
 
 def fuse(parts: Tensor, weights: Tensor) -> Tensor:
-    """Σ_k w_k s_k.
+    """Σ_k w_k c(s_k), c linear up to 3 standard deviations and logarithmic above; a part alone is the score itself.
+
+    A plain sum lets one part with a heavy tail drown the others (docs/results.md compares rules).
 
     Args:
         parts: (B, K), standardised, higher = more abnormal.
@@ -14,4 +18,5 @@ def fuse(parts: Tensor, weights: Tensor) -> Tensor:
     Returns:
         Anomaly scores (B,).
     """
-    return torch.where(weights > 0, parts * weights, 0.0).sum(1)
+    fused = parts if parts.shape[1] == 1 else compressed(parts)
+    return torch.where(weights > 0, fused * weights, 0.0).sum(1)

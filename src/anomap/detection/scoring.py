@@ -148,7 +148,8 @@ class ScoringModel(nn.Module):
         """Leave out the parts that were learned from too few images to mean anything, and say so."""
         names = self.objective.part_names
         few = [] if trained_on is None else too_few_images(self.objective.minimum_images, names, trained_on)
-        self.standardiser.weights.copy_(torch.tensor([float(name not in few) for name in names]))
+        weights = [0.0 if name in few else self.objective.part_weights.get(name, 1.0) for name in names]
+        self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]))
         if few:
             log.warning(
                 "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",

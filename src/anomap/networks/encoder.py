@@ -27,8 +27,10 @@ class PretrainedEncoder(nn.Module):
             timm's names (.pth or .safetensors), or `download` (timm's own, from the network).
         local: maps of what a cell looks like, in ascending order; the first is the grid.
         context: coarser or deeper maps, of what a cell belongs to.
+        detail: a map of half the first local one's stride, where an outline runs; none for networks without.
 
     Attributes:
+        detail_channels: of the detail, or nothing.
         local_channels: of each local map.
         context_channels: of each context map.
         grid_stride: pixels of the image to a cell of the first map.
@@ -47,13 +49,14 @@ class PretrainedEncoder(nn.Module):
         weights: str = "package",
         local: Sequence[int] = (8, 16),
         context: Sequence[int] = (32,),
+        detail: Sequence[int] = (),
     ) -> None:
         super().__init__()
         self.name, self.weights = name, weights
         trained = _description(name)
         self.options: dict[str, Any] = {"dynamic_img_size": True} if trained.fixed_input_size else {}
         available = self._available()
-        wanted = [*local, *context]
+        wanted = [*detail, *local, *context]
         if not local or any(level not in available for level in wanted) or sorted({*wanted}) != wanted:
             raise UserError(
                 f"encoder.local={list(local)} encoder.context={list(context)}: {name} has the maps "
@@ -62,15 +65,22 @@ class PretrainedEncoder(nn.Module):
         self.options["out_indices"] = [list(available).index(level) for level in wanted]
         self.network = self._features()
         strides, channels = zip(*(available[level] for level in wanted), strict=True)
+        strides, fine = strides[len(detail) :], strides[: len(detail)]
         self.grid_stride, self.stride = strides[0], strides[-1]
+        self.detail_channels, channels = channels[: len(detail)], channels[len(detail) :]
         self.local_channels, self.context_channels = channels[: len(local)], channels[len(local) :]
+        if any(2 * stride != self.grid_stride for stride in fine):
+            raise UserError(
+                f"encoder.detail={list(detail)}: use the map of stride {self.grid_stride // 2}, or none: []"
+            )
         # each network with the scaling it was trained on: EfficientNet-Lite's is not the usual one of ImageNet
         self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
         # the network folded, made when first needed; in a list, so that it is no submodule and in no checkpoint
         self._folded: list[nn.Module] = []
         self.requires_grad_(False).eval()
-        self._check_maps([(count, self.stride // stride) for stride, count in zip(strides, channels, strict=True)])
+        every = zip([*fine, *strides], [*self.detail_channels, *channels], strict=True)
+        self._check_maps([(count, self.stride // stride) for stride, count in every])
 
     def _features(self, pretrained: bool = False) -> Any:
         """Timm's network, with random weights or its own.
@@ -134,7 +144,7 @@ class PretrainedEncoder(nn.Module):
         self._folded.clear()
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 1 or 3, H, W) in [0, 1] -> the local maps, then the context: (B, channels, H / stride, W / stride) each."""
+        """(B, 1 or 3, H, W) in [0, 1] -> detail, local maps, context: (B, channels, H / stride, W / stride) each."""
         x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
         x = x.contiguous(memory_format=torch.channels_last)
         if torch.compiler.is_exporting():  # a runtime folds by itself

@@ -15,9 +15,10 @@ from torch.nn import functional as F
 
 from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
 from anomap.networks.convolutions import Convolution, TransposedConvolution, double
+from anomap.networks.map_heads import FineHead, cell_head
 
 Skips = Literal["none", "plain", "cbam"]
-MapHead = Literal["none", "decoder", "cell"]
+MapHead = Literal["none", "decoder", "cell", "fine"]
 WIDTH_CAP = 8  # no layer is wider than 8 x the first, as in DCGAN and pix2pix
 SELF_ATTENTION_MAX_SIDE = 32  # N x N/4 attention above 32 x 32 costs more than all convolutions together
 
@@ -141,21 +142,9 @@ class Generated:
     """What a U-Net generator makes: an image in [-1, 1] and, with two heads, the logits of an attention map."""
 
     image: Tensor  # (B, C, H, W)
-    map_logits: Tensor | None = None  # (B, 1, H, W)
+    map_logits: Tensor | None = None  # (B, 1, H, W), or finer
+    coarse_logits: Tensor | None = None  # (B, 1, H, W), of a head that draws at two resolutions
     features: Sequence[Tensor] = ()  # of the encoder, (B, F, h, w) after each halving, before any guidance
-
-
-def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
-    """A map head that sees one cell at a time: three 1x1 convolutions, (B, C, h, w) -> logits (B, 1, h, w)."""
-    return nn.Sequential(
-        nn.Conv2d(channels, hidden, 1, bias=False),
-        nn.BatchNorm2d(hidden),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(hidden, hidden, 1, bias=False),
-        nn.BatchNorm2d(hidden),
-        nn.LeakyReLU(0.2, inplace=True),
-        nn.Conv2d(hidden, 1, 1),
-    )
 
 
 def both_heads(x: Tensor, image_head: nn.Module, map_head: nn.Module) -> tuple[Tensor, Tensor]:
@@ -181,9 +170,14 @@ class UNet(nn.Module):
         skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
         self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
         map_head: where the attention map comes from, if there is one: `decoder`, the last feature map beside the image's
-            head; or `cell`, which judges each cell of the input by itself, for inputs that have seen their surroundings
-            already (feature maps): it cannot learn the outlines of the regions that augmentation draws.
+            head. For inputs that have seen their surroundings already (feature maps) there are two that need no U-Net:
+            `fine`, a decoder to twice the resolution, which sees the density of normal features and finer maps of the
+            encoder; and `cell`, which judges each cell by itself.
         context: channels of the input behind those that are reconstructed; only a `cell` head sees them.
+        detail: further channels behind, finer maps folded onto the grid; only a `fine` head sees them.
+        density: one more channel behind these, if the input has it: how rare a cell is.
+        sees_density: whether the heads see that channel (off only for an ablation).
+        masked_input: also multiply the input by the guiding map, and show the map beside it.
         input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
         stem: one more level, at full resolution, before the first halving: for inputs whose every cell counts.
         bounded: end in tanh, for images in [-1, 1].
@@ -202,6 +196,10 @@ class UNet(nn.Module):
         self_attention: bool = False,
         map_head: MapHead = "none",
         context: int = 0,
+        detail: int = 0,
+        density: int = 0,
+        sees_density: bool = True,
+        masked_input: bool = False,
         input_stride: int = 1,
         stem: bool = False,
         bounded: bool = True,
@@ -215,10 +213,11 @@ class UNet(nn.Module):
         self.stride = input_stride * 2**depth
         joins = 1 if skips == "none" else 2
         # no norm on the first layer, and none on the innermost, which may be one pixel: its batch variance is no statistic
-        inputs, sizes = channels, widths(width, depth)
+        self.masked_input = masked_input
+        inputs, sizes = channels + int(masked_input), widths(width, depth)
         levels: list[nn.Module] = []
         if stem:
-            levels.append(nn.Sequential(nn.Conv2d(channels, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)))
+            levels.append(nn.Sequential(nn.Conv2d(inputs, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)))
             inputs = width
         for level, outputs in enumerate(sizes):
             levels.append(down(inputs, outputs, norm=0 < level < depth - 1))
@@ -235,7 +234,11 @@ class UNet(nn.Module):
         self.channels = channels
         self.map_head = self._head(width * joins, 1, stem) if map_head == "decoder" else None
         self.apply(dcgan_init)
-        self.cell_head = cell_head(channels + context) if map_head == "cell" else None
+        self.behind = (context, detail, density)
+        self.sees_density = sees_density and density > 0
+        seen = channels + int(self.sees_density)
+        self.cell_head = cell_head(seen + context) if map_head == "cell" else None
+        self.fine_head = FineHead(seen, detail) if map_head == "fine" else None
 
     @staticmethod
     def _head(inputs: int, outputs: int, full_resolution: bool) -> nn.Module:
@@ -243,16 +246,28 @@ class UNet(nn.Module):
             nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else TransposedConvolution(inputs, outputs, 4, 2, 1)
         )
 
-    def map_logits(self, x: Tensor) -> Tensor:
-        """The logits of the attention map alone, (B, C, H, W) -> (B, 1, H, W): those of a `cell` head need no U-Net.
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of the attention map alone, fine and coarse, which of all heads but `fine` are the same.
+
+        Args:
+            x: (B, C, H, W), all channels.
+
+        Returns:
+            (B, 1, H, W) each, the fine ones perhaps finer. The U-Net runs only for a `decoder` head.
 
         Raises:
             ValueError: there is no map head.
         """
-        logits = self(x).map_logits if self.cell_head is None else self.cell_head(x)
+        local, context, detail, density = x.split([self.channels, *self.behind], dim=1)
+        density = density if self.sees_density else density[:, :0]
+        if self.fine_head is not None:
+            return self.fine_head(torch.cat([local, density], dim=1), detail)
+        logits = (
+            self(x).map_logits if self.cell_head is None else self.cell_head(torch.cat([local, context, density], 1))
+        )
         if logits is None:
             raise ValueError("this generator has no head for a map: give it a map_head")
-        return logits
+        return logits, logits
 
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
         """Reconstruct an image or feature map, if a map is given under its guidance.
@@ -262,8 +277,11 @@ class UNet(nn.Module):
             attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
                 multiplied by it, so that nothing from outside the normal region is carried over.
         """
-        map_logits = None if self.cell_head is None else self.cell_head(x)
+        fine, coarse = (None, None) if self.cell_head is None and self.fine_head is None else self.maps(x)
         x = x[:, : self.channels]
+        if self.masked_input:
+            given = torch.ones_like(x[:, :1]) if attention_map is None else attention_map
+            x = torch.cat([x * given, given], dim=1)
         features = []
         for layer in self.downs:
             x = layer(x)
@@ -281,5 +299,6 @@ class UNet(nn.Module):
         if self.map_head is None:
             image = self.image_head(x)
         else:
-            image, map_logits = both_heads(x, self.image_head, self.map_head)
-        return Generated(torch.tanh(image) if self.bounded else image, map_logits, encoded)
+            image, fine = both_heads(x, self.image_head, self.map_head)
+            coarse = fine
+        return Generated(torch.tanh(image) if self.bounded else image, fine, coarse, encoded)

@@ -25,13 +25,14 @@ from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized
+from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized, weighed_parts
 from anomap.objectives.density import GlobalGaussian, NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
 from anomap.objectives.skip_ganomaly import SkipGANomaly
 
 Guide = Literal["learned", "ones", "random"]
+RANDOM_LEVEL = 0.62  # of noise, above which a random map is closed: a few blobs, a fifth of the image
 
 
 class ADGAN(SkipGANomaly):
@@ -61,7 +62,7 @@ class ADGAN(SkipGANomaly):
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
-        parts: Sequence[str] | None = None,
+        parts: Sequence[str] | Mapping[str, float] | None = None,
     ) -> None:
         sees = {"channels": stage1.representation.local_channels, "input_stride": stage1.representation.grid_stride}
         super().__init__(generator(**sees), discriminator(**sees), weights, adversarial, score_weights)
@@ -71,9 +72,8 @@ class ADGAN(SkipGANomaly):
         self.representation: Representation = stage1.representation  # both stages see the same
         self.guide: Guide = guide
         known = type(self).part_names
-        if parts is not None and (not parts or set(parts) - set(known)):
-            raise ValueError(f"parts {list(parts)}: use some of {list(known)}")
-        self.part_names = known if parts is None else tuple(parts)
+        self.part_weights = weighed_parts(known if parts is None else parts, known)
+        self.part_names = tuple(self.part_weights)
         self.whole: GlobalGaussian = NearestNormal()
 
     def train(self, mode: bool = True) -> "ADGAN":
@@ -82,23 +82,23 @@ class ADGAN(SkipGANomaly):
         self.stage1.eval()
         return self
 
-    def attention(self, map_logits: Tensor) -> Tensor:
-        """The guiding map (B, 1, h, w), from stage 1's."""
+    def attention(self, guide: Tensor) -> Tensor:
+        """The guiding map (B, 1, h, w): stage 1's, or what stands in for it in an ablation."""
         if self.guide == "learned":
-            return torch.sigmoid(map_logits)
-        ones = torch.ones_like(map_logits)
+            return guide
         if self.guide == "ones":
-            return ones
-        # the same noise for every image and call: a map that guides, but knows nothing
-        noise = torch.rand(ones.shape[-2:], generator=torch.Generator().manual_seed(0))
-        return ones * noise.to(ones)
+            return torch.ones_like(guide)
+        # the same blobs for every image and call: a map that closes as much as a learned one, and knows nothing
+        noise = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
+        closed = resized(noise, guide.shape[-2:]) > RANDOM_LEVEL
+        return (~closed).to(guide).expand_as(guide)
 
     def generate(self, batch: Batch) -> Step:
         """x̂ and x̂_h in one pass."""
         clean = self.representation.clean(batch["image"], batch["index"])
         x = torch.cat([clean, self.representation(batch["augmented"])])
         with torch.no_grad():
-            attention = self.attention(self.stage1.map_logits(x))
+            attention = self.attention(self.stage1.guide(x))
         return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
     @torch.no_grad()
@@ -121,7 +121,7 @@ class ADGAN(SkipGANomaly):
         size = images.shape[-2:]
         generated = self.stage1.generator(x)
         first = self.stage1.score_of(x, generated, size)
-        attention = self.attention(generated.map_logits)
+        attention = self.attention(torch.sigmoid(generated.map_logits))
         reconstruction = self.generator(x, attention).image
         parts = {"map": first.parts["map"]}
         if "reconstruction" in self.part_names:

@@ -34,6 +34,7 @@ from anomap.objectives.losses import (
     MapLossKind,
     attention_loss,
     discriminator_loss,
+    fine_attention_loss,
     generator_adversarial_loss,
     per_image,
     top_mean,
@@ -71,7 +72,12 @@ class AttentionNetwork(AdversarialObjective):
         super().__init__()
         self.representation: Representation = representation
         sees = {"channels": representation.local_channels, "input_stride": representation.grid_stride}
-        self.generator = generator(**sees, context=representation.context_channels)
+        self.generator = generator(
+            **sees,
+            context=representation.context_channels,
+            detail=representation.detail_channels,
+            density=representation.density_channels,
+        )
         self.discriminator = discriminator(**sees, map_channels=1)
         self.weights = dict(weights)
         self.adversarial: AdversarialKind = adversarial
@@ -83,22 +89,24 @@ class AttentionNetwork(AdversarialObjective):
         """One pass over clean and augmented images together, so that BatchNorm never sees one kind alone."""
         clean = self.representation.clean(batch["image"], batch["index"])
         augmented = self.representation(batch["augmented"])
-        mask = self.representation.mask(batch["mask"])
         generated = self.generator(torch.cat([clean, augmented]))
+        mask = self.representation.mask(batch["mask"])
         return Step(
             {
                 "x": self.representation.local(clean),
                 "x_h": self.representation.local(augmented),
-                "target": torch.cat([torch.ones_like(mask), 1 - mask]),
+                "mask": torch.cat([torch.zeros_like(batch["mask"]), batch["mask"]]),
+                "target": torch.cat([torch.ones_like(mask), 1 - mask]),  # on the grid of the representation
                 "image": generated.image,  # x̂, x̂_h
                 "map": generated.map_logits,  # of Â, Â_h
+                "coarse": generated.coarse_logits,
             }
         )
 
     def discriminator_losses(self, step: Step) -> Losses:
         """All five kinds of pairs in one pass."""
         real = torch.cat([torch.cat([step["x"], step["x_h"]]), step["target"]], dim=1)
-        fake = torch.cat([step["image"], torch.sigmoid(step["map"])], dim=1)
+        fake = torch.cat([step["image"], self._drawn(step)], dim=1)
         if not self.mismatched_pair or not self.weights["adversarial"]:
             logits = self.discriminator(torch.cat([real, fake]))[1]
             return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial)}
@@ -107,30 +115,51 @@ class AttentionNetwork(AdversarialObjective):
         logits = self.discriminator(torch.cat([real, fake, mismatched]))[1]
         real_logits, fake_logits, mismatched_logits = logits.split([len(real), len(fake), len(mismatched)])
         # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
-        visible = (step["target"][len(step["x"]) :] < 0.5).flatten(1).any(1)
-        fake_logits = torch.cat([fake_logits, mismatched_logits[visible]])
-        return {"loss": discriminator_loss(real_logits, fake_logits, self.adversarial)}
+        visible = step["mask"][len(step["x"]) :].flatten(1).amax(1)
+        counts = torch.cat([torch.ones_like(fake_logits), visible])
+        fake_logits = torch.cat([fake_logits, mismatched_logits])
+        return {"loss": discriminator_loss(real_logits, fake_logits, self.adversarial, counts)}
 
     def generator_losses(self, step: Step) -> Losses:
         """Attention loss and L1 to the clean image, each the sum over both branches, and the adversarial loss."""
         count = len(step["x"])
         terms = {
-            "attention": attention_loss(step["map"][:count], step["target"][:count], self.map_loss)
-            + attention_loss(step["map"][count:], step["target"][count:], self.map_loss),
+            "attention": self._attention_loss(step, count),
             "reconstruction": F.l1_loss(step["image"][:count], step["x"]) + F.l1_loss(step["image"][count:], step["x"]),
         }
         if self.weights["adversarial"]:
-            fake = self.discriminator(torch.cat([step["image"], torch.sigmoid(step["map"])], dim=1))[1]
+            fake = self.discriminator(torch.cat([step["image"], self._drawn(step)], dim=1))[1]
             terms["adversarial"] = generator_adversarial_loss(fake, self.adversarial)
         return weighted(terms, self.weights)
 
-    def attention(self, images: Tensor) -> Tensor:
-        """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1]."""
-        return torch.sigmoid(self.map_logits(self.representation(images)))
+    def _attention_loss(self, step: Step, count: int) -> Tensor:
+        """Of both branches; a map at two resolutions has a loss of its own."""
+        if step["map"].shape != step["coarse"].shape:
+            return fine_attention_loss(step["map"], step["coarse"], step["mask"])
+        logits, targets = step["map"].split(count), step["target"].split(count)
+        return attention_loss(logits[0], targets[0], self.map_loss) + attention_loss(
+            logits[1], targets[1], self.map_loss
+        )
 
-    def map_logits(self, x: Tensor) -> Tensor:
-        """The logits (B, 1, h, w) of the attention map of a representation; by the generator's shortcut if it has one."""
-        return self.generator.map_logits(x) if isinstance(self.generator, UNet) else self.generator(x).map_logits
+    def _drawn(self, step: Step) -> Tensor:
+        """Â, Â_h on the grid of the representation, where the discriminator sees it."""
+        return F.adaptive_avg_pool2d(torch.sigmoid(step["map"]), step["target"].shape[-2:])
+
+    def attention(self, images: Tensor) -> Tensor:
+        """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1], perhaps smaller than they are."""
+        return torch.sigmoid(self.maps(self.representation(images))[0])
+
+    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """The logits of the attention map of a representation, fine and coarse; without the U-Net where the head needs none."""
+        if isinstance(self.generator, UNet):
+            return self.generator.maps(x)
+        logits = self.generator(x).map_logits
+        return logits, logits
+
+    def guide(self, x: Tensor) -> Tensor:
+        """The attention map (B, 1, h, w) in [0, 1] on the grid of a representation, to guide stage 2: either map may close a cell."""
+        fine, coarse = self.maps(x)
+        return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, coarse.shape[-2:]), coarse))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit the representation."""
@@ -150,10 +179,12 @@ class AttentionNetwork(AdversarialObjective):
 
     def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> Scored:
         """`score` of a representation and what the generator made of it; maps are given at `size`."""
-        assert generated.map_logits is not None, "an attention network's generator needs a map_head"
+        assert generated.map_logits is not None and generated.coarse_logits is not None, (
+            "an attention network's generator needs a map_head"
+        )
         return Scored(
             parts={
-                "map": self.map_score(generated.map_logits),
+                "map": self.map_score(generated.coarse_logits),
                 "reconstruction": per_image((self.representation.local(x) - generated.image).abs()),
             },
             anomaly_map=resized(torch.sigmoid(-generated.map_logits), size),

@@ -57,15 +57,41 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
 
 
+KNEE = 3.0  # standard deviations
+
+
+def compressed(x: Tensor) -> Tensor:
+    """Linear up to 3, 3 + log(1 + (x - 3)) above: what is far out stays far out, and outweighs nothing else."""
+    return torch.where(x > KNEE, KNEE + torch.log1p((x - KNEE).clamp(min=0)), x)
+
+
+def weighed_parts(parts: Sequence[str] | Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
+    """The parts that make up a score, in the order of `known`, each with its weight.
+
+    Args:
+        parts: names, or name -> weight.
+        known: all that the method has.
+
+    Raises:
+        ValueError: no part, an unknown one, or a weight that is not positive.
+    """
+    weights = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
+    if not weights or set(weights) - set(known) or not all(weight > 0 for weight in weights.values()):
+        raise ValueError(f"parts {parts}: use some of {list(known)}, with positive weights")
+    return {name: float(weights[name]) for name in known if name in weights}
+
+
 class Objective(nn.Module, ABC):
     """Base of all methods.
 
     Attributes:
         part_names: the keys of `Scored.parts`, in order.
+        part_weights: part -> how much it counts in the score; 1 where it is not named.
         minimum_images: part -> how many training images it takes to mean anything; the score leaves it out with fewer.
     """
 
     part_names: tuple[str, ...] = ()
+    part_weights: Mapping[str, float] = {}
     minimum_images: Mapping[str, int] = {}
 
     @property

@@ -18,18 +18,25 @@ def _known(key: str, value: str, kinds: Any) -> None:
         raise UserError(f"model.objective.{key}={value}: not known; use {' or '.join(get_args(kinds))}")
 
 
-def discriminator_loss(real_logits: Tensor, fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
+def discriminator_loss(
+    real_logits: Tensor, fake_logits: Tensor, kind: AdversarialKind = "bce", fake_counts: Tensor | None = None
+) -> Tensor:
     """What the discriminator minimises; both logits are (B,), not necessarily of one length.
 
     bce (Goodfellow et al. 2014, eq. 1, halved as in GANomaly's code):
         L_D = 1/2 (-E[log σ(D(x))] - E[log(1 - σ(D(x̂)))])
     hinge (Lim & Ye 2017, as in SAGAN eq. 4):
         L_D = 1/2 (E[max(0, 1 - D(x))] + E[max(0, 1 + D(x̂))])
+
+    `fake_counts` (B,) are 1, or 0 for fakes to leave out, all if None; choosing them by index would make a GPU wait.
     """
     _known("adversarial", kind, AdversarialKind)
     if kind == "bce":
-        return 0.5 * (F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean())
-    return 0.5 * (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean())
+        real, fake = F.softplus(-real_logits), F.softplus(fake_logits)
+    else:
+        real, fake = F.relu(1 - real_logits), F.relu(1 + fake_logits)
+    counts = torch.ones_like(fake) if fake_counts is None else fake_counts
+    return 0.5 * (real.mean() + (fake * counts).sum() / counts.sum())
 
 
 def generator_adversarial_loss(fake_logits: Tensor, kind: AdversarialKind = "bce") -> Tensor:
@@ -65,6 +72,40 @@ def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce"
     )
     has_abnormal = (target < 0.5).any().to(target.dtype)
     return pixel + dice_loss(attention, target) + has_abnormal * dice_loss(1 - attention, 1 - target)
+
+
+def quality_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
+    """Focal loss for targets between 0 and 1: mean of (σ(l) - t)² · BCE(l, t) (2006.04388, eq. 3, β = 2)."""
+    bce = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
+    return ((torch.sigmoid(logits) - target).square() * bce).mean()
+
+
+def fine_attention_loss(fine_logits: Tensor, coarse_logits: Tensor, mask: Tensor) -> Tensor:
+    """The loss of an attention map that is drawn at two resolutions, of clean and augmented images together.
+
+    With t the normal share of what a cell of the fine map covers, a cell of the coarse map normal if all in it is,
+    u = 1 - σ(fine), and M the images that are abnormal somewhere:
+
+        L = 4 QFL(fine, t) + 1/4 BCE(fine, t) + mean over M of Dice(u, 1 - t) + 1/2 BCE(coarse, t_coarse)
+
+    The average keeps a speck that is smaller than a cell in the target, as a share; focal weights and Dice keep it from
+    drowning among normal cells, of which clean images have nothing else.
+
+    Args:
+        fine_logits: (B, 1, f, f'), σ = 1 for normal.
+        coarse_logits: (B, 1, c, c').
+        mask: (B, 1, H, W), 1 = visibly changed; all 0 for clean images.
+    """
+    abnormal = F.adaptive_avg_pool2d(mask, fine_logits.shape[-2:])
+    target, coarse = 1 - abnormal, 1 - F.adaptive_max_pool2d(mask, coarse_logits.shape[-2:])
+    pixel = 4 * quality_focal_loss(fine_logits, target)
+    pixel = pixel + 0.25 * F.binary_cross_entropy_with_logits(fine_logits, target)
+    drawn = torch.sigmoid(-fine_logits)
+    overlap = (drawn * abnormal).sum((1, 2, 3))
+    sizes = (drawn.square() + abnormal.square()).sum((1, 2, 3))
+    present = (abnormal.flatten(1).amax(1) > 0).to(drawn.dtype)  # of a clean image Dice would only be a constant
+    dice = ((1 - (2 * overlap + 1) / (sizes + 1)) * present).sum() / present.sum().clamp(min=1)
+    return pixel + dice + 0.5 * F.binary_cross_entropy_with_logits(coarse_logits, coarse)
 
 
 def top_mean(anomaly_map: Tensor, fraction: float) -> Tensor:

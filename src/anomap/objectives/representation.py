@@ -9,8 +9,9 @@ from torch.nn import functional as F
 
 from anomap.networks.encoder import PretrainedEncoder
 from anomap.objectives.base import resized, to_signed, to_unit
+from anomap.objectives.density import Mixture, fit_to_cells
 from anomap.objectives.precision import full_precision
-from anomap.objectives.whitening import Whitening
+from anomap.objectives.whitening import Scaling, Whitening
 
 
 class Pixels(nn.Module):
@@ -21,7 +22,7 @@ class Pixels(nn.Module):
     """
 
     stride = grid_stride = 1
-    context_channels = 0
+    context_channels = detail_channels = density_channels = 0
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -60,11 +61,13 @@ class Pixels(nn.Module):
 class WhitenedFeatures(nn.Module):
     """Feature maps of a frozen encoder and the raw brightness, whitened on the clean training images; always in float32.
 
-    Two groups of channels, whitened apart, lie side by side on the grid of the finest map:
+    Groups of channels lie side by side on the grid of the first local map, the first two whitened apart:
 
     - *local*: the encoder's local maps, each averaged over 3x3 cells, and two channels of the brightness that the encoder's
       normalisations discard: that of the cell and that of the whole image. What a cell looks like.
-    - *context*: the encoder's further maps. What a cell belongs to; the map head and the whole-image density see it.
+    - *context*: the encoder's further maps. What a cell belongs to; a `cell` head and the whole-image density see it.
+    - *detail*: a finer map of the encoder, standardised, its cells folded onto the grid (`F.pixel_unshuffle`). Where an
+      outline runs; a `fine` head sees it.
 
     Args:
         encoder: images -> feature maps.
@@ -74,8 +77,10 @@ class WhitenedFeatures(nn.Module):
     Attributes:
         stride: the sides of an image must be multiples of it.
         grid_stride: pixels of the image to a cell.
-        channels: `local_channels` and `context_channels` together.
+        channels: of all groups together.
     """
+
+    density_channels = 0
 
     def __init__(self, encoder: PretrainedEncoder, ridge: float = 1e-4, cache_mb: float = 2048) -> None:
         super().__init__()
@@ -83,33 +88,43 @@ class WhitenedFeatures(nn.Module):
         self.stride, self.grid_stride = encoder.stride, encoder.grid_stride
         self.local_channels = sum(encoder.local_channels) + 2
         self.context_channels = sum(encoder.context_channels)
-        self.channels = self.local_channels + self.context_channels
+        self.detail_channels = 4 * sum(encoder.detail_channels)
         self.cache_mb = cache_mb
         self.whiten_local = Whitening(self.local_channels, ridge)
         self.whiten_context = Whitening(self.context_channels, ridge)
-        self._cache: tuple[Tensor, Tensor] | None = None  # (N, F, h, w) float32, whitened, in the training set's order
+        self.scale_detail = Scaling(self.detail_channels)
+        self._cache: tuple[Tensor, ...] | None = None  # (N, F, h, w) of each group, in the training set's order
         self.requires_grad_(False)
 
+    @property
+    def channels(self) -> int:
+        """Of all groups together."""
+        return self.local_channels + self.context_channels + self.detail_channels + self.density_channels
+
     @full_precision
-    def raw(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, H, W) in [0, 1] -> local and context features before whitening; the context on its own coarser grid."""
+    def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(B, C, H, W) in [0, 1] -> local, context and detail as the encoder gives them; the context on its own coarser grid."""
         maps = self.encoder(images)
-        count = len(self.encoder.local_channels)
-        local = [F.avg_pool2d(level, 3, 1, 1) for level in maps[:count]]
+        first = len(self.encoder.detail_channels)
+        last = first + len(self.encoder.local_channels)
+        local = [F.avg_pool2d(level, 3, 1, 1) for level in maps[first:last]]
         grid = local[0].shape[2], local[0].shape[3]
         brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), grid)
         whole = brightness.mean((2, 3), keepdim=True).expand_as(brightness)
-        return _on_grid([*local, brightness, whole]), _on_grid(maps[count:] or [brightness[:, :0]])
+        nothing = brightness[:, :0]
+        detail = F.pixel_unshuffle(maps[0], 2) if first else nothing
+        return _on_grid([*local, brightness, whole]), _on_grid(maps[last:] or [nothing]), detail
 
-    def whiten(self, local: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
-        """Both groups of `raw`, decorrelated with variance 1 on the training normals."""
-        return self.whiten_local(local), self.whiten_context(context) if self.context_channels else context
+    def groups(self, local: Tensor, context: Tensor, detail: Tensor) -> tuple[Tensor, ...]:
+        """The groups of `raw` as the networks see them: decorrelated, variance 1 on the training normals."""
+        context = self.whiten_context(context) if self.context_channels else context
+        return self.whiten_local(local), context, self.scale_detail(detail)
 
     @torch.no_grad()
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
         """(B, C, H, W) in [0, 1] -> (B, F, h, w), local channels first; no gradient: the encoder is frozen."""
-        return _on_grid(self.whiten(*self.raw(images)))
+        return _on_grid(self.groups(*self.raw(images)))
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
         """The representation of unchanged training images, from the cache if there is one; then `index` lies on its device."""
@@ -133,26 +148,28 @@ class WhitenedFeatures(nn.Module):
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Load the encoder's weights, learn the whitening, and fill the cache, in one pass over the training images in order."""
         self.encoder.load_pretrained()
-        kept: list[tuple[Tensor, Tensor]] | None = []
+        kept: list[tuple[Tensor, Tensor, Tensor]] | None = []
         size = 0.0
         for images in batches:
-            local, context = self.raw(images)
-            self.whiten_local.add(local)
-            self.whiten_context.add(context)
-            size += (local.nbytes + context.nbytes) / 1e6
-            kept = None if kept is None or size > self.cache_mb else [*kept, (local, context)]
+            raw = self.raw(images)
+            self.whiten_local.add(raw[0])
+            self.whiten_context.add(raw[1])
+            self.scale_detail.add(raw[2])
+            size += sum(group.nbytes for group in raw) / 1e6
+            kept = None if kept is None or size > self.cache_mb else [*kept, raw]
         self.whiten_local.finish()
         if self.context_channels:
             self.whiten_context.finish()
-        self._cache = None if kept is None else self._whitened(kept)
+        self.scale_detail.finish()
+        self._cache = None if kept is None else self._seen(kept)
 
-    def _whitened(self, raw: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
-        """All of `raw` whitened, as one tensor for each group; empties `raw` meanwhile, so that both never lie side by side."""
-        count, (local, context) = sum(len(local) for local, _ in raw), raw[0]
-        whole = local.new_empty(count, *local.shape[1:]), context.new_empty(count, *context.shape[1:])
+    def _seen(self, raw: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, ...]:
+        """`groups` of all of `raw`, one tensor each; empties `raw` meanwhile, so that both never lie side by side."""
+        count = sum(len(groups[0]) for groups in raw)
+        whole = tuple(group.new_empty(count, *group.shape[1:]) for group in raw[0])
         start = 0
         while raw:
-            groups = self.whiten(*raw.pop(0))
+            groups = WhitenedFeatures.groups(self, *raw.pop(0))  # a subclass may not have learned its own yet
             end = start + len(groups[0])
             for target, group in zip(whole, groups, strict=True):
                 target[start:end] = group
@@ -169,9 +186,65 @@ class WhitenedFeatures(nn.Module):
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "WhitenedFeatures":
         """The cache moves along to another device, so that no step waits for an index or for features."""
         if self._cache is not None:
-            local, context = self._cache
-            self._cache = fn(local), fn(context)
+            self._cache = tuple(fn(group) for group in self._cache)
         return super()._apply(fn, *args, **kwargs)
+
+
+class DenseFeatures(WhitenedFeatures):
+    """Whitened features and, as one more channel behind them, how rare each cell is under a mixture of normal features.
+
+    The rarity is standardised on the training cells. It is closed form, learned before any network sees it.
+
+    Args:
+        encoder: images -> feature maps.
+        components: of the mixture.
+        samples: cells of normal images that it is fitted to.
+        ridge: of the whitening.
+        cache_mb: see `WhitenedFeatures`.
+    """
+
+    density_channels = 1
+
+    def __init__(
+        self,
+        encoder: PretrainedEncoder,
+        components: int = 24,
+        samples: int = 80_000,
+        ridge: float = 1e-4,
+        cache_mb: float = 2048,
+    ) -> None:
+        super().__init__(encoder, ridge, cache_mb)
+        self.mixture = Mixture(components)
+        self.scale_rarity = Scaling(1)
+        self.samples = samples
+
+    def groups(self, local: Tensor, context: Tensor, detail: Tensor) -> tuple[Tensor, ...]:
+        """The groups of whitened features, and the rarity."""
+        found = super().groups(local, context, detail)
+        return (*found, self.scale_rarity(self.mixture(found[0])))
+
+    def rarity(self, representation: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, 1, h, w), in standard deviations of normal cells, higher = rarer."""
+        return representation[:, -1:]
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Learn the whitening, then the mixture and its scale; the cache then holds the rarity too."""
+        super().fit(batches)
+        fit_to_cells(self.mixture, self._clean_local(batches), self.samples)
+        rarities = []
+        for local in self._clean_local(batches):
+            rarities.append(self.mixture(local))
+            self.scale_rarity.add(rarities[-1])
+        self.scale_rarity.finish()
+        if self._cache is not None:
+            self._cache = (*self._cache, self.scale_rarity(torch.cat(rarities)))
+
+    def _clean_local(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        if self._cache is None:
+            yield from (self.whiten_local(self.raw(images)[0]) for images in batches)
+        else:
+            yield from self._cache[0].split(64)
 
 
 def _on_grid(maps: Sequence[Tensor]) -> Tensor:

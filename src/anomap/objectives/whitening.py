@@ -65,3 +65,41 @@ class Whitening(FittedState):
         A matrix product and no 1x1 convolution: by default PyTorch rounds convolutions to TF32 on a GPU, not products.
         """
         return ((features.movedim(1, -1) - self.mean) @ self.matrix).movedim(-1, 1)
+
+
+class Scaling(FittedState):
+    """Gives each channel mean 0 and variance 1: (f - μ) / σ.
+
+    Args:
+        channels: F; 0 is a scaling of nothing.
+    """
+
+    mean: Tensor
+    deviation: Tensor
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(channels))
+        self.register_buffer("deviation", torch.ones(channels))
+        self._sums: list[Tensor] = []  # of each batch: number of cells, means, mean squares
+
+    @full_precision
+    def add(self, features: Tensor) -> None:
+        """Count the cells of (B, F, h, w) in."""
+        cells = torch.full_like(self.mean, features.numel() / max(1, features.shape[1]))
+        moments = (cells, features.mean((0, 2, 3)), features.square().mean((0, 2, 3)))
+        self._sums.append(torch.stack(moments).cpu().double())
+
+    def finish(self) -> None:
+        """Learn μ and σ from all that was added."""
+        sums = torch.stack(self._sums)  # (batches, 3, F)
+        shares = sums[:, 0] / sums[:, 0].sum(0)
+        mean, square = (shares * sums[:, 1]).sum(0), (shares * sums[:, 2]).sum(0)
+        self.mean.copy_(mean)
+        self.deviation.copy_((square - mean.square()).clamp(min=1e-12).sqrt())
+        self._sums = []
+
+    @full_precision
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, F, h, w) -> the same shape."""
+        return (features - self.mean[:, None, None]) / self.deviation[:, None, None]

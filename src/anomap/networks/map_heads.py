@@ -1,0 +1,53 @@
+"""Heads that draw an attention map over feature maps which have seen their surroundings already.
+
+Both give logits whose sigmoid is the attention map: 1 = normal region.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+NORMAL = 3.0  # logits at the start: a map that is normal nearly everywhere, as most of it is
+
+
+def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
+    """One cell at a time: three 1x1 convolutions, (B, C, h, w) -> logits (B, 1, h, w)."""
+    return nn.Sequential(*_block(channels, hidden, 1), *_block(hidden, hidden, 1), nn.Conv2d(hidden, 1, 1))
+
+
+class FineHead(nn.Module):
+    """Features, their density and finer maps of the encoder -> a map of twice their resolution, and one of their own.
+
+    The coarse logits come from the features and their neighbours; the fine ones add the details: maps of half the stride,
+    which say where an outline runs.
+
+    Args:
+        channels: C of what a cell looks like, its density among them.
+        detail: D of the finer maps, four for each of theirs: they come folded onto the grid (`F.pixel_unshuffle`). 0: none.
+        width: channels at the features' resolution; half as many at the details'.
+    """
+
+    FACTOR = 2  # how much finer the map is than the features
+
+    def __init__(self, channels: int, detail: int = 0, width: int = 64) -> None:
+        super().__init__()
+        finer = detail // self.FACTOR**2
+        self.coarse = nn.Sequential(*_block(channels, width, 1), *_block(width, width, 3))
+        self.fine = nn.Sequential(*_block(width + finer, width // 2, 3))
+        self.coarse_logits = nn.Conv2d(width, 1, 1)
+        self.fine_logits = nn.Conv2d(width // 2, 1, 1)
+        for layer in (self.coarse_logits, self.fine_logits):
+            nn.init.constant_(layer.bias, NORMAL)  # pyright: ignore[reportArgumentType]
+
+    def forward(self, x: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) and (B, D, h, w) -> fine logits (B, 1, 2 h, 2 w), coarse logits (B, 1, h, w)."""
+        coarse = self.coarse(x)
+        finer = F.interpolate(coarse, scale_factor=self.FACTOR, mode="bilinear", align_corners=False)
+        if detail.shape[1]:
+            finer = torch.cat([finer, F.pixel_shuffle(detail, self.FACTOR)], dim=1)
+        return self.fine_logits(self.fine(finer)), self.coarse_logits(coarse)
+
+
+def _block(inputs: int, outputs: int, kernel: int) -> list[nn.Module]:
+    convolution = nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False)
+    return [convolution, nn.BatchNorm2d(outputs), nn.LeakyReLU(0.1, inplace=True)]

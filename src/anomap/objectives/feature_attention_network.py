@@ -1,0 +1,64 @@
+"""Stage 1 over the whitened features of a frozen encoder: what the density of normal features sees, and what a network learns.
+
+The equations are those of `attention_network`. The map head sees, besides the features, how rare each cell is under a mixture of
+normal features, and finer maps of the encoder, so that it draws outlines that the features are too coarse for:
+
+    density   r(c)                 rarity of a cell, standardised on normal cells
+    map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
+    score     density and map, each the mean over the highest `top_fraction` of the cells, standardised and fused
+    anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
+
+Local parts are means over a few cells: a defect is small, and the mean over the map drowns it.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from anomap.objectives.attention_network import AttentionNetwork
+from anomap.objectives.base import Scored, compressed, resized, weighed_parts
+from anomap.objectives.losses import top_mean
+from anomap.objectives.representation import DenseFeatures
+
+class FeatureAttentionNetwork(AttentionNetwork):
+    """Attention network over whitened features and their density.
+
+    Args:
+        representation: images -> features with their density.
+        density_weight: w, of the density in the anomaly map.
+        parts: which parts make up the score, perhaps each with a weight.
+        options: of `AttentionNetwork`.
+    """
+
+    part_names = ("density", "map")
+    representation: DenseFeatures  # pyright: ignore[reportIncompatibleVariableOverride]
+
+    def __init__(
+        self,
+        *,
+        representation: DenseFeatures,
+        density_weight: float = 0.5,
+        parts: Sequence[str] | Mapping[str, float] = ("density", "map"),
+        **options: Any,
+    ) -> None:
+        super().__init__(representation=representation, **options)
+        self.density_weight = density_weight
+        self.part_weights = weighed_parts(parts, type(self).part_names)
+        self.part_names = tuple(self.part_weights)
+
+    def score(self, images: Tensor) -> Scored:
+        """Parts and maps; the U-Net is not needed."""
+        return self.score_features(self.representation(images), images.shape[-2:])
+
+    def score_features(self, x: Tensor, size: Sequence[int]) -> Scored:
+        """`score` of a representation (B, C, h, w); maps are given at `size`."""
+        fine, coarse = self.maps(x)
+        rarity = self.representation.rarity(x)
+        anomaly = resized(-fine, size) + self.density_weight * resized(compressed(rarity), size)
+        return Scored(
+            parts={"density": top_mean(rarity, self.top_fraction), "map": self.map_score(coarse)},
+            anomaly_map=anomaly,
+            attention_map=resized(torch.sigmoid(fine), size),
+        )
