@@ -1,6 +1,7 @@
 """The pretrained encoder: any network of timm's, frozen, with its weights in their places, and clear errors."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,7 +75,7 @@ def test_packaged_weights_in_another_order_are_refused(monkeypatch: pytest.Monke
 def test_weights_of_a_file_go_by_their_names(name: str, local: list[int], context: list[int], tmp_path: Path) -> None:
     """As timm itself saves them, in whatever order, with and without its classifier."""
     torch.manual_seed(1)
-    whole = timm.create_model(name, num_classes=7).eval().requires_grad_(False)
+    whole: Any = timm.create_model(name, num_classes=7).eval().requires_grad_(False)
     state = whole.state_dict()
     path = tmp_path / "weights.safetensors"
     save_file({key: state[key] for key in reversed(state)}, path)
