@@ -110,7 +110,4 @@ class Pace(pl.Callback):
 
     def _choose(self, trainer: pl.Trainer) -> None:
         every = self.every or _epochs_between(trainer)
-        # Resumed at the end of an epoch that was not monitored, Lightning would take one more batch of it. In one that it
-        # believes monitored, it skips both the batch and the monitoring, which was before the checkpoint if there was any.
-        ended = done(trainer) >= (trainer.current_epoch + 1) * batches(trainer)
-        trainer.check_val_every_n_epoch = 1 if ended or in_last_epoch(trainer) else every
+        trainer.check_val_every_n_epoch = 1 if in_last_epoch(trainer) else every
