@@ -16,6 +16,7 @@ from anomap.detection.calibration import quantile_threshold
 from anomap.detection.checkpoint import load_model, read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
+from anomap.evaluation import controls, outcome
 from anomap.runs.folder import read_metrics
 from tests import tiny
 from tests.finished import Run, Runs
@@ -211,6 +212,33 @@ def test_the_averaged_weights_score_not_the_last_ones(model: str, runs: Runs) ->
     weights = [name for name in training if name.startswith("objective.generator.") and name.endswith("weight")]
     assert all(torch.equal(state[name], training[f"ema.{name}"]) for name in weights)
     assert not all(torch.equal(state[name], training[name]) for name in weights)
+
+
+def test_what_may_fail_comes_after_the_detector_is_saved(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Memory ends in a control, the disk is full in a figure: two lines, and the run ends with its metrics."""
+    config, found = runs("model=control_mean").config, []
+
+    def ends() -> Any:
+        found.append(load_model(tmp_path / "checkpoints/last.ckpt")[0].threshold)
+        raise MemoryError("15 GB")
+
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setitem(controls.CHEAP, "control_mean", ends)
+    monkeypatch.setattr(outcome, "write_pictures", full)
+    metrics = train({**config, "controls": True, "figures": True}, tmp_path)
+    assert found == [metrics["threshold"]]
+    assert metrics["control_mean_auroc"] is None
+    assert 0 <= metrics["control_pca_auroc"] <= 1
+    assert read_metrics(tmp_path / "metrics.json")["image_auroc"] == metrics["image_auroc"]
+    said = [record.message for record in caplog.records if "left out" in record.message]
+    assert said == [
+        "control_mean left out: MemoryError: 15 GB",
+        "figures and report left out: OSError: No space left on device",
+    ]
 
 
 # --- two stages ---

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -96,6 +97,11 @@ def test_a_training_that_is_counted_in_steps(whole: Wholes, tmp_path: Path, afte
     assert run.steps == run.metrics["steps"] == 6
     assert run.metrics["epochs"] == 2
     stop_and_go_on(run, tmp_path, after)
+
+
+@pytest.mark.slow
+def test_stopped_at_the_end_of_an_epoch_that_is_no_pause(whole: Wholes, tmp_path: Path) -> None:
+    stop_and_go_on(whole("ganomaly", *BY_STEPS, "model.steps=10"), tmp_path, 3)
 
 
 def test_a_schedule_per_epoch_moves_once_per_epoch_when_resumed(whole: Wholes, tmp_path: Path) -> None:
@@ -241,6 +247,19 @@ def test_a_second_signal_is_obeyed_at_once_and_handlers_come_back() -> None:
 def test_a_signal_that_nobody_looked_for_is_not_lost() -> None:
     with pytest.raises(Stopped), Stop():
         os.kill(os.getpid(), signal.SIGTERM)
+
+
+def test_several_processes_ask_each_other_every_tenth_step_only() -> None:
+    asked: list[bool] = []
+
+    def reduce(decision: bool, all: bool) -> bool:
+        assert not all
+        asked.append(decision)
+        return True  # another process was signalled
+
+    trainer: Any = SimpleNamespace(world_size=2, strategy=SimpleNamespace(reduce_boolean_decision=reduce))
+    assert [step for step in range(1, 31) if Stop().check(trainer, step)] == [10, 20, 30]
+    assert asked == [False] * 3
 
 
 def test_signals_are_left_alone_outside_the_main_thread() -> None:

@@ -22,6 +22,7 @@ from anomap.objectives.base import Scored, compressed, resized, weighed_parts
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
 
+
 class FeatureAttentionNetwork(AttentionNetwork):
     """Attention network over whitened features and their density.
 

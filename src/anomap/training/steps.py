@@ -20,25 +20,6 @@ FEW = 50  # steps: fewer leave a network about as it was drawn
 log = logging.getLogger(__name__)
 
 
-def trainer_limits(trainer: Mapping[str, Any], steps: int | None) -> dict[str, Any]:
-    """The `trainer` group with a length that Lightning understands.
-
-    Args:
-        trainer: with `max_epochs` null, the training takes `steps` steps; a number wins over them.
-        steps: of the `model` group.
-
-    Raises:
-        UserError: neither says how long to train.
-    """
-    given = {"check_val_every_n_epoch": None, **trainer}
-    if given.get("max_epochs") is None:
-        if isinstance(steps, bool) or not isinstance(steps, int) or steps < 1:
-            raise UserError(f"model.steps={steps}: give a whole number of at least 1, or trainer.max_epochs=N")
-        given |= {"max_epochs": -1, "max_steps": OPTIMIZERS * steps}
-    given["check_val_every_n_epoch"] = given["check_val_every_n_epoch"] or 1  # `Pace` stretches it
-    return given
-
-
 def done(trainer: pl.Trainer) -> int:
     """Steps taken so far, those before a resume included."""
     return trainer.global_step // OPTIMIZERS
@@ -56,12 +37,8 @@ def batches(trainer: pl.Trainer) -> int:
 
 def total(trainer: pl.Trainer) -> int:
     """Steps of the whole training."""
-    lengths = []
-    if trainer.max_epochs not in (None, -1):
-        lengths.append(trainer.max_epochs * batches(trainer))
-    if trainer.max_steps != -1:
-        lengths.append(trainer.max_steps // OPTIMIZERS)
-    return min(lengths)
+    given = [callback.steps for callback in trainer.callbacks if isinstance(callback, Pace) and callback.steps]  # pyright: ignore[reportAttributeAccessIssue]
+    return min([*given, (trainer.max_epochs or 1) * batches(trainer)])
 
 
 def pauses(trainer: pl.Trainer) -> bool:
@@ -79,14 +56,35 @@ def _epochs_between(trainer: pl.Trainer) -> int:
 
 
 class Pace(pl.Callback):
-    """Ends the training after its steps, and monitors at pauses only.
+    """Sets the length of a training, and monitors at pauses only.
+
+    Not by Lightning's `max_steps`: a training with it does not go on at the right epoch when it is resumed.
 
     Args:
-        every: epochs between two monitorings, as the user wants it; None: at pauses. The last epoch is always monitored.
+        trainer: the `trainer` group. `max_epochs` null: the training takes `steps` steps; a number wins over them.
+            `check_val_every_n_epoch` null: it is monitored at pauses. The last epoch is always monitored.
+        steps: of the `model` group.
+
+    Raises:
+        UserError: neither says how long to train.
     """
 
-    def __init__(self, every: int | None) -> None:
-        self.every = every
+    def __init__(self, trainer: Mapping[str, Any], steps: int | None) -> None:
+        by_steps = trainer.get("max_epochs") is None
+        if by_steps and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+            raise UserError(f"model.steps={steps}: give a whole number of at least 1, or trainer.max_epochs=N")
+        self.steps = steps if by_steps else None
+        self.every: int | None = trainer.get("check_val_every_n_epoch")
+
+    @property
+    def limits(self) -> dict[str, int]:
+        """What Lightning's Trainer is made with where the `trainer` group leaves it open."""
+        return ({"max_epochs": -1} if self.steps else {}) | ({} if self.every else {"check_val_every_n_epoch": 1})
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """As many epochs as the steps take, the last perhaps not to its end."""
+        if self.steps:
+            trainer.fit_loop.max_epochs = math.ceil(self.steps / batches(trainer))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say if the training is too short to mean anything."""
@@ -112,7 +110,4 @@ class Pace(pl.Callback):
 
     def _choose(self, trainer: pl.Trainer) -> None:
         every = self.every or _epochs_between(trainer)
-        # Resumed at the end of an epoch that was not monitored, Lightning would take one more batch of it. In one that it
-        # believes monitored, it skips both the batch and the monitoring, which was before the checkpoint if there was any.
-        ended = done(trainer) >= (trainer.current_epoch + 1) * batches(trainer)
-        trainer.check_val_every_n_epoch = 1 if ended or in_last_epoch(trainer) else every
+        trainer.check_val_every_n_epoch = 1 if in_last_epoch(trainer) else every

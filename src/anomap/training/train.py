@@ -174,16 +174,16 @@ def train_stage(
         objective, ema_decay=model["ema_decay"], seed=torch.initial_seed(), **model["optimizer"]
     )
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
-    stop, stopwatch = Stop(), Stopwatch()
+    stop, stopwatch, pace = Stop(), Stopwatch(), steps.Pace(config["trainer"], model.get("steps"))
     used = [
-        *(*callbacks, steps.Pace(config["trainer"].get("check_val_every_n_epoch")), SharedStatistics(), stopwatch),
+        *(*callbacks, pace, SharedStatistics(), stopwatch),
         *(Monitoring(), Progress(), LastCheckpoint(run.last_checkpoint, config, stop)),
     ]
     logger = config["logger"]
     if logger:
         used.append(LearningRateMonitor("epoch"))
     trainer = _trainer(
-        steps.trainer_limits(config["trainer"], model.get("steps")),
+        {**config["trainer"], **pace.limits},
         default_root_dir=run.path,
         logger=build({**logger, "save_dir": str(run.tensorboard)}) if logger else False,
         callbacks=used,
