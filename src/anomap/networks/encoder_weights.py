@@ -119,7 +119,7 @@ def known_input() -> Tensor:
 @torch.no_grad()
 def statistics(network: nn.Module) -> dict[int, tuple[float, float]]:
     """Channels of each map of `known_input` -> its mean and standard deviation."""
-    maps = network(known_input())
+    maps = network(known_input().to(next(network.parameters()).device))
     return {level.shape[1]: (float(level.mean()), float(level.std())) for level in maps}
 
 

@@ -157,7 +157,7 @@ class AttentionNetwork(AdversarialObjective):
         return logits, logits
 
     def guide(self, x: Tensor) -> Tensor:
-        """The attention map (B, 1, h, w) in [0, 1] on the grid of a representation, to guide stage 2: either map may close a cell."""
+        """The attention map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of a representation; either map may close a cell."""
         fine, coarse = self.maps(x)
         return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, coarse.shape[-2:]), coarse))
 
@@ -179,9 +179,8 @@ class AttentionNetwork(AdversarialObjective):
 
     def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> Scored:
         """`score` of a representation and what the generator made of it; maps are given at `size`."""
-        assert generated.map_logits is not None and generated.coarse_logits is not None, (
-            "an attention network's generator needs a map_head"
-        )
+        assert generated.map_logits is not None, "an attention network's generator needs a map_head"
+        assert generated.coarse_logits is not None
         return Scored(
             parts={
                 "map": self.map_score(generated.coarse_logits),
