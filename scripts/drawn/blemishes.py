@@ -71,14 +71,14 @@ def stain(
     return surface * (1 + sign(rng, dark) * log_uniform(rng, *strength) * np.clip(depth, 0, None))
 
 
-def dent(surface: Plane, rng: Rng) -> Plane:
+def dent(surface: Plane, rng: Rng, strength: tuple[float, float] = (0.06, 0.25)) -> Plane:
     """A shallow hollow that only the light tells: bright on one side, dark on the other."""
     centre, reach = place(rng, 30), rng.uniform(5, 13)
     hollow = blob(rng, centre, reach, 1.3 * reach, ragged=0.1)
     fall_y, fall_x = np.gradient(hollow)
     towards = rng.uniform(0, 2 * np.pi)
     slope = (fall_y * np.sin(towards) + fall_x * np.cos(towards)) * reach
-    return surface * (1 + log_uniform(rng, 0.12, 0.4) * slope)
+    return surface * (1 + log_uniform(rng, *strength) * slope)
 
 
 def patched(surface: Plane, other: Plane, rng: Rng, reach: tuple[float, float] = (14, 32)) -> Plane:

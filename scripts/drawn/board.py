@@ -338,7 +338,7 @@ def scratch(board: Board, rng: Rng) -> Plane:
 
 def solder(board: Board, rng: Rng) -> Plane:
     """Balls of solder."""
-    return blemishes.specks(board.surface, rng, (4, 8), (0.25, 0.5), dark=0.0)
+    return blemishes.specks(board.surface, rng, (5, 9), (0.3, 0.55), dark=0.0)
 
 
 def stain(board: Board, rng: Rng) -> Plane:

@@ -38,12 +38,13 @@ def brushed(rng: Rng, angle: float, coarse: float) -> Plane:
     deep = np.clip(noise(rng, 50, 0.8, angle) - 2.0, 0, None) * rng.choice([-1, 1])
     sheen = np.exp(-(((v - rng.uniform(-120, 120)) / rng.uniform(50, 110)) ** 2))
     tone = 0.5 + rng.normal(0, 0.02) + 0.09 * sheen + 0.012 * profile(rng, v, 25)
-    return tone + 0.055 * lines + 0.08 * deep
+    grit = 0.012 * noise(rng, 1.0) + 0.012 * noise(rng, 4) + 0.02 * np.clip(noise(rng, 2.5) - 2.2, 0, None)
+    return tone + 0.055 * lines + 0.08 * deep + grit
 
 
 def scratch(metal: Metal, rng: Rng) -> Plane:
     """A scratch in any direction, mostly bright."""
-    return blemishes.scratch(metal.surface, rng, (0.1, 0.32), dark=0.3)
+    return blemishes.scratch(metal.surface, rng, (0.05, 0.2), dark=0.3)
 
 
 def dent(metal: Metal, rng: Rng) -> Plane:
@@ -53,17 +54,17 @@ def dent(metal: Metal, rng: Rng) -> Plane:
 
 def specks(metal: Metal, rng: Rng) -> Plane:
     """Pits and grains of dirt."""
-    return blemishes.specks(metal.surface, rng, strength=(0.12, 0.32), dark=0.75)
+    return blemishes.specks(metal.surface, rng, strength=(0.07, 0.22), dark=0.75)
 
 
 def stain(metal: Metal, rng: Rng) -> Plane:
     """A drop that dried."""
-    return blemishes.stain(metal.surface, rng, (0.08, 0.28), (10, 28))
+    return blemishes.stain(metal.surface, rng, (0.05, 0.18), (10, 28))
 
 
 def rebrushed(metal: Metal, rng: Rng) -> Plane:
     """A spot that was ground in another direction."""
-    turn = rng.choice([-1, 1]) * rng.uniform(0.3, np.pi / 2)
+    turn = rng.choice([-1, 1]) * rng.uniform(0.1, 0.5)
     return blemishes.patched(metal.surface, brushed(rng, metal.angle + turn, metal.coarse), rng)
 
 

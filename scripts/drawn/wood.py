@@ -48,7 +48,7 @@ def grain(rng: Rng, angle: float, ring: float) -> Plane:
 
 def scratch(wood: Wood, rng: Rng) -> Plane:
     """A scratch in any direction."""
-    return blemishes.scratch(wood.surface, rng, (0.06, 0.2))
+    return blemishes.scratch(wood.surface, rng, (0.05, 0.16))
 
 
 def crack(wood: Wood, rng: Rng) -> Plane:
@@ -63,12 +63,12 @@ def specks(wood: Wood, rng: Rng) -> Plane:
 
 def stain(wood: Wood, rng: Rng) -> Plane:
     """A spill."""
-    return blemishes.stain(wood.surface, rng, (0.08, 0.25))
+    return blemishes.stain(wood.surface, rng, (0.06, 0.2))
 
 
 def patch(wood: Wood, rng: Rng) -> Plane:
     """A repair: a piece let in whose grain runs another way."""
-    turn = rng.choice([-1, 1]) * rng.uniform(0.35, np.pi / 2)
+    turn = rng.choice([-1, 1]) * rng.uniform(0.2, 0.9)
     return blemishes.patched(wood.surface, grain(rng, wood.angle + turn, wood.ring), rng)
 
 
