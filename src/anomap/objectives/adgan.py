@@ -101,6 +101,10 @@ class ADGAN(SkipGANomaly):
             attention = self.attention(self.stage1.guide(x))
         return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
+    def restored(self, x: Tensor) -> Tensor:
+        """What x, a representation (B, C, h, w), would be without what the guiding map closes: its local channels."""
+        return self.generator(x, self.attention(self.stage1.guide(x))).image
+
     @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Remember the training images as wholes; stage 1 is trained by then, and the representation came fitted with it."""

@@ -157,7 +157,7 @@ class AttentionNetwork(AdversarialObjective):
         return logits, logits
 
     def guide(self, x: Tensor) -> Tensor:
-        """The attention map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of a representation; either map may close a cell."""
+        """The map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of the representation; either map may close a cell."""
         fine, coarse = self.maps(x)
         return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, coarse.shape[-2:]), coarse))
 

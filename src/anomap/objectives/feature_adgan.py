@@ -5,17 +5,14 @@ normal surroundings; what remains between the two is a conditional density. With
 
     restored   φ̂ = G(φ ⊙ A, A)                                        trained towards the CLEAN features
     residual   r(c) = ||φ_c - φ̂_c||² / F
-    image      d(x) = Mahalanobis distance of mean and sd of φ         one Gaussian over normal images
 """
 
 from collections.abc import Iterable, Mapping, Sequence
 
-import torch
 from torch import Tensor
 
 from anomap.objectives.adgan import ADGAN, Guide
 from anomap.objectives.base import Factory, Scored
-from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.feature_attention_network import FeatureAttentionNetwork
 from anomap.objectives.losses import AdversarialKind, top_mean
 
@@ -49,23 +46,12 @@ class FeatureADGAN(ADGAN):
         parts: Sequence[str] | Mapping[str, float] = ("density", "map", "residual"),
     ) -> None:
         super().__init__(stage1, generator, discriminator, weights, adversarial, guide, parts=parts)
-        self.whole = GlobalGaussian()
+        del self.whole  # stage 1 has one of its own
         self.top_fraction = top_fraction
 
-    @torch.no_grad()
     def fit(self, batches: Iterable[Tensor]) -> None:
-        """Fit the density of whole images; the representation came fitted with stage 1."""
-        self.whole.fit(torch.cat([self.describe_features(x) for x in self.representation.clean_batches(batches)]))
-
-    def describe_features(self, x: Tensor) -> Tensor:
-        """The image as a whole, (B, D): means of local and context channels over the cells, deviations of the local ones."""
-        local = self.representation.local(x)
-        seen = x[:, : self.representation.local_channels + self.representation.context_channels]
-        return torch.cat([seen.mean((2, 3)), local.std((2, 3), correction=0)], dim=1)
-
-    def restored(self, x: Tensor) -> Tensor:
-        """φ̂, the local features (B, F, h, w) as they would be without what the guiding map closes."""
-        return self.generator(x, self.attention(self.stage1.guide(x))).image
+        """Nothing is left to learn in closed form: densities and representation came with stage 1."""
+        del batches
 
     def score(self, images: Tensor) -> Scored:
         """Stage 1's parts and maps, and of stage 2 what the configured parts need."""
@@ -75,6 +61,4 @@ class FeatureADGAN(ADGAN):
         if "residual" in self.part_names:
             residual = (self.representation.local(x) - self.restored(x)).square().mean(1, keepdim=True)
             parts["residual"] = top_mean(residual, self.top_fraction)
-        if "image" in self.part_names:
-            parts["image"] = self.whole(self.describe_features(x))
         return Scored(parts, first.anomaly_map, first.attention_map)

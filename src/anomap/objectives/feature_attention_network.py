@@ -5,13 +5,14 @@ normal features, and finer maps of the encoder, so that it draws outlines that t
 
     density   r(c)                 rarity of a cell, standardised on normal cells
     map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
-    score     density and map, each the mean over the highest `top_fraction` of the cells, standardised and fused
+    image     d(x)                 Mahalanobis distance of mean and sd of the features: one Gaussian over normal images
+    score     of these parts those that are chosen, standardised and fused
     anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
 
-Local parts are means over a few cells: a defect is small, and the mean over the map drowns it.
+Density and map are means over the highest `top_fraction` of the cells: a defect is small, and the mean over all drowns it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Scored, compressed, resized, weighed_parts
+from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
 
@@ -33,7 +35,8 @@ class FeatureAttentionNetwork(AttentionNetwork):
         options: of `AttentionNetwork`.
     """
 
-    part_names = ("density", "map")
+    part_names = ("density", "map", "image")
+    minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
     representation: DenseFeatures  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
@@ -48,6 +51,19 @@ class FeatureAttentionNetwork(AttentionNetwork):
         self.density_weight = density_weight
         self.part_weights = weighed_parts(parts, type(self).part_names)
         self.part_names = tuple(self.part_weights)
+        self.whole = GlobalGaussian()
+
+    @torch.no_grad()
+    def fit(self, batches: Iterable[Tensor]) -> None:
+        """Learn the representation with its density, and the density of whole images."""
+        super().fit(batches)
+        self.whole.fit(torch.cat([self.describe(x) for x in self.representation.clean_batches(batches)]))
+
+    def describe(self, x: Tensor) -> Tensor:
+        """The image as a whole, (B, D): means of local and context channels over the cells, deviations of the local ones."""
+        local = self.representation.local(x)
+        seen = x[:, : self.representation.local_channels + self.representation.context_channels]
+        return torch.cat([seen.mean((2, 3)), local.std((2, 3), correction=0)], dim=1)
 
     def score(self, images: Tensor) -> Scored:
         """Parts and maps; the U-Net is not needed."""
@@ -59,7 +75,11 @@ class FeatureAttentionNetwork(AttentionNetwork):
         rarity = self.representation.rarity(x)
         anomaly = resized(-fine, size) + self.density_weight * resized(compressed(rarity), size)
         return Scored(
-            parts={"density": top_mean(rarity, self.top_fraction), "map": self.map_score(coarse)},
+            parts={
+                "density": top_mean(rarity, self.top_fraction),
+                "map": self.map_score(coarse),
+                "image": self.whole(self.describe(x)),
+            },
             anomaly_map=anomaly,
             attention_map=resized(torch.sigmoid(fine), size),
         )
