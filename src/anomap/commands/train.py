@@ -54,10 +54,10 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
     check_switches(config, "controls", "figures")
-    run, size = RunFolder(folder), image_size(config)
+    run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
-    check_image_size(size, objective.stride)
+    size = check_image_size(image_size(config), objective.stride)
     device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
