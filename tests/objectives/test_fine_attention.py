@@ -85,9 +85,10 @@ def test_parts_come_in_the_methods_order_with_their_weights() -> None:
     known = ("density", "map", "image")
     assert weighed_parts({"map": 2, "density": 0.5}, known) == {"density": 0.5, "map": 2.0}
     assert list(weighed_parts(["image", "density"], known)) == ["density", "image"]
+    assert weighed_parts({"density": 1, "map": 0}, known) == {"density": 1.0}
 
 
-@pytest.mark.parametrize("parts", [[], ["density", "size"], {"map": 0}])
+@pytest.mark.parametrize("parts", [[], ["density", "size"], {"map": 0}, {"map": -1, "density": 1}])
 def test_parts_that_make_no_score_are_refused(parts: Any) -> None:
     with pytest.raises(ValueError, match="use some of"):
         weighed_parts(parts, ("density", "map"))

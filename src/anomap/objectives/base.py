@@ -69,16 +69,16 @@ def weighed_parts(parts: Sequence[str] | Mapping[str, float], known: Sequence[st
     """The parts that make up a score, in the order of `known`, each with its weight.
 
     Args:
-        parts: names, or name -> weight.
+        parts: names, or name -> weight, where 0 leaves a part out.
         known: all that the method has.
 
     Raises:
-        ValueError: no part, an unknown one, or a weight that is not positive.
+        ValueError: no part, an unknown one, or a negative weight.
     """
     weights = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
-    if not weights or set(weights) - set(known) or not all(weight > 0 for weight in weights.values()):
-        raise ValueError(f"parts {parts}: use some of {list(known)}, with positive weights")
-    return {name: float(weights[name]) for name in known if name in weights}
+    if set(weights) - set(known) or min(weights.values(), default=0) < 0 or not any(weights.values()):
+        raise ValueError(f"parts {parts}: use some of {list(known)}, with weights of at least 0")
+    return {name: float(weights[name]) for name in known if weights.get(name)}
 
 
 class Objective(nn.Module, ABC):
