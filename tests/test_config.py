@@ -259,7 +259,7 @@ def test_an_unexpected_error_keeps_its_traceback(tmp_path: Path, monkeypatch: py
 
     monkeypatch.setattr(command, "train", broken)
     with pytest.raises(ZeroDivisionError):
-        in_process(["data=folder", "data.root=/no/such"], tmp_path, monkeypatch)
+        in_process(["data=folder", f"data.root={tmp_path}"], tmp_path, monkeypatch)
 
 
 def test_train_refuses_before_anything_is_written(tmp_path: Path) -> None:

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from anomap.cli.schema import check_keys, groups_of
-from anomap.config import config_dir
+from anomap.config import config_dir, flat
 
 CONF = config_dir()
 ROOT = Path(__file__).parents[1]
@@ -185,7 +186,23 @@ def unexplained(text: str, own_name: str = "") -> list[str]:
 @pytest.mark.parametrize("path", YAMLS, ids=lambda path: path.relative_to(CONF).as_posix())
 def test_every_key_is_explained(path: Path) -> None:
     if path.relative_to(CONF).parts[0] not in PRESETS:
-        assert unexplained(path.read_text(), own_name=path.stem) == []
+        explained = {key for base in bases(path) for key in keys(base) if key not in unexplained(base.read_text())}
+        assert [key for key in unexplained(path.read_text(), own_name=path.stem) if key not in explained] == []
+
+
+def bases(path: Path) -> Iterator[Path]:
+    """The files that a YAML file of `conf/model` is built upon: what they explain, it need not."""
+    for entry in OmegaConf.load(path).get("defaults", []):
+        if isinstance(entry, str) and entry != "_self_":
+            name = entry.split("@")[0]
+            base = (path.parent if (path.parent / f"{name}.yaml").is_file() else CONF / "model") / f"{name}.yaml"
+            yield base
+            yield from bases(base)
+
+
+def keys(path: Path) -> list[str]:
+    """All keys of a YAML file that hold a value, with dots."""
+    return list(flat(OmegaConf.to_container(OmegaConf.load(path))))  # pyright: ignore[reportArgumentType]
 
 
 def test_a_key_without_a_comment_is_found() -> None:

@@ -26,7 +26,7 @@ from benchmark.roofline import flops
 from benchmark.setup import bare_loop, prepare
 from tests import tiny
 
-OPTIMIZER = {"lr_generator": 1e-3, "lr_discriminator": 1e-3, "betas": [0.5, 0.999]}
+OPTIMIZER = {"lr_generator": 1e-3, "lr_discriminator": 1e-3, "algorithm": {"_target_": "torch.optim.Adam"}}
 
 
 def test_a_multiply_add_is_two_operations() -> None:
@@ -123,7 +123,7 @@ def test_other_processes_import_the_anomap_that_runs_here(monkeypatch: pytest.Mo
 
 
 def test_a_command_that_fails_is_told_by_its_own_last_line(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"anomap-predict failed.*input is not set"):
+    with pytest.raises(UserError, match=r"anomap-predict failed.*checkpoint is not set"):
         peak_of("predict", [f"hydra.run.dir={tmp_path}/run"], tmp_path)
 
 

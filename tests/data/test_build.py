@@ -18,7 +18,7 @@ CONF = Path(__file__).parents[2] / "conf"
 
 def config(name: str, *overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(CONF), version_base="1.3"):
-        composed = compose(f"data/{name}", [f"data.{override}" for override in overrides])
+        composed = compose("train", [f"data={name}", *(f"data.{override}" for override in overrides)])
     plain = OmegaConf.to_container(composed.data, resolve=True)
     assert isinstance(plain, dict)
     return {str(key): value for key, value in plain.items()}

@@ -83,8 +83,14 @@ def test_standardiser_scale() -> None:
 
 
 def test_a_part_of_weight_0_is_left_out_even_where_it_is_not_finite() -> None:
-    parts = torch.tensor([[1.0, 2.0, torch.inf], [3.0, 4.0, torch.nan]])
-    assert fuse(parts, torch.tensor([1.0, 0.5, 0.0])).tolist() == [2.0, 5.0]
+    parts = torch.tensor([[1.0, 2.0, torch.inf], [3.0, -4.0, torch.nan]])
+    assert fuse(parts, torch.tensor([1.0, 0.5, 0.0])).tolist() == [2.0, 1.0]
+
+
+def test_one_part_far_out_does_not_drown_two_that_agree() -> None:
+    alone, together = fuse(torch.tensor([[60.0, 0.0, 0.0], [2.9, 2.9, 2.9]]), torch.ones(3))
+    assert together > alone > 3
+    assert fuse(torch.tensor([[60.0]]), torch.ones(1)) == 60  # a part alone stays raw
 
 
 class Scarce(Moments):

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from anomap.objectives.representation import Pixels, WhitenedFeatures
+from anomap.objectives.representation import DenseFeatures, Pixels, WhitenedFeatures
 from anomap.objectives.whitening import Whitening
 
 
@@ -12,6 +12,7 @@ class Encoder(nn.Module):
     """Stands in for a pretrained one: maps of two strides that ignore the absolute brightness."""
 
     stride, grid_stride = 8, 4
+    detail_channels = ()
 
     def __init__(self, context: bool = True) -> None:
         super().__init__()
@@ -47,7 +48,7 @@ def fresh(cache_mb: float = 100) -> WhitenedFeatures:
 def test_both_groups_of_many_training_images_are_uncorrelated_with_variance_one() -> None:
     images = torch.rand(2000, 1, 16, 16)
     features = _fitted(images)
-    for group, channels in zip(features.whiten(*features.raw(images)), (4, 3), strict=True):
+    for group, channels in zip(features.groups(*features.raw(images))[:2], (4, 3), strict=True):
         rows = group.transpose(0, 1).flatten(1)
         torch.testing.assert_close(rows.mean(1), torch.zeros(channels), atol=1e-3, rtol=0)
         covariance = torch.cov(rows, correction=0)
@@ -59,7 +60,7 @@ def test_both_groups_of_many_training_images_are_uncorrelated_with_variance_one(
 
 def test_local_channels_come_first_and_the_context_lies_on_their_grid(images: Tensor) -> None:
     features = _fitted(images)
-    local, context = features.whiten(*features.raw(images))
+    local, context, _ = features.groups(*features.raw(images))
     assert (features.local_channels, features.context_channels, features.channels) == (4, 3, 7)
     x = features(images)
     assert x.shape == (10, 7, 4, 4)
@@ -121,6 +122,44 @@ def test_any_abnormal_pixel_makes_its_cell_abnormal(images: Tensor) -> None:
     mask = torch.zeros(1, 1, 16, 16)
     mask[0, 0, 5, 11] = 1
     assert _fitted(images).mask(mask).nonzero().tolist() == [[0, 0, 1, 2]]
+
+
+class Detailed(Encoder):
+    """With a map of half the grid's stride, too."""
+
+    detail_channels = (1,)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """The same, after (B, 1, H / 2, W / 2)."""
+        return [nn.functional.avg_pool2d(images[:, :1], 2), *super().forward(images)]
+
+
+def _dense(images: Tensor, cache_mb: float = 100) -> DenseFeatures:
+    features = DenseFeatures(Detailed(), components=2, cache_mb=cache_mb)  # pyright: ignore[reportArgumentType]
+    features.fit(images.split(4))
+    return features
+
+
+@pytest.mark.parametrize("cache_mb", [0, 100])
+def test_rarity_is_the_last_channel_standardised_on_the_training_cells(images: Tensor, cache_mb: float) -> None:
+    features = _dense(images, cache_mb)
+    assert (features.channels, features.detail_channels, features.density_channels) == (4 + 3 + 4 + 1, 4, 1)
+    x = torch.cat(list(features.clean_batches(images.split(5))))
+    rarity = features.rarity(x)
+    assert rarity.shape == (10, 1, 4, 4)
+    torch.testing.assert_close(rarity.mean(), torch.tensor(0.0), atol=1e-3, rtol=0)
+    torch.testing.assert_close(rarity.std(correction=0), torch.tensor(1.0), atol=1e-2, rtol=0)
+    torch.testing.assert_close(features(images), x, atol=1e-4, rtol=0)
+    assert features.rarity(features(images + 2 * torch.rand_like(images))).amax() > rarity.amax()
+
+
+def test_details_are_folded_onto_the_grid_and_unfold_where_they_were(images: Tensor) -> None:
+    features = _dense(images)
+    folded = features(images)[:, 7:11]
+    finer = nn.functional.pixel_shuffle(folded, 2)[:, 0]
+    plain = nn.functional.avg_pool2d(images, 2)[:, 0]
+    for one, other in zip(finer, plain, strict=True):
+        assert torch.corrcoef(torch.stack([one.flatten(), other.flatten()]))[0, 1] > 0.9
 
 
 def test_statistics_load_into_a_fresh_one(images: Tensor) -> None:

@@ -21,6 +21,8 @@ from anomap.objectives.base import Scored
 from anomap.training.monitoring import Monitoring
 from tests import tiny
 
+SCALING = torch.ones(16, dtype=torch.bool)  # which images set the scale of the score's parts
+
 
 class Module:
     """As much of a LightningModule as the callback sees."""
@@ -111,7 +113,7 @@ def test_processes_see_what_all_have_scored(monkeypatch: pytest.MonkeyPatch) -> 
         for loader, errors in enumerate((calibration, test)):
             if errors:
                 images, error = torch.rand(len(errors), 1, 8, 8), torch.tensor(errors)
-                batch = {"image": images, "label": torch.full((len(errors),), label)}
+                batch = {"image": images, "label": torch.full((len(errors),), label), "scaling": SCALING[: len(images)]}
                 callback.on_validation_batch_end(trainer, module, scored(images, error), batch, 0, loader)
         processes.append((callback, trainer, module))
     tables = ("_calibration", "_contrast", "_test")
@@ -169,7 +171,7 @@ class HostReads(TorchDispatchMode):
 def test_no_batch_waits_for_the_device() -> None:
     callback, trainer, module = begin()
     images = torch.rand(4, 1, 8, 8)
-    batch = {"image": images, "label": torch.tensor([0, 1, 0, 1])}
+    batch = {"image": images, "label": torch.tensor([0, 1, 0, 1]), "scaling": SCALING[: len(images)]}
     with HostReads() as reads:
         for loader in (0, 1):
             callback.on_validation_batch_end(trainer, module, scored(images, torch.rand(4)), batch, 0, loader)
@@ -210,7 +212,12 @@ class Listener(pl.Callback):
 
 
 def test_an_epoch_without_monitoring_repeats_no_old_value(tmp_path: Path) -> None:
-    batch = {"image": torch.rand(4, 1, 8, 8), "label": torch.tensor([0, 0, 1, 1]), "error": torch.arange(4.0)}
+    batch = {
+        "image": torch.rand(4, 1, 8, 8),
+        "label": torch.tensor([0, 0, 1, 1]),
+        "error": torch.arange(4.0),
+        "scaling": SCALING[:4],
+    }
     listener = Listener()
     trainer = pl.Trainer(
         accelerator="cpu",

@@ -113,7 +113,7 @@ def _load(path: Path, _changed: int) -> tuple[ScoringModel, dict[str, Any], dict
     """Detector, configuration and facts of the training; read once in a sweep, whose jobs set the thresholds anew."""
     detector, config = checkpoint.load_model(path)
     facts = checkpoint.read(path)[checkpoint.SECTION].get("trained", {})
-    return detector, config, {key: facts[key] for key in ("n_train", "epochs") if key in facts}
+    return detector, config, {key: facts[key] for key in ("n_train", "epochs", "steps") if key in facts}
 
 
 class _Found:

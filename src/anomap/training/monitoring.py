@@ -46,9 +46,8 @@ class Monitoring(pl.Callback):
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Begin anew."""
         parts = len(_objective(pl_module).part_names)
-        self._calibration = GatheredRows(parts + 1).to(
-            pl_module.device
-        )  # last: whether the image sets the scale of the parts
+        # of the calibration images the parts, and whether they set the parts' scale
+        self._calibration = GatheredRows(parts + 1).to(pl_module.device)
         self._test = RankingMetric(parts, dtype=torch.float32).to(pl_module.device)
         self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
         self._to_show = self._choose(trainer)
@@ -57,9 +56,15 @@ class Monitoring(pl.Callback):
 
     def _choose(self, trainer: pl.Trainer) -> np.ndarray:
         """Which of this process's test images to show, by their position: the first of each label, the same in every epoch."""
-        if not any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers) or not trainer.is_global_zero:
+        loaders: Any = trainer.val_dataloaders
+        tested = isinstance(loaders, list) and len(loaders) > TEST  # a folder with train/ alone has no test set
+        if (
+            not tested
+            or not any(isinstance(x, TensorBoardLogger) for x in trainer.loggers)
+            or not trainer.is_global_zero
+        ):
             return np.empty(0, np.int64)
-        loader: Any = trainer.val_dataloaders[TEST]  # pyright: ignore[reportOptionalSubscript, reportIndexIssue]
+        loader = loaders[TEST]
         labels = loader.dataset.labels[loader.sampler.index]
         return np.concatenate([np.flatnonzero(labels == label)[: self.images // 2] for label in (0, 1)])
 
