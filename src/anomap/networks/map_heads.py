@@ -24,16 +24,17 @@ class FineHead(nn.Module):
     Args:
         channels: C of what a cell looks like, its density among them.
         detail: D of the finer maps, four for each of theirs: they come folded onto the grid (`F.pixel_unshuffle`). 0: none.
-        width: channels at the features' resolution; half as many at the details'.
+        width: channels at the features' resolution; half as many at the details', where each costs four times as much.
     """
 
     FACTOR = 2  # how much finer the map is than the features
 
-    def __init__(self, channels: int, detail: int = 0, width: int = 64) -> None:
+    def __init__(self, channels: int, detail: int = 0, width: int = 48) -> None:
         super().__init__()
         finer = detail // self.FACTOR**2
         self.coarse = nn.Sequential(*_block(channels, width, 1), *_block(width, width, 3))
-        self.fine = nn.Sequential(*_block(width + finer, width // 2, 3))
+        self.narrow = nn.Conv2d(width, width // 2, 1)
+        self.fine = nn.Sequential(*_block(width // 2 + finer, width // 2, 3))
         self.coarse_logits = nn.Conv2d(width, 1, 1)
         self.fine_logits = nn.Conv2d(width // 2, 1, 1)
         for layer in (self.coarse_logits, self.fine_logits):
@@ -42,7 +43,7 @@ class FineHead(nn.Module):
     def forward(self, x: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) and (B, D, h, w) -> fine logits (B, 1, 2 h, 2 w), coarse logits (B, 1, h, w)."""
         coarse = self.coarse(x)
-        finer = F.interpolate(coarse, scale_factor=self.FACTOR, mode="bilinear", align_corners=False)
+        finer = F.interpolate(self.narrow(coarse), scale_factor=self.FACTOR, mode="bilinear", align_corners=False)
         if detail.shape[1]:
             finer = torch.cat([finer, F.pixel_shuffle(detail, self.FACTOR)], dim=1)
         return self.fine_logits(self.fine(finer)), self.coarse_logits(coarse)
