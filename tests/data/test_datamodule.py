@@ -322,3 +322,13 @@ def test_a_training_without_a_test_set_watches_the_calibration_normals_alone(tmp
     assert data.counts() | {"n_train": 0, "n_calibration": 0} == dict.fromkeys(data.counts(), 0)
     assert [index for index, _ in recorder.scored] == [0] * len(recorder.scored)
     assert sum(len(batch["image"]) for _, batch in recorder.scored) == len(data.calibration) > 0
+
+
+def test_the_index_stays_where_augmentation_reads_it(tmp_path: Path) -> None:
+    """The meta device stands for a GPU: what is on it cannot be read without waiting."""
+    make_dataset(tmp_path)
+    data = module(tmp_path)
+    batch = {"image": torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "index": torch.tensor([3, 1])}
+    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    assert moved["image"].device.type == "meta"
+    assert moved["index"].tolist() == [3, 1]

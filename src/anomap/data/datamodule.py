@@ -168,6 +168,15 @@ class AnomalyDataModule(pl.LightningDataModule):
             if len(part)
         ]
 
+    def transfer_batch_to_device(
+        self, batch: dict[str, Tensor], device: torch.device, dataloader_idx: int
+    ) -> dict[str, Tensor]:
+        """Everything but `index`, which is read here: fetched back from a GPU, it would make every step wait."""
+        moved = super().transfer_batch_to_device(
+            {name: value for name, value in batch.items() if name != "index"}, device, dataloader_idx
+        )
+        return {**moved, "index": batch["index"]} if "index" in batch else moved
+
     def on_after_batch_transfer(self, batch: dict[str, Tensor], dataloader_idx: int) -> dict[str, Tensor]:
         """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W)."""
         image = to_float(batch["image"])

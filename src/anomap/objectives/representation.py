@@ -127,10 +127,10 @@ class WhitenedFeatures(nn.Module):
         return _on_grid(self.groups(*self.raw(images)))
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
-        """The representation of unchanged training images, from the cache if there is one; then `index` lies on its device."""
+        """The representation of unchanged training images, from the cache if there is one; `index` may lie on the CPU."""
         if self._cache is None:
             return self(images)
-        return _on_grid([group[index] for group in self._cache])
+        return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
 
     def local(self, representation: Tensor) -> Tensor:
         """What a generator reconstructs: the local channels (B, F_local, h, w)."""
