@@ -51,7 +51,7 @@ def _thin(node: Any, width: int) -> Any:
     """Every network's `width`, GANomaly's latent and the mixture, cut down."""
     if isinstance(node, dict):
         small = {"width": width, "latent": 2 * width}
-        if str(node.get("_target_")).endswith(("FeatureADGAN", "FeatureDensity")):
+        if str(node.get("_target_")).endswith(("DenseFeatures", "FeatureDensity")):
             small = {"components": 1}  # of a mixture that would take half a minute
         made = str(node.get("_target_", "")).startswith("anomap.")
         return {
