@@ -22,7 +22,7 @@ _TINY = (
     *("model=ganomaly", "data=folder", "data.channels=1", f"data.image_size={SIDE}", f"data.cache_mb={CACHE_MB}"),
     *("model.objective.generator.width=8", "model.objective.generator.latent=16"),
     *("model.objective.discriminator.width=8", "data.batch_size=128"),
-    *("trainer.accelerator=cpu", "trainer.max_epochs=1", "controls=false", "logger=none"),
+    *("trainer.accelerator=cpu", "trainer.max_epochs=1", "logger=none"),
 )
 
 
