@@ -121,7 +121,7 @@ def test_a_data_sets_own_size_wins_over_the_models_and_the_command_line_over_bot
     ("encoder", "maps", "size"),
     [
         ("encoder.name=test_convnext", "", 64),
-        ("encoder.name=test_vit", "encoder.local=[1,3] encoder.context=[5]", 64),
+        ("encoder.name=test_vit", "encoder.local=[1,3] encoder.context=[5] encoder.detail=[]", 64),
         ("encoder.name=test_resnet", "encoder.context=[]", 32),
     ],
 )

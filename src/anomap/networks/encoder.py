@@ -59,7 +59,7 @@ class PretrainedEncoder(nn.Module):
         wanted = [*detail, *local, *context]
         if not local or any(level not in available for level in wanted) or sorted({*wanted}) != wanted:
             raise UserError(
-                f"encoder.local={list(local)} encoder.context={list(context)}: {name} has the maps "
+                f"encoder.detail={list(detail)} encoder.local={list(local)} encoder.context={list(context)}: {name} has the maps "
                 f"{list(available)}; name at least one local, all in ascending order"
             )
         self.options["out_indices"] = [list(available).index(level) for level in wanted]
