@@ -7,6 +7,7 @@ import shlex
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -192,7 +193,8 @@ def test_every_key_is_explained(path: Path) -> None:
 
 def bases(path: Path) -> Iterator[Path]:
     """The files that a YAML file of `conf/model` is built upon: what they explain, it need not."""
-    for entry in OmegaConf.load(path).get("defaults", []):
+    found: Any = OmegaConf.to_container(OmegaConf.load(path))
+    for entry in found.get("defaults", []):
         if isinstance(entry, str) and entry != "_self_":
             name = entry.split("@")[0]
             base = (path.parent if (path.parent / f"{name}.yaml").is_file() else CONF / "model") / f"{name}.yaml"

@@ -143,7 +143,7 @@ class AttentionNetwork(AdversarialObjective):
 
     def _drawn(self, step: Step) -> Tensor:
         """Â, Â_h on the grid of the representation, where the discriminator sees it."""
-        return F.adaptive_avg_pool2d(torch.sigmoid(step["map"]), step["target"].shape[-2:])
+        return F.adaptive_avg_pool2d(torch.sigmoid(step["map"]), (step["target"].shape[-2], step["target"].shape[-1]))
 
     def attention(self, images: Tensor) -> Tensor:
         """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1], perhaps smaller than they are."""
@@ -159,7 +159,7 @@ class AttentionNetwork(AdversarialObjective):
     def guide(self, x: Tensor) -> Tensor:
         """The map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of the representation; either map may close a cell."""
         fine, coarse = self.maps(x)
-        return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, coarse.shape[-2:]), coarse))
+        return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, (coarse.shape[-2], coarse.shape[-1])), coarse))
 
     def fit(self, batches: Iterable[Tensor]) -> None:
         """Fit the representation."""

@@ -96,7 +96,7 @@ def fine_attention_loss(fine_logits: Tensor, coarse_logits: Tensor, mask: Tensor
         coarse_logits: (B, 1, c, c').
         mask: (B, 1, H, W), 1 = visibly changed; all 0 for clean images.
     """
-    abnormal = F.adaptive_avg_pool2d(mask, fine_logits.shape[-2:])
+    abnormal = F.adaptive_avg_pool2d(mask, (fine_logits.shape[-2], fine_logits.shape[-1]))
     target, coarse = 1 - abnormal, 1 - F.adaptive_max_pool2d(mask, coarse_logits.shape[-2:])
     pixel = 4 * quality_focal_loss(fine_logits, target)
     pixel = pixel + 0.25 * F.binary_cross_entropy_with_logits(fine_logits, target)

@@ -124,7 +124,8 @@ def worst_mistakes(
     tall = [4.4 if chosen else 0.8 for _, chosen in kinds]
     with matplotlib.rc_context(STYLE):
         figure = new_figure(1.9 * columns, sum(tall))
-        for part, (title, chosen) in zip(np.ravel(figure.subfigures(2, 1, height_ratios=tall)), kinds, strict=True):
+        subfigures: Any = figure.subfigures(2, 1, height_ratios=tall)
+        for part, (title, chosen) in zip(subfigures, kinds, strict=True):
             part.suptitle(title, x=0.01, ha="left", fontweight="bold", fontsize=12)
             grid = part.subplots(1, columns, squeeze=False)[0]
             for axes in grid:
