@@ -31,7 +31,7 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Table:
+class Comparison:
     """Rows x columns of keys; rows and columns of which nothing was measured are left out, and so is an empty table."""
 
     title: str
@@ -72,7 +72,7 @@ _PEERS = [
 ]
 
 TABLES = (
-    Table(
+    Comparison(
         "Training",
         "`model=`",
         [*_methods(), _SMALL],
@@ -84,7 +84,7 @@ TABLES = (
             Column("share of peak", "roofline_share_train_{}", SHARE),
         ],
     ),
-    Table(
+    Comparison(
         "Beside anomalib: 64 px, batch 64",
         "",
         _PEERS,
@@ -99,7 +99,7 @@ TABLES = (
             Column("discriminator", "discriminator_mflop", RATE),
         ],
     ),
-    Table(
+    Comparison(
         "Scoring at each method's own image size",
         "`model=`",
         _methods(),
@@ -114,7 +114,7 @@ TABLES = (
             Column("share of peak", "roofline_share_score_{}", SHARE),
         ],
     ),
-    Table(
+    Comparison(
         "Scoring against the image size, images/s",
         "pixels",
         [(str(side), str(side)) for side in SIZES],
@@ -123,7 +123,7 @@ TABLES = (
             Column("`attention_network`", "score_images_per_second_attention_network_{}px", RATE),
         ],
     ),
-    Table(
+    Comparison(
         "Augmentation, batch 64 at 64 px, one mask per image",
         "",
         [
@@ -135,7 +135,7 @@ TABLES = (
         ],
         [Column("images/s", "{}_images_per_second", RATE)],
     ),
-    Table(
+    Comparison(
         "Data",
         "",
         [
@@ -146,13 +146,13 @@ TABLES = (
         ],
         [Column("images/s", "{}_images_per_second", RATE)],
     ),
-    Table(
+    Comparison(
         "Peak memory, MB",
         "images",
         [(f"{n:,}", f"{n // 1000}k") for n in IMAGE_COUNTS],
         [Column(f"`anomap-{command}`", f"{command}_rss_mb_{{}}", RATE) for command in ("train", "evaluate", "predict")],
     ),
-    Table(
+    Comparison(
         "Start of a command, seconds",
         "",
         [(f"`anomap-{command}`", command) for command in COMMANDS],

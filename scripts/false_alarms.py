@@ -15,7 +15,7 @@ from torch import Tensor
 
 from anomap.detection.calibration import conformal_rank
 from anomap.detection.scoring import ScoringModel
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 
 PARTS, QUANTILE = 4, 0.95
 COUNTS = (2, 3, 4, 5, 9, 19, 38, 59, 99)
@@ -41,10 +41,10 @@ class Drawn(Objective):
     part_names = tuple("abcd")
     scales = (1.0, 100.0, 0.01, 10.0)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Part k is pixel k, scaled."""
         columns = zip(self.part_names, images.flatten(1).unbind(1), self.scales, strict=True)
-        return Scored({name: value * scale for name, value, scale in columns}, images)
+        return MethodOutput({name: value * scale for name, value, scale in columns}, images)
 
 
 def realised(draw: Draw, count: int, trials: int, seed: int = 0) -> tuple[float, float, npt.NDArray[np.float64]]:

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_map_only
 
 from anomap.detection.precision import SWITCHES, full_precision
 from anomap.detection.scoring import ScoringModel
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 from tests import tiny
 
 DEVICE = torch.device("meta")  # stands for MPS: here its tensors hold values
@@ -83,11 +83,11 @@ class Convolution(Objective):
         torch.manual_seed(0)
         self.net = nn.Conv2d(1, 8, 3, padding=1)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Mean and deviation of the map."""
         made = self.net(images).square().mean(1, keepdim=True)
         flat = made.flatten(1)
-        return Scored({"mean": flat.mean(1), "spread": 100 * flat.std(1)}, made)
+        return MethodOutput({"mean": flat.mean(1), "spread": 100 * flat.std(1)}, made)
 
 
 def scored(device: str, batches: list[Tensor], images: np.ndarray) -> tuple[ScoringModel, np.ndarray, np.ndarray]:
@@ -137,7 +137,7 @@ class Precisions(Objective):
 
     def score(self, images: Tensor) -> Any:
         self.seen += [switch.fp32_precision for switch in SWITCHES]
-        return Scored({"mean": images.mean((1, 2, 3))}, images)
+        return MethodOutput({"mean": images.mean((1, 2, 3))}, images)
 
 
 def test_scores_and_thresholds_know_no_tf32() -> None:

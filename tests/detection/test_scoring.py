@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from anomap.detection.fusion import fuse
 from anomap.detection.scoring import ScoringModel
 from anomap.detection.standardise import Standardiser
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 
 
 class Moments(Objective):
@@ -21,9 +21,9 @@ class Moments(Objective):
 
     part_names = ("mean", "spread")
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         flat = images.flatten(1)
-        return Scored({"spread": 1000 * flat.std(1) + 7, "mean": flat.mean(1)}, images.mean(1, keepdim=True))
+        return MethodOutput({"spread": 1000 * flat.std(1) + 7, "mean": flat.mean(1)}, images.mean(1, keepdim=True))
 
 
 class Mean(Objective):
@@ -31,8 +31,8 @@ class Mean(Objective):
 
     part_names = ("mean",)
 
-    def score(self, images: Tensor) -> Scored:
-        return Scored({"mean": images.flatten(1).mean(1)}, images[:, :1])
+    def score(self, images: Tensor) -> MethodOutput:
+        return MethodOutput({"mean": images.flatten(1).mean(1)}, images[:, :1])
 
 
 def images(count: int, seed: int = 0) -> Tensor:

@@ -17,7 +17,7 @@ from anomap.data.samples import Sample
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import take_pictures
 from anomap.memory import peak_rss
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 
 
 @pytest.mark.parametrize(("platform", "unit"), [("linux", 1024), ("darwin", 1)])
@@ -42,9 +42,9 @@ class Mirror(Objective):
         super().__init__()
         self.attentive = attentive
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         attention, restored = (images, 1 - images) if self.attentive else (None, None)
-        return Scored({"brightness": images.mean((1, 2, 3))}, images * 2, attention, restored)
+        return MethodOutput({"brightness": images.mean((1, 2, 3))}, images * 2, attention, restored)
 
 
 @pytest.mark.parametrize("attentive", [True, False])

@@ -15,7 +15,7 @@ import anomap
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.samples import Sample, Scan
 from anomap.detection.metrics import ConfidenceInterval
-from anomap.detection.scoring import Scores
+from anomap.detection.scoring import ImageScores
 from anomap.evaluation import cache_key
 from anomap.evaluation.cache_key import cache_path
 from anomap.evaluation.score_cache import load, save
@@ -33,7 +33,7 @@ def scored_set(optional: bool = True) -> ScoredSet:
             return Picture(image, anomaly_map)
         return Picture(image, anomaly_map, (anomaly_map > 0.5).astype(np.uint8), 1 - anomaly_map, 255 - image)
 
-    test = Scores(
+    test = ImageScores(
         np.array([0.1, 1 / 3, -2e9]),
         np.array([0, 1, 0]),
         np.array([1, 2, 3], np.float32),

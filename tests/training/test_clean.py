@@ -11,7 +11,7 @@ from torch import Tensor
 from anomap.data.build import build_datamodule
 from anomap.errors import UserError
 from anomap.evaluation.outcome import batches
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 from anomap.training.clean import CleanBatches
 from anomap.training.train import learn_statistics
 from tests import tiny
@@ -34,7 +34,7 @@ class Told(Objective):
         self.devices = {images.device.type for images in batches}
         self.register_buffer("mean", torch.zeros(1))
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         raise NotImplementedError
 
 

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from anomap.data.imageset import ImageSet
 from anomap.data.sampler import SequentialBatches
 from anomap.data.samples import Sample
-from anomap.objectives.base import Scored
+from anomap.objectives.base import MethodOutput
 from anomap.training.monitoring import Monitoring
 from tests import tiny
 
@@ -37,8 +37,8 @@ class Module:
         self.logged[name] = value
 
 
-def scored(images: Tensor, error: Tensor, reconstruct: Any = lambda x: x) -> Scored:
-    return Scored({"error": error}, images[:, :1], reconstruction=reconstruct(images))
+def scored(images: Tensor, error: Tensor, reconstruct: Any = lambda x: x) -> MethodOutput:
+    return MethodOutput({"error": error}, images[:, :1], reconstruction=reconstruct(images))
 
 
 def begin(loggers: list[Any] | None = None, loaders: Any = None) -> tuple[Monitoring, Any, Any]:

@@ -11,7 +11,7 @@ from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.errors import UserError
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 from anomap.tuning.held_out import HeldOut, NormalsOnly, without
 from tests import tiny
 
@@ -60,9 +60,9 @@ class Roughness(Objective):
     def fit(self, batches: Any) -> None:
         """Nothing."""
 
-    def score(self, images: torch.Tensor) -> Scored:
+    def score(self, images: torch.Tensor) -> MethodOutput:
         rough = (images.diff(dim=3).abs()).mean((1, 2, 3))
-        return Scored({"roughness": rough, "constant": torch.ones(len(images))}, images[:, :1])
+        return MethodOutput({"roughness": rough, "constant": torch.ones(len(images))}, images[:, :1])
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +97,7 @@ def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, mon
     given: list[weakref.ref[torch.Tensor]] = []
 
     class Counting(Roughness):
-        def score(self, images: torch.Tensor) -> Scored:
+        def score(self, images: torch.Tensor) -> MethodOutput:
             given.append(weakref.ref(images))
             assert sum(reference() is not None for reference in given) <= 2
             return super().score(images)
@@ -108,7 +108,7 @@ def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, mon
 
 def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> None:
     class Broken(Roughness):
-        def score(self, images: torch.Tensor) -> Scored:
+        def score(self, images: torch.Tensor) -> MethodOutput:
             scored = super().score(images)
             scored.parts["roughness"] = scored.parts["roughness"] * torch.nan
             return scored

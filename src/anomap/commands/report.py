@@ -9,7 +9,7 @@ from anomap.cli.user_errors import fail
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.runs.jobs import is_job, read_jobs
-from anomap.runs.sweeps import DEFAULT_METRICS, Table, others, tabulate
+from anomap.runs.sweeps import DEFAULT_METRICS, SweepTable, others, tabulate
 from anomap.viewing.sweep_page import sweep_page
 from anomap.viewing.sweep_tables import csv_table, markdown_table
 
@@ -49,7 +49,7 @@ def report(
     metrics: Sequence[str] | None = None,
     by: Sequence[str] = (),
     over: Sequence[str] = (),
-) -> Table:
+) -> SweepTable:
     """Compare all jobs of the sweeps, and write `report.csv`, `report.md` and `report.html` into the first one's folder.
 
     Args:

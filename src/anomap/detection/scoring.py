@@ -20,13 +20,13 @@ from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.detection.precision import full_precision
 from anomap.detection.standardise import Calibration, Standardiser, too_few_images
 from anomap.errors import UserError
-from anomap.objectives.base import Batch, Objective, Scored
+from anomap.objectives.base import Batch, MethodOutput, Objective
 
 log = logging.getLogger(__name__)
 
 
 @dataclass
-class Scores:
+class ImageScores:
     """Scores of many images, in the order they came.
 
     Attributes:
@@ -76,12 +76,12 @@ class ScoringModel(nn.Module):
         middle = float(self.calibration.map_middle)
         return middle, middle + 1.5 * max(self.pixel_threshold - middle, 1e-6)
 
-    def parts(self, scored: Scored) -> Tensor:
+    def parts(self, scored: MethodOutput) -> Tensor:
         """The parts of a score as one tensor (B, K)."""
         return torch.stack([scored.parts[name].float() for name in self.objective.part_names], dim=1)
 
     @full_precision()
-    def score(self, images: Tensor) -> tuple[Tensor, Scored]:
+    def score(self, images: Tensor) -> tuple[Tensor, MethodOutput]:
         """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and all it was made of."""
         scored = self.objective.score(images)
         return self.standardiser(self.parts(scored)), scored
@@ -157,7 +157,7 @@ class ScoringModel(nn.Module):
             )
 
     @torch.inference_mode()
-    def score_all(self, batches: Iterable[Batch]) -> Scores:
+    def score_all(self, batches: Iterable[Batch]) -> ImageScores:
         """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
         # imported here: torchmetrics takes seconds, and prediction needs none of it
         from anomap.detection.gathered import RankingMetric
@@ -176,7 +176,7 @@ class ScoringModel(nn.Module):
             if "mask" in batch:
                 pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
         areas = parts.compute() if parts.update_called else [None] * len(names)
-        return Scores(
+        return ImageScores(
             np.array(scores),
             np.array(labels),
             np.array(peaks),
@@ -184,7 +184,7 @@ class ScoringModel(nn.Module):
             {f"part_{name}_auroc": area for name, area in zip(names, areas, strict=True)} if len(names) > 1 else {},
         )
 
-    def set_threshold(self, config: Mapping[str, Any], test: Scores | None = None) -> Threshold:
+    def set_threshold(self, config: Mapping[str, Any], test: ImageScores | None = None) -> Threshold:
         """Choose the thresholds from the stored scores of the calibration normals that set them.
 
         The pixel threshold is the k-th smallest of their n map peaks, where k of their scores are at or below the

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomap.detection.metrics import ConfidenceInterval
-from anomap.detection.scoring import Scores
+from anomap.detection.scoring import ImageScores
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.runs.folder import write_atomically
 from anomap.viewing.pixels import Picture
@@ -83,7 +83,7 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
         raise ValueError("lengths differ, or a score is not finite")
     interval = None if text["interval"] is None else ConfidenceInterval(*text["interval"])
     shown = _pictures(file) if pictures else {}
-    test = Scores(scores, labels, peaks, text["pixel"], text["parts"])
+    test = ImageScores(scores, labels, peaks, text["pixel"], text["parts"])
     return ScoredSet(test, names, defects, text["seconds"], interval, shown)
 
 

@@ -8,7 +8,7 @@ import torch
 
 from anomap.data.imageset import ImageSet, to_float
 from anomap.detection.metrics import ConfidenceInterval
-from anomap.detection.scoring import Scores, ScoringModel
+from anomap.detection.scoring import ImageScores, ScoringModel
 from anomap.runs.scores import ScoreRow
 from anomap.viewing.pixels import Picture
 
@@ -28,7 +28,7 @@ class ScoredSet:
         pictures: index -> what may have to be shown; empty when nothing will be.
     """
 
-    test: Scores
+    test: ImageScores
     names: Sequence[str]
     defects: Sequence[str]
     seconds: float

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Factory, Scored, Step, per_pixel, resized, weighed_parts
+from anomap.objectives.base import Batch, Factory, MethodOutput, Step, per_pixel, resized, weighed_parts
 from anomap.objectives.density import GlobalGaussian, NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
@@ -116,7 +116,7 @@ class ADGAN(SkipGANomaly):
         moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in map(torch.Tensor.float, first.features)]
         return torch.cat([moment for pair in moments for moment in pair], dim=1)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Parts, as configured: 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)² of stage 2, stage 1's map, the image as a whole.
 
         Map: 1 - A + |x - x̂|.
@@ -132,7 +132,7 @@ class ADGAN(SkipGANomaly):
             parts["reconstruction"] = self.residual_score(x, reconstruction)
         if "image" in self.part_names:
             parts["image"] = self.whole(self.describe(generated))
-        return Scored(
+        return MethodOutput(
             parts=parts,
             anomaly_map=first.anomaly_map + resized(per_pixel(x - reconstruction), size),
             attention_map=resized(attention, size),

@@ -24,7 +24,7 @@ from anomap.objectives.base import (
     Batch,
     Factory,
     Losses,
-    Scored,
+    MethodOutput,
     Step,
     resized,
     weighted,
@@ -165,7 +165,7 @@ class AttentionNetwork(AdversarialObjective):
         """Fit the representation."""
         self.representation.fit(batches)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
         x = self.representation(images)
         return self.score_of(x, self.generator(x), images.shape[-2:])
@@ -177,11 +177,11 @@ class AttentionNetwork(AdversarialObjective):
         """
         return top_mean(-map_logits, self.top_fraction)
 
-    def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> Scored:
+    def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> MethodOutput:
         """`score` of a representation and what the generator made of it; maps are given at `size`."""
         assert generated.map_logits is not None, "an attention network's generator needs a map_head"
         assert generated.coarse_logits is not None
-        return Scored(
+        return MethodOutput(
             parts={
                 "map": self.map_score(generated.coarse_logits),
                 "reconstruction": per_image((self.representation.local(x) - generated.image).abs()),

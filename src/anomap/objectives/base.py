@@ -18,7 +18,7 @@ Factory = Callable[..., nn.Module]  # makes a network, of which its configuratio
 
 
 @dataclass
-class Scored:
+class MethodOutput:
     """What a method says of a batch of images, in evaluation mode and without any statistics of the batch.
 
     Attributes:
@@ -85,7 +85,7 @@ class Objective(nn.Module, ABC):
     """Base of all methods.
 
     Attributes:
-        part_names: the keys of `Scored.parts`, in order.
+        part_names: the keys of `MethodOutput.parts`, in order.
         part_weights: part -> how much it counts in the score; 1 where it is not named.
         minimum_images: part -> how many training images it takes to mean anything; the score leaves it out with fewer.
     """
@@ -101,7 +101,7 @@ class Objective(nn.Module, ABC):
         return math.lcm(*(stride for stride in strides if isinstance(stride, int)))
 
     @abstractmethod
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
     def fit(self, batches: Iterable[Tensor]) -> None:

@@ -11,7 +11,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from anomap.objectives.base import FittedState, Objective, Scored, per_pixel, resized
+from anomap.objectives.base import FittedState, MethodOutput, Objective, per_pixel, resized
 from anomap.objectives.losses import per_image
 
 SIDE = 64  # pixel controls look at images reduced to this many pixels: more only adds noise and memory
@@ -34,10 +34,10 @@ def reduced(images: Tensor) -> Tensor:
 class Darkness(Control):
     """How dark the image is: 1 - mean. It knows nothing of normality, and still tells some data sets apart."""
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score and map: 1 - intensity."""
         dark = 1 - images
-        return Scored({"distance": per_image(dark)}, dark.mean(1, keepdim=True))
+        return MethodOutput({"distance": per_image(dark)}, dark.mean(1, keepdim=True))
 
 
 class DistanceToMean(Control):
@@ -53,10 +53,10 @@ class DistanceToMean(Control):
         """Average the training images."""
         self.mean = torch.cat([reduced(batch) for batch in batches]).mean(0, keepdim=True)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score mean (x - μ)², map |x - μ|."""
         difference = reduced(images) - self.mean
-        return Scored({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
+        return MethodOutput({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
 
 
 class PCAError(Control):
@@ -83,13 +83,13 @@ class PCAError(Control):
         self.mean = torch.from_numpy(pca.mean_).to(self.mean)
         self.basis = torch.from_numpy(pca.components_).to(self.basis)  # (K, C H W)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score mean (x - x̂)², map |x - x̂|."""
         small = reduced(images)
         centred = small.flatten(1) - self.mean
         residual = (centred - centred @ self.basis.T @ self.basis).view_as(small)
         size = images.shape[-2:]
-        return Scored(
+        return MethodOutput(
             {"distance": per_image(residual**2)},
             resized(per_pixel(residual), size),
             reconstruction=resized(small - residual, size),
@@ -109,12 +109,12 @@ class NearestNeighbour(Control):
         """Remember the training images, as the 8-bit values they are stored in."""
         self.bank = torch.cat([(reduced(batch) * 255).round().to(torch.uint8) for batch in batches])
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score mean (x - x_nn)², map |x - x_nn|."""
         small = reduced(images)
         found = self.bank[self.nearest(small.flatten(1))].to(small.dtype) / 255
         difference = small - found
-        return Scored({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
+        return MethodOutput({"distance": per_image(difference**2)}, resized(per_pixel(difference), images.shape[-2:]))
 
     def nearest(self, pixels: Tensor) -> Tensor:
         """Index of the nearest remembered image: (B, D) in [0, 1] -> (B,).

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from torch import Tensor
 
 from anomap.objectives.adgan import ADGAN, Guide
-from anomap.objectives.base import Factory, Scored
+from anomap.objectives.base import Factory, MethodOutput
 from anomap.objectives.feature_attention_network import FeatureAttentionNetwork
 from anomap.objectives.losses import AdversarialKind, top_mean
 
@@ -53,7 +53,7 @@ class FeatureADGAN(ADGAN):
         """Nothing is left to learn in closed form: densities and representation came with stage 1."""
         del batches
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Stage 1's parts and maps, and of stage 2 what the configured parts need."""
         x = self.representation(images)
         first = self.stage1.score_features(x, images.shape[-2:])
@@ -61,4 +61,4 @@ class FeatureADGAN(ADGAN):
         if "residual" in self.part_names:
             residual = (self.representation.local(x) - self.restored(x)).square().mean(1, keepdim=True)
             parts["residual"] = top_mean(residual, self.top_fraction)
-        return Scored(parts, first.anomaly_map, first.attention_map)
+        return MethodOutput(parts, first.anomaly_map, first.attention_map)

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Scored, compressed, resized, weighed_parts
+from anomap.objectives.base import MethodOutput, compressed, resized, weighed_parts
 from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
@@ -65,16 +65,16 @@ class FeatureAttentionNetwork(AttentionNetwork):
         seen = x[:, : self.representation.local_channels + self.representation.context_channels]
         return torch.cat([seen.mean((2, 3)), local.std((2, 3), correction=0)], dim=1)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Parts and maps; the U-Net is not needed."""
         return self.score_features(self.representation(images), images.shape[-2:])
 
-    def score_features(self, x: Tensor, size: Sequence[int]) -> Scored:
+    def score_features(self, x: Tensor, size: Sequence[int]) -> MethodOutput:
         """`score` of a representation (B, C, h, w); maps are given at `size`."""
         fine, coarse = self.maps(x)
         rarity = self.representation.rarity(x)
         anomaly = resized(-fine, size) + self.density_weight * resized(compressed(rarity), size)
-        return Scored(
+        return MethodOutput(
             parts={
                 "density": top_mean(rarity, self.top_fraction),
                 "map": self.map_score(coarse),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor
 
-from anomap.objectives.base import FittedState, Objective, Scored, resized
+from anomap.objectives.base import FittedState, MethodOutput, Objective, resized
 from anomap.objectives.density import Mixture, fit_to_cells, run_generator, sample_cells
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import WhitenedFeatures
@@ -48,10 +48,10 @@ class FeatureDensity(Objective):
             self.mixture, map(self.representation.local, self.representation.clean_batches(batches)), self.samples
         )
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score: mean of the map's top cells. Map: how rare each cell is."""
         rarity = self.mixture(self.representation.local(self.representation(images)))
-        return Scored({"density": top_mean(rarity, self.top_fraction)}, resized(rarity, images.shape[-2:]))
+        return MethodOutput({"density": top_mean(rarity, self.top_fraction)}, resized(rarity, images.shape[-2:]))
 
 
 class PatchMemory(FittedState, Objective):
@@ -82,7 +82,7 @@ class PatchMemory(FittedState, Objective):
         cells = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())
         self.bank = cells.to(self.bank)
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score: mean of the map's top cells. Map: Euclidean distance to the nearest remembered cell."""
         features = self.representation.raw(images)[0]
         rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
@@ -93,4 +93,4 @@ class PatchMemory(FittedState, Objective):
         ).amin(0)
         distance = (nearest + (rows**2).sum(1)).clamp(min=0).sqrt()
         distance = distance.view(features.shape[0], 1, *features.shape[2:])
-        return Scored({"distance": top_mean(distance, self.top_fraction)}, resized(distance, images.shape[-2:]))
+        return MethodOutput({"distance": top_mean(distance, self.top_fraction)}, resized(distance, images.shape[-2:]))

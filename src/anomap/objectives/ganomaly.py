@@ -9,7 +9,7 @@ from anomap.objectives.base import (
     AdversarialObjective,
     Batch,
     Losses,
-    Scored,
+    MethodOutput,
     Step,
     per_pixel,
     to_signed,
@@ -72,11 +72,11 @@ class GANomaly(AdversarialObjective):
             self.weights,
         )
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score mean((z - ẑ)²), map |x - x̂|."""
         x = to_signed(images)
         reconstruction, z, z_again = self.generator(x)
-        return Scored(
+        return MethodOutput(
             parts={"latent": per_image((z - z_again) ** 2)},
             anomaly_map=per_pixel(x - reconstruction),
             reconstruction=to_unit(reconstruction),

@@ -18,7 +18,7 @@ from anomap.objectives.base import (
     AdversarialObjective,
     Batch,
     Losses,
-    Scored,
+    MethodOutput,
     Step,
     per_pixel,
     to_signed,
@@ -87,11 +87,11 @@ class SkipGANomaly(AdversarialObjective):
             (features - again) ** 2
         )
 
-    def score(self, images: Tensor) -> Scored:
+    def score(self, images: Tensor) -> MethodOutput:
         """Score as above, map |x - x̂|."""
         x = to_signed(images)
         reconstruction = self.generator(x).image
-        return Scored(
+        return MethodOutput(
             parts={"reconstruction": self.residual_score(x, reconstruction)},
             anomaly_map=per_pixel(x - reconstruction),
             reconstruction=to_unit(reconstruction),

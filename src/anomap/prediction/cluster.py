@@ -22,7 +22,7 @@ from anomap.detection.devices import device_for
 from anomap.errors import UserError
 from anomap.memory import keep_memory
 from anomap.prediction.inputs import Inputs
-from anomap.prediction.scoring import Failures, scored
+from anomap.prediction.scoring import Failures, score_files
 from anomap.prediction.settings import RaySettings, Settings
 from anomap.prediction.table import PredictionRow, write_part
 from anomap.runs.scores import ABNORMAL
@@ -73,7 +73,7 @@ class Worker:
         failures: list[dict[str, Any]] = []
         problem = None
         try:
-            for rows, failed in scored(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
+            for rows, failed in score_files(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
                 found += rows
                 failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
             if found:

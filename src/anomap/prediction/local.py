@@ -7,7 +7,7 @@ from pathlib import Path
 
 from anomap.detection.detector import Detector
 from anomap.prediction.inputs import Inputs
-from anomap.prediction.scoring import Failures, scored
+from anomap.prediction.scoring import Failures, score_files
 from anomap.prediction.settings import Settings
 from anomap.prediction.table import PredictionRow, write_part
 from anomap.runs.scores import ABNORMAL
@@ -30,7 +30,7 @@ def score(
     waiting: list[PredictionRow] = []
     began = time.monotonic()
     try:
-        with closing(scored(detector, inputs, names, folder, settings)) as batches:
+        with closing(score_files(detector, inputs, names, folder, settings)) as batches:
             for rows, failures in batches:
                 waiting += rows
                 if len(waiting) >= PART_ROWS or time.monotonic() - began >= PART_SECONDS:

@@ -18,7 +18,7 @@ from anomap.prediction.table import PredictionRow
 Failures = list[tuple[str, str]]  # name and reason
 
 
-def scored(
+def score_files(
     detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
 ) -> Generator[tuple[list[PredictionRow], Failures], None, None]:
     """Score images batch by batch; memory does not grow with their number.

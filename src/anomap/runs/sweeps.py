@@ -33,7 +33,7 @@ class Row:
 
 
 @dataclass(frozen=True, slots=True)
-class Table:
+class SweepTable:
     """What a sweep found."""
 
     keys: tuple[str, ...]  # what varied
@@ -49,7 +49,7 @@ class Table:
         return tuple(job for job in self.jobs if job.problem)
 
 
-def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Sequence[str] = ()) -> Table:
+def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Sequence[str] = ()) -> SweepTable:
     """Group the jobs by what varied, and average over seeds.
 
     Args:
@@ -77,7 +77,7 @@ def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Se
     ]
     means = mean_rows(jobs, keys, over, columns) if over else []
     common = {key: value for key, value in jobs[0].settings.items() if all(job.cell([key]) == (value,) for job in jobs)}
-    return Table(keys, columns, tuple(rows), tuple(means), common, tuple(jobs))
+    return SweepTable(keys, columns, tuple(rows), tuple(means), common, tuple(jobs))
 
 
 def without_repeats(jobs: Sequence[Job]) -> list[Job]:

@@ -160,6 +160,6 @@ class AdversarialTraining(pl.LightningModule):
         )
 
     def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Any:
-        """Score with the averaged weights: a `Scored`, which callbacks collect."""
+        """Score with the averaged weights: a `MethodOutput`, which callbacks collect."""
         del batch_index, dataloader_idx
         return self.ema.objective.score(batch["image"])

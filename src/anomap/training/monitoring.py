@@ -13,7 +13,7 @@ from torchvision.utils import make_grid
 from anomap.detection.gathered import GatheredRows, RankingMetric
 from anomap.detection.metrics import auroc
 from anomap.detection.standardise import Standardiser
-from anomap.objectives.base import Objective, Scored
+from anomap.objectives.base import MethodOutput, Objective
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
@@ -89,7 +89,7 @@ class Monitoring(pl.Callback):
             self._test.update(parts, batch["label"])
             self._keep_shown(outputs, batch["image"])
 
-    def _keep_shown(self, scored: Scored, images: Tensor) -> None:
+    def _keep_shown(self, scored: MethodOutput, images: Tensor) -> None:
         here = self._to_show - self._seen
         chosen = here[(here >= 0) & (here < len(images))].tolist()
         self._seen += len(images)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from anomap.runs.jobs import as_number
-from anomap.runs.sweeps import Summary, Table
+from anomap.runs.sweeps import Summary, SweepTable
 from anomap.viewing.sweep_tables import written
 
 WIDTH, HEIGHT = 520, 300
@@ -48,7 +48,7 @@ class Chart:
     frame: tuple[float, float, float, float] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
 
 
-def charts(table: Table) -> list[Chart]:
+def charts(table: SweepTable) -> list[Chart]:
     """One for each numeric key and each metric that is not the same everywhere."""
     drawn = []
     for position in range(len(table.keys)):
@@ -58,7 +58,7 @@ def charts(table: Table) -> list[Chart]:
     return drawn
 
 
-def _chart(table: Table, position: int, metric: str) -> Chart | None:
+def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
     lines: dict[tuple[str, ...], list[tuple[float, Summary]]] = {}
     for row in table.rows:
         x, summary = as_number(row.settings[position]), row.values.get(metric)

@@ -6,13 +6,13 @@ from urllib.parse import quote
 
 from anomap.runs.folder import RunFolder
 from anomap.runs.jobs import Job
-from anomap.runs.sweeps import Table
+from anomap.runs.sweeps import SweepTable
 from anomap.viewing.html import render, source
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
 from anomap.viewing.sweep_tables import label, seeds_and_settings, written
 
 
-def sweep_page(table: Table, title: str, folder: Path) -> str:
+def sweep_page(table: SweepTable, title: str, folder: Path) -> str:
     """The HTML.
 
     Args:

@@ -6,12 +6,12 @@ import re
 
 from anomap.runs.jobs import Job, as_number
 from anomap.runs.scores import escape_cell
-from anomap.runs.sweeps import Row, Summary, Table
+from anomap.runs.sweeps import Row, Summary, SweepTable
 
 _MARKDOWN = re.compile(r"([\\|<`*\[])")
 
 
-def csv_table(table: Table) -> str:
+def csv_table(table: SweepTable) -> str:
     """One line for each combination, each mean and each job that is not counted; every digit is kept.
 
     A metric has three columns: mean, standard deviation over seeds (empty for one seed), and how many seeds had it.
@@ -30,7 +30,7 @@ def csv_table(table: Table) -> str:
     return text.getvalue()
 
 
-def markdown_table(table: Table) -> str:
+def markdown_table(table: SweepTable) -> str:
     """The table, and below it what is not in it."""
     lines = []
     if table.common:
@@ -81,7 +81,7 @@ def _numbers(summary: Summary | None) -> tuple[str, str, str]:
     return repr(summary.mean), "" if summary.sd is None else repr(summary.sd), str(summary.n)
 
 
-def _cells(row: Row, table: Table) -> list[str]:
+def _cells(row: Row, table: SweepTable) -> list[str]:
     values = [written(metric, row.values.get(metric), row.n) for metric in table.metrics]
     return [*(_text(value) for value in label(row)), str(row.n), *values]
 
