@@ -92,7 +92,7 @@ def _size(side: int, plan: Plan, folder: Path) -> dict[str, float]:
 def detector(setup: Setup) -> ScoringModel:
     """The method of a setup as it would score after training, calibrated and with its threshold."""
     objective = setup.objective.eval()
-    objective.fit(CleanBatches(setup.data))
+    objective.learn_statistics(CleanBatches(setup.data))
     model = ScoringModel(objective, setup.data.image_size)
     model.calibrate(batches(setup.data.calibration_dataloader()))
     model.set_threshold(setup.config["threshold"])

@@ -105,7 +105,7 @@ def prepare(
     data = build_datamodule(config["data"], augmentation, seed, objective.stride)
     data.setup()
     stage1 = getattr(objective, "stage1", None)
-    (stage1 or objective).fit(CleanBatches(data))  # of a second stage only what it trains on: no density
+    (stage1 or objective).learn_statistics(CleanBatches(data))  # of a second stage only what it trains on: no density
     objective.to(memory_format=torch.channels_last)
     order = TrainBatches(len(data.train), data.batch_size, seed)
     batches = [training_batch(data, index) for index in islice(order, steps)]

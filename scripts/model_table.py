@@ -47,7 +47,7 @@ def row(model: str) -> str:
     images = torch.rand(4, channels, side, side)
     objective.requires_grad_(False)
     for part in parts:
-        part.fit([images])
+        part.learn_statistics([images])
     operations = flops(lambda: objective.score(images[:1]))
     frozen = parameters(objective) - generators - discriminators
     cells = (f"{generators / 1e6:.2f}", f"{discriminators / 1e6:.2f}", f"{frozen / 1e6:.2f}" if frozen > 1e4 else "0")

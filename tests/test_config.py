@@ -133,8 +133,8 @@ def test_networks_get_the_channels_of_any_encoder(encoder: str, maps: str, size:
     overrides = ["model=feature_adgan", encoder, *maps.split(), f"encoder.weights={weights}", f"data.image_size={size}"]
     method: Any = build(tiny.config(*overrides)["model"]["objective"])
     images = tiny.textures(6, size=size)
-    method.stage1.fit([images])
-    method.fit([images])
+    method.stage1.learn_statistics([images])
+    method.learn_statistics([images])
     with torch.no_grad():
         scored = method.eval().score(images)
     assert all(part.shape == (6,) and torch.isfinite(part).all() for part in scored.parts.values())

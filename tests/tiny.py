@@ -112,7 +112,7 @@ def fitted(method: Any, images: Tensor | None = None) -> Any:
     images = textures(12) if images is None else images
     for part in (getattr(method, "stage1", None), method):
         if part is not None:
-            part.fit([images])
+            part.learn_statistics([images])
     return method
 
 

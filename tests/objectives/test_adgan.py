@@ -15,7 +15,7 @@ def test_the_image_part_is_the_distance_to_the_nearest_normal_by_the_encoders_mo
     images = tiny.textures(40)
     method: Any = tiny.busy(tiny.objective("adgan"), images)
     normal, count = images[:30], 30
-    method.fit([normal[:20], normal[20:]])  # again: what BatchNorm has seen since changed the features
+    method.learn_statistics([normal[:20], normal[20:]])  # again: what BatchNorm has seen since changed the features
     with torch.no_grad():
         maps = method.stage1.generator(images * 2 - 1).features
         moments = torch.cat([m for f in maps for m in (f.mean((2, 3)), f.flatten(2).std(2, correction=0))], 1).double()

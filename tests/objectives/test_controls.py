@@ -27,7 +27,7 @@ def test_nearest_neighbour_is_that_of_brute_force_a_slice_of_its_memory_at_a_tim
     bank, images = torch.rand(40, 1, 8, 8, generator=generator), torch.rand(3, 1, 8, 8, generator=generator)
     images[0] = bank[31]
     control = NearestNeighbour()
-    control.fit(bank.split(16))
+    control.learn_statistics(bank.split(16))
     with LargestFloat() as largest:
         found = control.score(images).parts["distance"]
     stored = (bank * 255).round() / 255

@@ -32,7 +32,7 @@ class Columns(nn.Module):
     def local(self, representation: Tensor) -> Tensor:
         return representation
 
-    def fit(self, batches: list[Tensor]) -> None:
+    def learn_statistics(self, batches: list[Tensor]) -> None:
         """Nothing to learn."""
 
     def clean_batches(self, batches: list[Tensor]) -> list[Tensor]:
@@ -51,7 +51,7 @@ def rows(images: Tensor) -> Tensor:
 def test_one_gaussian_is_the_mahalanobis_distance_per_dimension(images: Tensor) -> None:
     control = FeatureDensity(Columns(), components=1, top_fraction=1.0)  # pyright: ignore[reportArgumentType]
     many = torch.rand(600, 1, 8, 8, generator=torch.Generator().manual_seed(2))  # where little is shrunk
-    control.fit(many.split(100))
+    control.learn_statistics(many.split(100))
     x = rows(many).double()
     covariance = torch.cov(x.T, correction=0) + control.mixture.ridge * torch.eye(4, dtype=torch.float64)
     centred = rows(images).double() - x.mean(0)
@@ -66,7 +66,7 @@ def test_one_gaussian_is_the_mahalanobis_distance_per_dimension(images: Tensor) 
 
 def test_patch_memory_is_the_distance_to_the_nearest_remembered_cell(images: Tensor) -> None:
     control = PatchMemory(Columns(), samples=40)  # pyright: ignore[reportArgumentType]
-    control.fit([images[:3], images[3:]])
+    control.learn_statistics([images[:3], images[3:]])
     assert control.bank.shape == (40, 4)
     assert {tuple(row) for row in control.bank.tolist()} <= {tuple(row) for row in rows(images).tolist()}
     new = torch.rand(2, 1, 8, 8, generator=torch.Generator().manual_seed(1))

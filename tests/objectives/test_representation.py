@@ -37,7 +37,7 @@ def images() -> Tensor:
 
 def _fitted(images: Tensor, cache_mb: float = 100) -> WhitenedFeatures:
     features = fresh(cache_mb)
-    features.fit(images.split(4))
+    features.learn_statistics(images.split(4))
     return features
 
 
@@ -71,7 +71,7 @@ def test_local_channels_come_first_and_the_context_lies_on_their_grid(images: Te
 
 def test_without_coarser_maps_there_is_no_context(images: Tensor) -> None:
     features = WhitenedFeatures(Encoder(context=False))  # pyright: ignore[reportArgumentType]
-    features.fit(images.split(4))
+    features.learn_statistics(images.split(4))
     assert features.context_channels == 0
     assert torch.equal(features.local(features(images)), features(images))
 
@@ -136,7 +136,7 @@ class Detailed(Encoder):
 
 def _dense(images: Tensor, cache_mb: float = 100) -> DenseFeatures:
     features = DenseFeatures(Detailed(), components=2, cache_mb=cache_mb)  # pyright: ignore[reportArgumentType]
-    features.fit(images.split(4))
+    features.learn_statistics(images.split(4))
     return features
 
 

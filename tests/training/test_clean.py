@@ -30,7 +30,7 @@ def test_CleanBatches_are_all_training_images_in_stored_order(tmp_path: Path) ->
 class Told(Objective):
     """Remembers where the images were that it learned from; its statistics come from elsewhere, as scikit-learn's do."""
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         self.devices = {images.device.type for images in batches}
         self.register_buffer("mean", torch.zeros(1))
 

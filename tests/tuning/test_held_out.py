@@ -57,7 +57,7 @@ class Roughness(Objective):
 
     part_names = ("roughness", "constant")
 
-    def fit(self, batches: Any) -> None:
+    def learn_statistics(self, batches: Any) -> None:
         """Nothing."""
 
     def score(self, images: torch.Tensor) -> MethodOutput:

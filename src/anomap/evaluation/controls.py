@@ -24,7 +24,7 @@ def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch
         found[f"{name}_auroc"] = None
         with optional(name):
             objective = control().to(device)
-            objective.fit(CleanBatches(data, device))
+            objective.learn_statistics(CleanBatches(data, device))
             detector = ScoringModel(objective, size).to(device)
             test = detector.score_all(batches(data.test_dataloader(), device))
             found[f"{name}_auroc"] = auroc(test.scores, test.labels)

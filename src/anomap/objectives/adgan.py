@@ -106,7 +106,7 @@ class ADGAN(SkipGANomaly):
         return self.generator(x, self.attention(self.stage1.guide(x))).image
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Remember the training images as wholes; stage 1 is trained by then, and the representation came fitted with it."""
         clean = self.representation.clean_batches(batches)
         self.whole.fit(torch.cat([self.describe(self.stage1.generator(x)) for x in clean]))

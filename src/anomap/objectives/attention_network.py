@@ -161,9 +161,9 @@ class AttentionNetwork(AdversarialObjective):
         fine, coarse = self.maps(x)
         return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, (coarse.shape[-2], coarse.shape[-1])), coarse))
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fit the representation."""
-        self.representation.fit(batches)
+        self.representation.learn_statistics(batches)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""

@@ -104,7 +104,7 @@ class Objective(nn.Module, ABC):
     def score(self, images: Tensor) -> MethodOutput:
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Learn closed-form statistics (whitening, a density) from clean training images in [0, 1].
 
         Args:

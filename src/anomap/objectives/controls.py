@@ -49,7 +49,7 @@ class DistanceToMean(Control):
         super().__init__()
         self.register_buffer("mean", torch.zeros(0))
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Average the training images."""
         self.mean = torch.cat([reduced(batch) for batch in batches]).mean(0, keepdim=True)
 
@@ -75,7 +75,7 @@ class PCAError(Control):
         self.register_buffer("mean", torch.zeros(0))
         self.register_buffer("basis", torch.zeros(0))
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Fit scikit-learn's PCA to the training images."""
         pixels = torch.cat([reduced(batch).flatten(1) for batch in batches])
         components = min(self.components, *pixels.shape)
@@ -105,7 +105,7 @@ class NearestNeighbour(Control):
         super().__init__()
         self.register_buffer("bank", torch.zeros(0))
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Remember the training images, as the 8-bit values they are stored in."""
         self.bank = torch.cat([(reduced(batch) * 255).round().to(torch.uint8) for batch in batches])
 

@@ -49,7 +49,7 @@ class FeatureADGAN(ADGAN):
         del self.whole  # stage 1 has one of its own
         self.top_fraction = top_fraction
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Nothing is left to learn in closed form: densities and representation came with stage 1."""
         del batches
 

@@ -54,9 +54,9 @@ class FeatureAttentionNetwork(AttentionNetwork):
         self.whole = GlobalGaussian()
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Learn the representation with its density, and the density of whole images."""
-        super().fit(batches)
+        super().learn_statistics(batches)
         self.whole.fit(torch.cat([self.describe(x) for x in self.representation.clean_batches(batches)]))
 
     def describe(self, x: Tensor) -> Tensor:

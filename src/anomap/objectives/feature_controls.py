@@ -41,9 +41,9 @@ class FeatureDensity(Objective):
         self.samples, self.top_fraction = samples, top_fraction
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Whiten, then fit the mixture."""
-        self.representation.fit(batches)
+        self.representation.learn_statistics(batches)
         fit_to_cells(
             self.mixture, map(self.representation.local, self.representation.clean_batches(batches)), self.samples
         )
@@ -76,7 +76,7 @@ class PatchMemory(FittedState, Objective):
         self.register_buffer("bank", torch.zeros(0))  # (M, F)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Remember randomly drawn cells of the training images."""
         self.representation.encoder.load_pretrained()
         cells = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())

@@ -49,7 +49,7 @@ class Pixels(nn.Module):
         """The mask on the grid of the representation."""
         return mask
 
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Nothing to learn."""
         del batches
 
@@ -145,7 +145,7 @@ class WhitenedFeatures(nn.Module):
         return F.max_pool2d(mask, self.grid_stride)
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Load the encoder's weights, learn the whitening, and fill the cache, in one pass over the training images in order."""
         self.encoder.load_pretrained()
         kept: list[tuple[Tensor, Tensor, Tensor]] | None = []
@@ -228,9 +228,9 @@ class DenseFeatures(WhitenedFeatures):
         return representation[:, -1:]
 
     @torch.no_grad()
-    def fit(self, batches: Iterable[Tensor]) -> None:
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Learn the whitening, then the mixture and its scale; the cache then holds the rarity too."""
-        super().fit(batches)
+        super().learn_statistics(batches)
         fit_to_cells(self.mixture, self._clean_local(batches), self.samples)
         rarities = []
         for local in self._clean_local(batches):

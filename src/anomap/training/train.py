@@ -124,9 +124,9 @@ def device_of(trainer: Mapping[str, Any]) -> torch.device:
 
 def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
     """The closed-form part of a method's training, from clean images."""
-    if type(objective).fit is not Objective.fit:
+    if type(objective).learn_statistics is not Objective.learn_statistics:
         log.info("statistics of %d training images", len(data.train))
-    objective.fit(CleanBatches(data, device))
+    objective.learn_statistics(CleanBatches(data, device))
     objective.to(device)  # what scikit-learn fitted lies on the CPU
 
 
