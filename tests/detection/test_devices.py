@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
-from anomap.detection.precision import SWITCHES, full_precision
+from anomap.detection.precision import SWITCHES, ieee_float32
 from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import MethodOutput, Objective
 from tests import tiny
@@ -151,7 +151,7 @@ def test_scores_and_thresholds_know_no_tf32() -> None:
         assert set(objective.seen) == {"ieee"}
         assert torch.get_float32_matmul_precision() == "high"  # the caller's, as it was
         assert SWITCHES[0].fp32_precision == "tf32"
-        with pytest.raises(ZeroDivisionError), full_precision():
+        with pytest.raises(ZeroDivisionError), ieee_float32():
             _ = 1 / 0
         assert torch.get_float32_matmul_precision() == "high"
     finally:

@@ -10,9 +10,8 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomap.detection.fusion import fuse
 from anomap.detection.scoring import ScoringModel
-from anomap.detection.standardise import Standardiser
+from anomap.detection.standardise import Standardiser, fuse
 from anomap.objectives.base import MethodOutput, Objective
 
 

@@ -1,7 +1,7 @@
 """A detector in a file: plain containers and tensors only, so that it loads with `weights_only=True`.
 
 The section `anomap` of a checkpoint holds `format`, `version`, `config` (the run's whole configuration) and `state` (the
-model's tensors). The rest of the file, if any, is the training's, and needed only to resume it.
+model's tensors). The rest, if any, is needed only to resume the training.
 """
 
 import os
@@ -31,11 +31,7 @@ def section(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
-    """Write a checkpoint whole or not at all.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written to.
-    """
+    """Write a checkpoint whole or not at all; raises UserError if the disk or the folder does not take it."""
     buffer = BytesIO()
     torch.save(dict(checkpoint), buffer)
     try:
@@ -70,11 +66,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[ScoringModel, dict[str, Any]]:
-    """The model of a checkpoint, ready to score, and the configuration of the run that made it.
-
-    Args:
-        path: the file.
-        device: where it will score.
+    """The model of a checkpoint, ready to score on a device, and the configuration of the run that made it.
 
     Raises:
         UserError: not a finished checkpoint of anomap, one of another format, or no such device here.

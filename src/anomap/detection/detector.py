@@ -1,4 +1,4 @@
-"""What users load: a trained detector, from a checkpoint or an exported ONNX file, that scores images and files.
+"""What users load: a trained detector, from a checkpoint or an exported ONNX file. Needs no Lightning.
 
 >>> from anomap import Detector
 >>> detector = Detector.load("last.ckpt")
@@ -9,8 +9,6 @@ True
 True
 >>> len(detector.predict(["part.png", "part.png"]))
 2
-
-Needs neither Lightning nor the training code.
 """
 
 import os
@@ -34,19 +32,12 @@ BATCH = 32
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How files and arrays become what the model sees; the arguments of `anomap.data.images.load_image`.
+    """How files and arrays become what the model sees; the arguments of `anomap.data.images.load_image`."""
 
-    Attributes:
-        channels: 1 or 3.
-        size: (H, W), in pixels.
-        intensity_range: (low, high) in the files' units; None: the range of the file's type.
-        max_pixels: larger files are refused by their header.
-    """
-
-    channels: int
-    size: tuple[int, int]
-    intensity_range: tuple[float, float] | None = None
-    max_pixels: int = MAX_PIXELS
+    channels: int  # 1 or 3
+    size: tuple[int, int]  # (H, W), in pixels
+    intensity_range: tuple[float, float] | None = None  # in the files' units; None: the range of the file's type
+    max_pixels: int = MAX_PIXELS  # larger files are refused by their header
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""
@@ -54,13 +45,11 @@ class Preprocessing:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
-        """The inverse of `to_dict`."""
-        span = values.get("intensity_range")
+        """The inverse of `to_dict`; other keys, as a run's `data` has them, are ignored."""
+        (height, width), span = values["size"], values.get("intensity_range")
+        span = None if span is None else (float(span[0]), float(span[1]))
         return cls(
-            int(values["channels"]),
-            (int(values["size"][0]), int(values["size"][1])),
-            None if span is None else (float(span[0]), float(span[1])),
-            int(values.get("max_pixels") or MAX_PIXELS),
+            int(values["channels"]), (int(height), int(width)), span, int(values.get("max_pixels") or MAX_PIXELS)
         )
 
     def read(self, path: str | os.PathLike[str]) -> Images:
@@ -70,12 +59,8 @@ class Preprocessing:
     def take(self, values: Any) -> Images:
         """An array or tensor as a file would hold it -> uint8 (C, H, W).
 
-        Args:
-            values: (H, W), (H, W, 1 or 3) or (1 or 3, H, W); uint8, uint16, or any type of number if `intensity_range` is
-                set. Three channels are red, green, blue.
-
-        Raises:
-            UserError: another shape, a type without a natural range, or values that are not finite.
+        It is (H, W), (H, W, 1 or 3) or (1 or 3, H, W), of uint8 or uint16, or any type of number if `intensity_range` is
+        set. Three channels are red, green, blue. Raises UserError for anything else, and for values that are not finite.
         """
         array = _array(values)
         if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
@@ -104,50 +89,27 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Prediction:
-    """What a detector says of one image.
+    """What a detector says of one image."""
 
-    Attributes:
-        score: anomaly score, raw, higher = more abnormal.
-        is_anomaly: score > threshold.
-        anomaly_map: float32 (H, W), higher = more abnormal, at the detector's size.
-        threshold: from calibration normals.
-    """
-
-    score: float
-    is_anomaly: bool
-    anomaly_map: npt.NDArray[np.float32]
+    score: float  # raw, higher = more abnormal
+    is_anomaly: bool  # score > threshold
+    anomaly_map: npt.NDArray[np.float32]  # (H, W) at the detector's size, higher = more abnormal
     threshold: float
 
 
+@dataclass(eq=False)
 class Detector:
-    """A trained detector; make one with `Detector.load`.
+    """A trained detector; make one with `Detector.load`."""
 
-    Attributes:
-        preprocessing: how images are read.
-        threshold: an image is abnormal iff its score is above it; may be set.
-        pixel_threshold: a pixel is abnormal iff its map value is above it.
-        map_scale: one range for the colours of all maps.
-    """
-
-    def __init__(
-        self,
-        run: Run,
-        preprocessing: Preprocessing,
-        threshold: float,
-        pixel_threshold: float,
-        map_scale: tuple[float, float],
-    ) -> None:
-        self._run = run
-        self.preprocessing = preprocessing
-        self.threshold, self.pixel_threshold, self.map_scale = threshold, pixel_threshold, map_scale
+    run: Run  # `score_batch`, without its checks
+    preprocessing: Preprocessing
+    threshold: float  # an image is abnormal iff its score is above it; may be set
+    pixel_threshold: float  # a pixel is abnormal iff its map value is above it
+    map_scale: tuple[float, float]  # one range for the colours of all maps
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> "Detector":
-        """Load a run's `checkpoints/last.ckpt`, or an exported `.onnx`.
-
-        Args:
-            path: the file.
-            device: for a checkpoint, where torch computes: cpu, cuda, mps.
+        """Load a run's `checkpoints/last.ckpt`, computed on a torch `device`; or an exported `.onnx`, on the cpu.
 
         Raises:
             UserError: no such file or device, damaged, another kind or version; one line that says which.
@@ -159,23 +121,17 @@ class Detector:
                 )
             from anomap.detection.onnx_model import OnnxModel
 
-            exported = OnnxModel.load(path)
-            preprocessing = Preprocessing.from_dict(exported.preprocessing)
-            return cls(exported.run, preprocessing, exported.threshold, exported.pixel_threshold, exported.map_scale)
-        from anomap.detection.checkpoint import load_model  # and with it torch
+            model = OnnxModel.load(path)
+            preprocessing = Preprocessing.from_dict(model.preprocessing)
+        else:
+            from anomap.detection.checkpoint import load_model  # and with it torch
 
-        model, config = load_model(path, device)
-        preprocessing = Preprocessing.from_dict({**config["data"], "size": model.image_size})
+            model, config = load_model(path, device)
+            preprocessing = Preprocessing.from_dict({**config["data"], "size": model.image_size})
         return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale)
 
     def score_batch(self, images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """Score images that `preprocessing` made.
-
-        Args:
-            images: uint8 (B, C, H, W).
-
-        Returns:
-            Scores (B,) and anomaly maps (B, H, W).
+        """Scores (B,) and anomaly maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made.
 
         Raises:
             UserError: images of another shape or type.
@@ -186,12 +142,12 @@ class Detector:
                 f"images {images.dtype} {images.shape}: score_batch takes uint8 (B, {', '.join(map(str, expected))}); "
                 "score and predict take images of any size"
             )
-        scores, maps = self._run(np.require(images, requirements=["C", "W"]))  # torch warns of what it cannot write to
+        scores, maps = self.run(np.require(images, requirements=["C", "W"]))  # torch warns of what it cannot write to
         return scores, maps.reshape(len(images), *self.preprocessing.size)
 
     def score(self, images: Any) -> npt.NDArray[np.float64]:
         """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
-        parts = [scores for scores, _ in self._scored(_listed(images)[0])]
+        parts = [scores for scores, _ in self._batches(_listed(images)[0])]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @overload
@@ -204,49 +160,43 @@ class Detector:
         """Score and decide. The maps of all images are in memory at once: `anomap-predict` is for more than that.
 
         Args:
-            images: one path, or one array or tensor as a file would hold it (see `Preprocessing.take`), which gives one
-                `Prediction`; or a list of those, or a batch (B, C, H, W) or (B, H, W, C), which gives a list.
+            images: a path, or an array or tensor (see `Preprocessing.take`), which gives one `Prediction`; or a list of
+                those, or a batch (B, C, H, W) or (B, H, W, C), which gives a list.
 
         Raises:
             UserError: a file that cannot be read, or an array of a wrong shape or type.
         """
-        chosen, single = _listed(images)
+        listed, single = _listed(images)
         predictions = [
             Prediction(float(score), bool(score > self.threshold), plane, self.threshold)
-            for scores, maps in self._scored(chosen)
+            for scores, maps in self._batches(listed)
             for score, plane in zip(scores, maps, strict=True)
         ]
         return predictions[0] if single else predictions
 
-    def _scored(self, images: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
+    def _batches(self, images: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
+        read, take = self.preprocessing.read, self.preprocessing.take
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
-            read = [
-                self.preprocessing.read(image)
-                if isinstance(image, str | os.PathLike)
-                else self.preprocessing.take(image)
-                for image in part
-            ]
-            yield self.score_batch(np.stack(read))
+            pixels = [read(image) if isinstance(image, str | os.PathLike) else take(image) for image in part]
+            yield self.score_batch(np.stack(pixels))
 
 
 def _listed(images: Any) -> tuple[Sequence[Any], bool]:
     """The images as a list, and whether it was a single one."""
-    if isinstance(images, str | os.PathLike):
-        return [images], True
     dimensions = getattr(images, "ndim", None)
-    if dimensions is not None:
-        return (images, False) if dimensions == 4 else ([images], True)
-    if isinstance(images, Image.Image):
+    if isinstance(images, str | os.PathLike | Image.Image) or dimensions not in (None, 4):
         return [images], True
+    if dimensions == 4:
+        return images, False
     if not isinstance(images, Iterable):
         raise UserError(f"images of type {type(images).__name__}: give a path, an array, a tensor, or a list of those")
     return list(images), False
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
-    """An array in this machine's byte order; UserError for what is none."""
-    if isinstance(values, Image.Image):  # as an array, one with a palette would be numbers of colours
+    """An array in this machine's byte order; UserError for anything else."""
+    if isinstance(values, Image.Image):  # as an array, one with a palette would hold indices of colours
         raise UserError("a Pillow image: give its file, or numpy.asarray(image) of one in mode L or RGB")
     try:
         array = np.asarray(values.detach().cpu() if hasattr(values, "detach") else values)

@@ -1,11 +1,4 @@
-"""A detector as one file that runs without anomap's code: ONNX, or torch's exported program; and the proof that it is one.
-
-The graph is `ScoringModel.forward` and the decision:
-
-    images uint8 (B, C, H, W) -> score (B,), anomaly_map (B, 1, *image_size), is_anomaly (B,) bool
-
-B, H and W are free; the graph resizes as `forward` does and holds the threshold as a constant.
-"""
+"""A detector as one file that runs without anomap's code: ONNX or torch's exported program; and the check of it."""
 
 import io
 import json
@@ -35,7 +28,7 @@ Run = Callable[[Images], Decided]
 
 
 class Decider(nn.Module):
-    """What is exported: scores, maps, and the decision at a fixed threshold."""
+    """The graph that is exported, for any number of images of any size; the threshold is a constant in it."""
 
     def __init__(self, model: ScoringModel) -> None:
         super().__init__()
@@ -44,7 +37,7 @@ class Decider(nn.Module):
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """uint8 (B, C, H, W) -> score (B,), anomaly map (B, 1, *image_size), decision (B,)."""
+        """uint8 (B, C, H, W) -> score (B,), anomaly map (B, 1, *image_size), decision (B,) bool."""
         score, anomaly_map = self.model(images)
         return score, anomaly_map, score.double() > self.threshold  # as `Detector` decides, to the last digit
 
@@ -55,12 +48,7 @@ def preprocessing_of(model: ScoringModel, config: Mapping[str, Any]) -> Preproce
 
 
 def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says of itself, in plain containers; `OnnxModel` reads it.
-
-    Args:
-        model: the detector.
-        config: of the run that made it.
-    """
+    """What a file says of itself, in plain containers: `OnnxModel` reads it. `config` is of the run that made the model."""
     return {
         "format": FORMAT,
         "version": __version__,
@@ -77,7 +65,7 @@ def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
     """The graph, for any number of images of any size."""
     free = torch.export.Dim.DYNAMIC
     height, width = model.image_size
-    # unequal to the detector's size and to each other, so that nothing is taken for a constant
+    # unequal to the model's size and to each other: nothing is taken for a constant
     example = torch.zeros(2, channels, height + 2, width + 3, dtype=torch.uint8)
     with torch.no_grad(), _quiet():
         return torch.export.export(
@@ -86,24 +74,14 @@ def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
 
 
 def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> bytes:
-    """A whole ONNX file, weights inside; `facts` goes to its metadata.
-
-    Raises:
-        UserError: the weights are more than one ONNX file can hold.
-    """
+    """A whole ONNX file, with `facts` in its metadata. Raises UserError if it cannot hold so many weights."""
     held = (*program.state_dict.values(), *program.constants.values())
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
     with _quiet():
-        exported = torch.onnx.export(
-            program,
-            opset_version=OPSET,
-            input_names=[INPUT],
-            output_names=list(OUTPUTS),
-            dynamo=True,
-            verbose=False,
-        )
+        names: dict[str, Any] = {"input_names": [INPUT], "output_names": list(OUTPUTS)}
+        exported = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, **names)
     assert exported is not None
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with paths of this machine
@@ -120,7 +98,7 @@ def to_exported_program(program: torch.export.ExportedProgram, facts: Mapping[st
 
 
 def run_onnx(content: bytes) -> Run:
-    """What ONNX Runtime makes of a file's content."""
+    """A function that runs an ONNX file's content."""
     session = open_session(content)
 
     def run(images: Images) -> Decided:
@@ -131,7 +109,7 @@ def run_onnx(content: bytes) -> Run:
 
 
 def run_exported_program(content: bytes) -> Run:
-    """What torch makes of a .pt2 file's content."""
+    """A function that runs a .pt2 file's content."""
     module = torch.export.load(io.BytesIO(content)).module()
 
     @torch.inference_mode()
@@ -144,82 +122,59 @@ def run_exported_program(content: bytes) -> Run:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file's scores and maps are from the detector's.
+    """How far a file's scores and maps are from the model's.
 
-    A difference counts against what matters in it: scores against the standard deviation of the calibration normals'
-    scores, maps against the range of their colours, `map_scale`. Where these are so small that rounding in single
-    precision is a part of them, one percent of the largest value counts instead.
-
-    Attributes:
-        score: the largest absolute difference of a score.
-        anomaly_map: the largest absolute difference of a map's pixel.
-        score_unit: what the first counts against.
-        map_unit: what the second counts against.
-        decided: every decision is that of the file's own score.
+    The unit of scores is the standard deviation of the calibration normals' scores, that of maps the range of their
+    colours, `map_scale`; but each is at least one percent of the largest value, against rounding in single precision.
     """
 
-    score: float
-    anomaly_map: float
+    score: float  # the largest absolute difference of a score
+    anomaly_map: float  # the largest absolute difference of a map's pixel
     score_unit: float
     map_unit: float
-    decided: bool
+    decided: bool  # every decision is that of the file's own score
 
     def within(self, tolerance: float) -> bool:
-        """Whether both differences are at most this share of their units; never if one is not a number."""
-        return (
-            self.decided and self.score <= tolerance * self.score_unit and self.anomaly_map <= tolerance * self.map_unit
-        )
+        """Whether the decisions are right, and both differences at most this share of their units (never if NaN)."""
+        scores, maps = tolerance * self.score_unit, tolerance * self.map_unit
+        return self.decided and self.score <= scores and self.anomaly_map <= maps
 
 
 def probes(images: Images) -> list[Images]:
-    """What a file is tried on: images (N, C, H, W) at the detector's size one, three, and all at a time; and at another size.
-
-    One image is a shape that tracing likes to treat apart.
-    """
+    """Batches to check a file on: one (which tracing may treat apart), three, and all images (N, C, H, W); another size."""
     many = np.resize(images, (max(3, len(images)), *images.shape[1:]))  # repeats them if there are fewer
     return [many[:1], many[:3], many, np.ascontiguousarray(many.repeat(2, axis=3)[..., 1:])]
 
 
 def parity(model: ScoringModel, run: Run, batches: Iterable[Images]) -> Parity:
-    """Compare a file with the detector that it was made of, on uint8 images (B, C, H, W)."""
-    scores, maps, largest_score, largest_map, decided = [], [], [], [], True
+    """Compare a file with the model that it was made of, on uint8 images (B, C, H, W)."""
+    rows, decided = [], True
     for images in batches:
         score, anomaly_map = model.run(images)
         found_score, found_map, decision = run(images)
         decided = decided and np.array_equal(decision, found_score > model.threshold)
-        scores.append(_apart(found_score, score))
-        maps.append(_apart(found_map, anomaly_map))
-        largest_score.append(np.abs(score).max())
-        largest_map.append(np.abs(anomaly_map).max())
-    low, high = model.map_scale
-    return Parity(
-        *(float(np.max(scores)), float(np.max(maps))),
-        score_unit=float(np.max([_deviation(model.calibration.scores), 0.01 * np.max(largest_score)])),
-        map_unit=float(np.max([high - low, 0.01 * np.max(largest_map)])),
-        decided=decided,
-    )
+        apart = _apart(found_score, score), _apart(found_map, anomaly_map)
+        rows.append((*apart, np.abs(score).max(), np.abs(anomaly_map).max()))
+    scores, maps, largest_score, largest_map = np.max(rows, axis=0)  # NaN if one is
+    normal = model.calibration.scores.double()
+    spread, (low, high) = float(normal.std(correction=0)) if len(normal) else 0.0, model.map_scale
+    units = np.maximum((spread, high - low), (0.01 * largest_score, 0.01 * largest_map))
+    return Parity(float(scores), float(maps), float(units[0]), float(units[1]), decided)
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the exporters' warnings and hundreds of lines about their own internals."""
-    loggers = [logging.getLogger(name) for name in ("onnx_ir", "onnxscript", "torch.onnx", "torch.export")]
-    levels = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
+    """Without the exporters' warnings and log lines about their own internals."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        logging.disable(before)
 
 
 def _apart(found: npt.NDArray[Any], expected: npt.NDArray[Any]) -> float:
     """The largest absolute difference; infinite if the shapes differ."""
     return float(np.abs(found - expected).max()) if found.shape == expected.shape else np.inf
-
-
-def _deviation(scores: Tensor) -> float:
-    return float(scores.double().std(correction=0)) if len(scores) else 0.0

@@ -1,7 +1,6 @@
-"""Metrics over a stream of batches and over processes, on the functions of `metrics`.
+"""Metrics over batches and processes: `torchmetrics.Metric`s on the functions of `metrics`.
 
-They are `torchmetrics.Metric`s: `compute()` gathers what all processes of a DDP training have seen, `merge_state` adds
-another one by hand. torchmetrics takes seconds to import, so nothing that prediction needs may import this file.
+torchmetrics takes seconds to import, so nothing that prediction needs may import this file.
 """
 
 from collections.abc import Callable
@@ -18,13 +17,7 @@ _PIECES = 64  # small tensors kept between the large ones of each batch would sc
 
 
 class GatheredRows(Metric):
-    """A table that grows batch by batch; processes are gathered by concatenating their tables, in the order of ranks.
-
-    Args:
-        columns: C.
-        dtype: of the table.
-        options: of `torchmetrics.Metric`.
-    """
+    """A table of rows (N, C) that grows batch by batch; those of all processes are concatenated in the order of ranks."""
 
     full_state_update = False
     rows: list[Tensor] | Tensor
@@ -35,7 +28,7 @@ class GatheredRows(Metric):
         self.add_state("rows", [], dist_reduce_fx="cat")
 
     def update(self, rows: Tensor) -> None:
-        """Add rows (B, C). They go to the metric's device: if it is theirs, nothing is transferred."""
+        """Add rows (B, C), kept on the metric's device."""
         self.rows = [*self.rows, rows.detach().to(self.device, self.row_dtype)]
         if len(self.rows) > _PIECES:
             self.rows = [self.table()]
@@ -52,7 +45,7 @@ class GatheredRows(Metric):
         super().sync(*args, **kwargs)
 
     def gathered(self) -> Tensor:
-        """The rows (N, C) of all processes, on the CPU; every process must call it."""
+        """The rows (N, C) of all processes, on the CPU; every process must call this."""
         with self.sync_context(dist_sync_fn=self.dist_sync_fn, process_group=self.process_group):
             return self.table().cpu()
 
@@ -64,20 +57,13 @@ class GatheredRows(Metric):
 class RankingMetric(GatheredRows):
     """How well raw scores rank abnormal images above normal ones: AUROC, or average precision.
 
-    torchmetrics' own AUROC squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones; this one ranks
-    them as they are.
+    torchmetrics' own AUROC squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones.
 
     Args:
         columns: K scores of each image, each ranked by itself.
         area: `auroc` or `average_precision` of `metrics`.
         dtype: of the scores. float64 keeps every digit; MPS devices know float32 only.
         options: of `torchmetrics.Metric`.
-
-    Example:
-        >>> metric = RankingMetric()
-        >>> metric.update(torch.tensor([18.0, 18.5, 20.0]), torch.tensor([0, 0, 1]))
-        >>> metric.compute()
-        [1.0]
     """
 
     def __init__(
@@ -95,15 +81,11 @@ class RankingMetric(GatheredRows):
         super().update(torch.cat([scores.reshape(len(labels), -1), labels[:, None].to(scores)], 1))
 
     def scores_and_labels(self) -> tuple[Tensor, Tensor]:
-        """Scores (N, K) and labels (N,) of all processes, on the CPU; every process must call it."""
+        """Scores (N, K) and labels (N,) of all processes, on the CPU; every process must call this."""
         rows = self.gathered()
         return rows[:, :-1], rows[:, -1].long()
 
     def compute(self) -> list[float | None]:
-        """The area of each column, None while a class is missing.
-
-        Raises:
-            ValueError: a score is not finite, or a label is neither 0 nor 1.
-        """
+        """The area of each column, None while a class is missing; raises ValueError if a score is not finite."""
         *columns, labels = self.table().cpu().numpy().T
         return [self.area(scores, labels) for scores in columns]

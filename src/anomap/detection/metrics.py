@@ -1,7 +1,8 @@
 """Image metrics on raw float64 anomaly scores; no score is normalised, clipped or flipped before ranking.
 
-Areas are computed from counts of normal and abnormal images at each distinct score, so that ties, bootstrap
-replicates and the binned pixels of `pixel_metrics` all go through the same two functions.
+Areas come from counts of normal and abnormal items at each distinct score: ties, bootstrap replicates and the binned
+pixels of `pixel_metrics` go through the same two functions. Functions that take scores raise ValueError if shapes
+differ, a label is neither 0 nor 1, or a score is not finite.
 """
 
 from collections.abc import Iterable
@@ -13,26 +14,22 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
-# Elements of one bootstrap block: 16 MB of float64, whatever the size of the test set.
-_BLOCK = 2_000_000
+_BLOCK = 2_000_000  # elements of one bootstrap block: 16 MB of float64, whatever the size of the test set
 
 
 class ConfidenceInterval(NamedTuple):
-    """Where the true value lies, with the confidence that was asked for."""
+    """Bounds of an interval."""
 
     low: float
     high: float
 
 
 def auroc_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) -> npt.NDArray:
-    """AUROC = P(abnormal > normal) + P(tie) / 2, Mann-Whitney's U over n0 * n1 (Hanley & McNeil 1982).
+    """AUROC (...) = P(abnormal > normal) + P(tie) / 2, Mann-Whitney's U over n0 * n1 (Hanley & McNeil 1982).
 
     Args:
-        normal: (..., K) numbers of normal items at K ascending distinct scores.
-        abnormal: (..., K) numbers of abnormal items at the same scores.
-
-    Returns:
-        (...) in [0, 1]; both classes must be present.
+        normal: (..., K) numbers of normal items at K ascending distinct scores, not all 0.
+        abnormal: (..., K) the same of abnormal items.
     """
     normal, abnormal = np.asarray(normal, np.float64), np.asarray(abnormal, np.float64)
     below = np.cumsum(normal, axis=-1) - normal / 2
@@ -44,10 +41,7 @@ def average_precision_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) ->
 
     Args:
         normal: (K,) numbers of normal items at K ascending distinct scores, none of them empty.
-        abnormal: (K,) numbers of abnormal items at the same scores.
-
-    Returns:
-        A number in (0, 1]; both classes must be present.
+        abnormal: (K,) the same of abnormal items, not all 0.
     """
     steps = np.asarray(abnormal, np.float64)[::-1]
     true = np.cumsum(steps)
@@ -73,37 +67,26 @@ def _counts(scores: Floats, abnormal: Bools) -> tuple[Floats, npt.NDArray, npt.N
     return values, normals, np.bincount(position[abnormal], minlength=values.size)
 
 
+def _counts_of_both(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[npt.NDArray, npt.NDArray] | None:
+    """Numbers of normals and abnormals (K,) at each distinct score; None when a class is missing."""
+    raw, abnormal = _checked(scores, labels)
+    return None if abnormal.all() or not abnormal.any() else _counts(raw, abnormal)[1:]
+
+
 def auroc(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
     """Area under the ROC curve of (N,) scores, ties counting one half; None when a class is missing."""
-    raw, abnormal = _checked(scores, labels)
-    if abnormal.all() or not abnormal.any():
-        return None
-    return float(auroc_from_counts(*_counts(raw, abnormal)[1:]))
+    counts = _counts_of_both(scores, labels)
+    return None if counts is None else float(auroc_from_counts(*counts))
 
 
 def average_precision(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float | None:
     """Average precision of (N,) scores; None when a class is missing."""
-    raw, abnormal = _checked(scores, labels)
-    if abnormal.all() or not abnormal.any():
-        return None
-    return average_precision_from_counts(*_counts(raw, abnormal)[1:])
+    counts = _counts_of_both(scores, labels)
+    return None if counts is None else average_precision_from_counts(*counts)
 
 
 def image_metrics(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float) -> dict[str, float | int | None]:
-    """Metrics of a test set, keyed as in `metrics.json`.
-
-    Args:
-        scores: (N,) raw anomaly scores, finite.
-        labels: (N,) 0 normal, 1 abnormal.
-        threshold: an image is decided abnormal iff its score > threshold.
-
-    Returns:
-        image_auroc, image_ap, image_f1, test_fpr, test_tpr, n_test_normal, n_test_abnormal. What needs a
-        class that the test set lacks is None.
-
-    Raises:
-        ValueError: shapes differ, a label is neither 0 nor 1, or a score is not finite.
-    """
+    """Metrics of (N,) scores and labels (0 normal, 1 abnormal), keyed as in `metrics.json`; None for want of a class."""
     raw, abnormal = _checked(scores, labels)
     (row,) = threshold_table(raw, abnormal, [threshold])
     return {
@@ -127,17 +110,17 @@ def auroc_interval(
 ) -> ConfidenceInterval | None:
     """Percentile bootstrap interval of the AUROC, resampling normals and abnormals apart (Efron 1979).
 
-    It covers the choice of test images only, not the spread over training seeds, and it collapses to a point
-    when the classes are separated perfectly. None when a class is missing.
+    It covers the choice of test images, not the spread over training seeds, and collapses to a point when the classes
+    are separated perfectly. None when a class is missing.
     """
-    raw, abnormal = _checked(scores, labels)
-    if abnormal.all() or not abnormal.any():
+    counts = _counts_of_both(scores, labels)
+    if counts is None:
         return None
-    _, normals, abnormals = _counts(raw, abnormal)
+    normals, abnormals = counts
     n_normal, n_abnormal = int(normals.sum()), int(abnormals.sum())
     generator = np.random.default_rng(seed)
     areas, step = [], max(1, _BLOCK // normals.size)
-    for done in range(0, replicates, step):  # blocks only bound the memory: each is drawn and ranked at once
+    for done in range(0, replicates, step):
         size = min(step, replicates - done)
         drawn_normals = generator.multinomial(n_normal, normals / n_normal, size)
         drawn_abnormals = generator.multinomial(n_abnormal, abnormals / n_abnormal, size)
@@ -150,12 +133,7 @@ def auroc_interval(
 def threshold_table(
     scores: npt.ArrayLike, labels: npt.ArrayLike, thresholds: Iterable[float]
 ) -> list[dict[str, float | None]]:
-    """What each threshold would decide: one row per threshold.
-
-    Returns:
-        Rows of threshold, accuracy_normal (= 1 - fpr), accuracy_abnormal (= tpr), f1, fpr, tpr. A rate of a
-        class that is missing is None, and f1 is None unless both are present.
-    """
+    """What each threshold would decide, a row each; a rate of a missing class is None, f1 unless both are present."""
     raw, abnormal = _checked(scores, labels)
     cuts = np.asarray(list(thresholds), np.float64)
     normals, abnormals = np.sort(raw[~abnormal]), np.sort(raw[abnormal])
@@ -179,29 +157,25 @@ def threshold_table(
 
 
 def threshold_grid(scores: npt.ArrayLike, chosen: float, count: int = 50) -> Floats:
-    """Thresholds worth comparing: `count` evenly spaced quantiles of (N,) scores, from lowest to highest, and the chosen one.
-
-    Returns:
-        Ascending and distinct; each but the chosen one is a score. Without scores, the chosen one alone.
-    """
+    """Thresholds worth comparing, ascending and distinct: `chosen`, and `count` evenly spaced quantiles of (N,) scores."""
     raw = np.asarray(scores, np.float64)
     quantiles = np.quantile(raw, np.linspace(0, 1, count), method="nearest") if raw.size else raw
     return np.unique(np.append(quantiles, chosen))
 
 
 def oracle_f1_threshold(scores: npt.ArrayLike, labels: npt.ArrayLike) -> float:
-    """The threshold with the highest F1 on these labels; among equals the highest: fewest alarms.
+    """The threshold with the highest F1 on these labels; of equal ones the highest, which gives the fewest alarms.
 
-    An oracle: it reads test labels, so nothing it yields may be compared with an honest threshold.
+    An oracle: it reads test labels, so its results may not be compared with those of an honest threshold.
 
     Raises:
-        ValueError: no image is abnormal, so that F1 has no meaning.
+        ValueError: also if no image is abnormal.
     """
     raw, abnormal = _checked(scores, labels)
     if not abnormal.any():
         raise ValueError("F1 needs at least one abnormal image")
     values, normals, abnormals = _counts(raw, abnormal)
-    # Cut k lies just below values[k]: everything from values[k] upward is decided abnormal.
+    # cut k lies just below values[k]: everything from values[k] upward is decided abnormal
     false, true = np.cumsum(normals[::-1])[::-1], np.cumsum(abnormals[::-1])[::-1]
     f1 = 2 * true / (true + false + abnormal.sum())
     best = values.size - 1 - int(np.argmax(f1[::-1]))

@@ -10,21 +10,13 @@ import numpy.typing as npt
 
 from anomap.errors import UserError
 
-METADATA = "anomap"  # key of the file's metadata: JSON of what `OnnxModel` holds, and of where it comes from
+METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
 FORMAT = 1
 INPUT, OUTPUTS = "images", ("score", "anomaly_map", "is_anomaly")
 
 
 class OnnxModel:
-    """See `load`.
-
-    Attributes:
-        preprocessing: `channels`, `size`, `intensity_range`, `max_pixels`.
-        threshold: of the score.
-        pixel_threshold: of the map.
-        map_scale: one range for the colours of all maps.
-        metadata: all that the file says of itself, also `model`, `calibration` and `version`.
-    """
+    """An open file: its session, and all that it says of itself."""
 
     def __init__(self, session: Any, metadata: dict[str, Any]) -> None:
         self._session = session
@@ -67,20 +59,14 @@ class OnnxModel:
 
 
 def open_session(source: str | bytes) -> Any:
-    """ONNX Runtime's session of a file's path or content, on the CPU.
-
-    Raises:
-        ImportError: onnxruntime is not installed.
-        Exception: of many kinds, not a sound ONNX file.
-    """
+    """ONNX Runtime's session of a file's path or content, on the CPU; raises many kinds for a damaged file."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3  # errors
-    # by default idle threads spin: alone that gains nothing on batches, beside other work it costs a fifth of the speed
+    # idle threads spin by default: no gain on batches, and beside other work a fifth of the speed is lost
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if (
-        threads := os.environ.get("OMP_NUM_THREADS", "")
-    ).isdecimal():  # one of several processes, as torch would see it
+    threads = os.environ.get("OMP_NUM_THREADS", "")  # which torch respects too
+    if threads.isdecimal():
         options.intra_op_num_threads = int(threads)
     return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -1,10 +1,9 @@
 """Pixel metrics of anomaly maps, accumulated batch by batch in constant memory.
 
-Every pixel's anomaly is turned into an integer that sorts like it (the bits of its float32), and the pixels
-are counted per integer. As long as there are at most `BINS` distinct integers the result is exact; beyond
-that their lowest bits are set to zero, one bit after the other, until they fit. No range has to be known, maps
-squeezed into a narrow band keep their full resolution, and the result does not depend on the size or the order
-of the batches, nor on which process saw which.
+Pixels are counted per integer that sorts like their anomaly (the bits of its float32). With at most `BINS` distinct
+integers the result is exact; with more, their lowest bits are set to zero, one after the other, until they fit. So no
+range has to be known, maps within a narrow band keep their resolution, and the result depends neither on the size or
+order of the batches, nor on which process saw which.
 """
 
 from typing import Any
@@ -19,10 +18,10 @@ from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc_from_counts, average_precision_from_counts
 
 BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill
-_PIXELS = 2**20  # counted at a time, but never less than one image: bounds the memory, whatever the batch
+_PIXELS = 2**20  # counted at a time, but never less than one image: bounds the memory
 AUPRO_FPR_LIMIT = 0.3  # as in Bergmann et al. 2019 and every MVTec table since
 
-# Diagonal neighbours belong to one region (as in MVTec's own evaluation); images of a batch never touch.
+# diagonal neighbours belong to one region (as in MVTec's own evaluation); images of a batch never touch
 _NEIGHBOURS = np.zeros((3, 3, 3), bool)
 _NEIGHBOURS[1] = True
 
@@ -30,19 +29,12 @@ _NEIGHBOURS[1] = True
 def ordered_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     """Map finite float32 to uint32 such that a < b exactly when bits(a) < bits(b); -0.0 equals 0.0."""
     bits = (values + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0
-    # IEEE 754: positive numbers already sort as integers, negative ones sort backwards below them.
+    # IEEE 754: positive numbers sort as integers, negative ones backwards below them
     return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
 
 
 def region_weights(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
-    """Weight of each abnormal pixel in the per-region overlap.
-
-    Args:
-        mask: (B, H, W), True = abnormal.
-
-    Returns:
-        (P,) one over the area of the pixel's 8-connected region, for the P abnormal pixels in C order.
-    """
+    """One over the area of its 8-connected region, for each abnormal pixel of a mask (B, H, W), in C order."""
     regions = np.empty(mask.shape, np.int32)
     ndimage.label(mask, structure=_NEIGHBOURS, output=regions)
     own = regions[mask]
@@ -50,11 +42,10 @@ def region_weights(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 
 def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = AUPRO_FPR_LIMIT) -> float:
-    """Area under the per-region overlap against the pixel false-positive rate up to `limit`, over `limit`.
+    """Area under the per-region overlap against the pixel false-positive rate up to `limit`, over `limit`; in [0, 1].
 
-    The overlap at a threshold is the mean over ground-truth regions of the share of the region above it
-    (Bergmann et al., "MVTec AD", CVPR 2019). Between two thresholds the curve is a straight line; it is cut
-    exactly at `limit`, so the result is in [0, 1].
+    The overlap at a threshold is the mean over ground-truth regions of the share of the region above it (Bergmann et
+    al., "MVTec AD", CVPR 2019). Between two thresholds the curve is a straight line.
 
     Args:
         normal: (K,) numbers of normal pixels at K ascending distinct anomalies.
@@ -85,8 +76,8 @@ def count_pixels(
         dropped_bits: lowest bits of `ordered_bits` that are set to zero.
 
     Returns:
-        (K, 4) rows of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly that
-        both kinds of pixels have stands in two rows.
+        Rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly of both
+        kinds of pixels stands in two rows.
     """
     bits, weights = _without_low_bits(ordered_bits(values), dropped_bits), region_weights(abnormal)
     normal_bits, normal_counts = np.unique(bits[~abnormal], return_counts=True)
@@ -106,10 +97,10 @@ def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int = 0) 
     Args:
         rows: (N, 4) of `count_pixels`, in any order.
         bins: how many to keep at most.
-        dropped_bits: lowest bits that are set to zero already in some rows, and must be in all.
+        dropped_bits: lowest bits that are zero in some rows, and shall be in all.
 
     Returns:
-        (K, 4) rows of ascending distinct anomalies, and the number of dropped bits, at least as many as before.
+        Rows (K, 4) of ascending distinct anomalies, and the number of dropped bits.
     """
     bits = rows[:, 0].astype(np.uint32)
     kept = _distinct(np.sort(_without_low_bits(bits, dropped_bits)))
@@ -131,14 +122,10 @@ def _distinct(ascending: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:
 
 
 class PixelMetrics(GatheredRows):
-    """Pixel AUROC, AP and AUPRO of a stream of anomaly maps and masks.
+    """Pixel AUROC, AP and AUPRO of a stream of anomaly maps and masks, with at most `bins` distinct anomalies.
 
-    Its table are the rows of `count_pixels` (exact up to 2^53 pixels), so that concatenating the tables of several
-    processes and merging equal rows gives what one process would have counted.
-
-    Args:
-        bins: distinct anomalies to keep at most.
-        options: of `torchmetrics.Metric`.
+    Its rows are those of `count_pixels` (exact up to 2^53 pixels): concatenated over processes and merged, they are what
+    one process would have counted.
 
     Example:
         >>> metrics = PixelMetrics()

@@ -1,4 +1,4 @@
-"""Single precision that is single precision: no TF32 on a GPU, no bfloat16 on a CPU, whatever the process has switched on."""
+"""Single precision that is single precision: no TF32 on a GPU, no bfloat16 on a CPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,8 +11,8 @@ SWITCHES = (_BACKENDS.cudnn.conv, _BACKENDS.cuda.matmul, _BACKENDS.mkldnn.conv, 
 
 
 @contextmanager
-def full_precision() -> Iterator[None]:
-    """Within it, float32 convolutions and matrix products keep all 24 bits; the caller's settings come back at the end.
+def ieee_float32() -> Iterator[None]:
+    """Within it, float32 convolutions and matrix products keep all 24 bits; then the caller's settings come back.
 
     cuDNN takes TF32 (11 bits) for convolutions by default, so a threshold found on a GPU would not be that of a CPU.
     """

@@ -1,7 +1,7 @@
-"""The model that scores: image in, anomaly score and anomaly map out. The ONE scoring path.
+"""The model that scores: image in, anomaly score and anomaly map out.
 
-Evaluation, prediction, export and the monitoring during training all come through `ScoringModel`: nothing else adds the
-parts of a score together. `anomap.detection.detector.Detector` is what users load.
+The ONE scoring path of evaluation, prediction, export and the monitoring during training: nothing else adds the parts
+of a score together. `anomap.detection.detector.Detector` is what users load.
 """
 
 import dataclasses
@@ -17,8 +17,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.detection.calibration import Threshold, resolve_threshold
-from anomap.detection.precision import full_precision
-from anomap.detection.standardise import Calibration, Standardiser, too_few_images
+from anomap.detection.precision import ieee_float32
+from anomap.detection.standardise import Calibration, Standardiser
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective
 
@@ -27,7 +27,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ImageScores:
-    """Scores of many images, in the order they came.
+    """Scores of N images, in the order they came.
 
     Attributes:
         scores: (N,) float64, raw, higher = more abnormal.
@@ -45,12 +45,7 @@ class ImageScores:
 
 
 class ScoringModel(nn.Module):
-    """A method with everything that scoring needs besides: preprocessing, standardisation, thresholds.
-
-    Args:
-        objective: the method, with the weights that score.
-        image_size: (H, W) the method sees.
-    """
+    """A method with the weights that score, the (H, W) that it sees, the scale of its score's parts, and thresholds."""
 
     def __init__(self, objective: Objective, image_size: tuple[int, int]) -> None:
         super().__init__()
@@ -76,15 +71,15 @@ class ScoringModel(nn.Module):
         middle = float(self.calibration.map_middle)
         return middle, middle + 1.5 * max(self.pixel_threshold - middle, 1e-6)
 
-    def parts(self, scored: MethodOutput) -> Tensor:
+    def parts(self, output: MethodOutput) -> Tensor:
         """The parts of a score as one tensor (B, K)."""
-        return torch.stack([scored.parts[name].float() for name in self.objective.part_names], dim=1)
+        return torch.stack([output.parts[name].float() for name in self.objective.part_names], dim=1)
 
-    @full_precision()
+    @ieee_float32()
     def score(self, images: Tensor) -> tuple[Tensor, MethodOutput]:
-        """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and all it was made of."""
-        scored = self.objective.score(images)
-        return self.standardiser(self.parts(scored)), scored
+        """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and what it was made of."""
+        output = self.objective.score(images)
+        return self.standardiser(self.parts(output)), output
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Score uint8 images (B, C, H, W) of any size: anomaly score (B,), anomaly map (B, 1, *image_size)."""
@@ -92,15 +87,11 @@ class ScoringModel(nn.Module):
         # an exported graph takes any size: it always resizes, which changes nothing where the size fits
         if torch.compiler.is_exporting() or images.shape[-2:] != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
-        score, scored = self.score(images)
-        return score, scored.anomaly_map
+        score, output = self.score(images)
+        return score, output.anomaly_map
 
     def place(self, device: str) -> None:
-        """Move to a device, in the memory format that convolutions like.
-
-        Raises:
-            UserError: no such device here.
-        """
+        """Move to a device, in the memory format that convolutions like; raises UserError if there is none here."""
         try:
             self.to(torch.device(device), memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         except (RuntimeError, AssertionError) as error:
@@ -114,22 +105,22 @@ class ScoringModel(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
-        """Learn the scale of the score's parts from held-out normal images, and from nothing else; keep their scores.
+        """Learn the scale of the score's parts from held-out normal images, and keep their scores.
 
-        A score of several parts needs the images in two: some set the scale of the parts, the others the thresholds. If
-        the same images did both, a new image would not be exchangeable with them, and the threshold could promise nothing.
+        For a score of several parts, some images set the scale of the parts and the others the thresholds. If the same
+        images did both, a new image would not be exchangeable with them, and the threshold could promise nothing.
 
         Args:
-            batches: `image` (B, C, H, W) in [0, 1], and `scaling` (B,), True for the images that set the scale; without it
-                every second one does.
+            batches: `image` (B, C, H, W) in [0, 1], and `scaling` (B,), True for the images that set the scale; without
+                it every second one does.
             trained_on: how many images the method was trained on; a part that needs more is left out of the score.
         """
         parts, peaks, middles, scaling = [], [], [], []
         for batch in batches:
-            with full_precision():
-                scored = self.objective.score(batch["image"])
-            parts.append(self.parts(scored))
-            flat = scored.anomaly_map.flatten(1)
+            with ieee_float32():
+                output = self.objective.score(batch["image"])
+            parts.append(self.parts(output))
+            flat = output.anomaly_map.flatten(1)
             middles.append(flat.median(1).values.cpu())
             peaks.append(flat.amax(1).cpu())
             if "scaling" in batch:
@@ -145,15 +136,17 @@ class ScoringModel(nn.Module):
         self.calibration.map_middle.copy_(torch.cat(middles).median())
 
     def _weigh_parts(self, trained_on: int | None) -> None:
-        """Leave out the parts that were learned from too few images to mean anything, and say so."""
-        names = self.objective.part_names
-        few = [] if trained_on is None else too_few_images(self.objective.minimum_images, names, trained_on)
+        """Leave out, with a warning, the parts that need more training images, unless no part would be left."""
+        names, minimum = self.objective.part_names, self.objective.minimum_images
+        few = [] if trained_on is None else [name for name in names if trained_on < minimum.get(name, 0)]
+        if len(few) == len(names):
+            few = []
         weights = [0.0 if name in few else self.objective.part_weights.get(name, 1.0) for name in names]
         self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]))
         if few:
             log.warning(
                 "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
-                *(" and ".join(few), trained_on, max(self.objective.minimum_images[name] for name in few)),
+                *(" and ".join(few), trained_on, max(minimum[name] for name in few)),
             )
 
     @torch.inference_mode()
@@ -168,13 +161,13 @@ class ScoringModel(nn.Module):
         names = self.objective.part_names
         parts, pixel = RankingMetric(len(names), dtype=torch.float32), PixelMetrics()
         for batch in batches:
-            score, scored = self.score(batch["image"])
+            score, output = self.score(batch["image"])
             scores.extend(score.cpu().tolist())
-            parts.update(self.parts(scored), batch["label"])
+            parts.update(self.parts(output), batch["label"])
             labels.extend(batch["label"].tolist())
-            peaks.extend(scored.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
+            peaks.extend(output.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
             if "mask" in batch:
-                pixel.update(scored.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
+                pixel.update(output.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
         areas = parts.compute() if parts.update_called else [None] * len(names)
         return ImageScores(
             np.array(scores),
@@ -188,7 +181,7 @@ class ScoringModel(nn.Module):
         """Choose the thresholds from the stored scores of the calibration normals that set them.
 
         The pixel threshold is the k-th smallest of their n map peaks, where k of their scores are at or below the
-        threshold: with `threshold=quantile` it promises the same of a whole image, P(any pixel is above it) <= 1 - k / (n + 1).
+        threshold: with `threshold=quantile` it promises the same of a whole image, P(any pixel is above) <= 1 - k / (n + 1).
 
         Args:
             config: the strategy, see `resolve_threshold`.

@@ -1,21 +1,30 @@
 """What a detector learns from the calibration normals: the scale of its score's parts, their scores, the thresholds."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from anomap.detection.fusion import fuse
-from anomap.objectives.base import FittedState
+from anomap.objectives.base import FittedState, compressed
+
+
+def fuse(parts: Tensor, weights: Tensor) -> Tensor:
+    """Anomaly scores (B,) = Σ_k w_k c(s_k), c linear up to 3 standard deviations and logarithmic above.
+
+    A part alone is the score itself. A plain sum lets one part with a heavy tail drown the others (docs/results.md).
+
+    Args:
+        parts: (B, K), standardised, higher = more abnormal.
+        weights: (K,), ≥ 0. A part of weight 0 is left out, even where it is not finite.
+    """
+    fused = parts if parts.shape[1] == 1 else compressed(parts)
+    return torch.where(weights > 0, fused * weights, 0.0).sum(1)
 
 
 class Standardiser(nn.Module):
-    """Puts the parts of a score on one scale and fuses them: s = fuse((p - μ) / σ, w).
+    """Puts the K parts of a score on one scale and fuses them: s = fuse((p - μ) / σ, w).
 
     μ and σ are those of the images given to `fit`. A score of a single part stays raw: μ = 0, σ = 1.
-
-    Args:
-        parts: K.
     """
 
     mean: Tensor
@@ -40,8 +49,8 @@ class Standardiser(nn.Module):
         if not self.scales or not len(parts):
             return
         mean, deviation = parts.mean(0), parts.std(0, correction=0)
-        # One image, or nearly equal ones, show next to no deviation. Dividing by that would blow the score up, so σ is
-        # at least a tenth of |μ| for one image, and less the more there are.
+        # Few or nearly equal images show next to no deviation, and dividing by it would blow the score up: σ is at least
+        # a tenth of |μ| for one image, and less the more there are.
         deviation = deviation.maximum(mean.abs() / (10 * len(parts) ** 2))
         self.mean.copy_(mean)
         self.deviation.copy_(torch.where(deviation > 0, deviation, 1.0))
@@ -52,25 +61,14 @@ class Standardiser(nn.Module):
 
 
 class Calibration(FittedState):
-    """Scores of the N calibration normals, the peaks of their maps, and the thresholds that came of them.
+    """What is kept of the N calibration normals. It stays on the CPU: scoring never reads it, and MPS has no float64."""
 
-    It stays on the CPU wherever the model goes: scoring never reads it, and MPS has no float64.
-
-    Attributes:
-        scores: (N,) of all calibration normals.
-        scaling: bool (N,), True = set the scale of the score's parts, False = sets the thresholds.
-        map_peaks: (N,), the highest value of each map.
-        map_middle: the median of a typical normal map.
-        threshold: float64, so that the stored threshold is the reported one to the last digit.
-        pixel_threshold: of the map.
-    """
-
-    scores: Tensor
-    scaling: Tensor
-    map_peaks: Tensor
-    map_middle: Tensor
-    threshold: Tensor
-    pixel_threshold: Tensor
+    scores: Tensor  # (N,)
+    scaling: Tensor  # bool (N,), True = sets the scale of the score's parts, False = sets the thresholds
+    map_peaks: Tensor  # (N,), the highest value of each map
+    map_middle: Tensor  # the median of a typical normal map
+    threshold: Tensor  # float64: the reported one to the last digit
+    pixel_threshold: Tensor  # of the map
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,9 +83,3 @@ class Calibration(FittedState):
         """Follow the model to no device and no type."""
         del fn, recurse
         return self
-
-
-def too_few_images(minimum: Mapping[str, int], names: Sequence[str], images: int) -> list[str]:
-    """The parts that need more training images than there are; none if that would leave no part at all."""
-    few = [name for name in names if images < minimum.get(name, 0)]
-    return few if len(few) < len(names) else []
