@@ -4,8 +4,6 @@ DRAEM (https://arxiv.org/abs/2108.07610, section 3.3) cuts its anomaly regions o
 2^0 ... 2^5 cells along each axis, rotated by a random angle.
 """
 
-from __future__ import annotations
-
 import math
 
 import torch
@@ -19,28 +17,23 @@ _TABLE = 32  # gradients along each axis, a power of 2; the noise repeats after 
 def perlin(draw: Draw, shape: tuple[int, int], cells_x: Tensor, cells_y: Tensor) -> Tensor:
     """Perlin noise (K, H, W), about -0.7 ... 0.7 with mean 0.
 
-    Args:
-        draw: the random numbers of K samples.
-        shape: (H, W).
-        cells_x: float (K,), grid cells across the image.
-        cells_y: float (K,), grid cells down the image.
+    `cells_x` and `cells_y` are the grid cells across and down the image, float (K,); `shape` is (H, W).
     """
     height, width = shape
     x = (torch.arange(width, device=draw.device) + 0.5) / width - 0.5
-    y = (torch.arange(height, device=draw.device) + 0.5) / height - 0.5
+    y = ((torch.arange(height, device=draw.device) + 0.5) / height - 0.5)[:, None]
     turn, offset_u, offset_v = draw.uniform("perlin", 3)[:, :, None, None].unbind(1)
     turn = between(turn, (-math.pi / 2, math.pi / 2))
     cos, sin = torch.cos(turn), torch.sin(turn)
-    u = (cos * x + sin * y[:, None]) * cells_x[:, None, None] + offset_u * _TABLE  # (K, H, W)
-    v = (cos * y[:, None] - sin * x) * cells_y[:, None, None] + offset_v * _TABLE
+    u = (cos * x + sin * y) * cells_x[:, None, None] + offset_u * _TABLE  # (K, H, W)
+    v = (cos * y - sin * x) * cells_y[:, None, None] + offset_v * _TABLE
 
     cell_u, cell_v = torch.floor(u), torch.floor(v)
     u, v = u - cell_u, v - cell_v
-    # Two's complement makes `&` with 2^n - 1 the remainder for negative cells too: the table is periodic.
-    column, row = cell_u.long(), cell_v.long()
-    # Of the left and the right corner, the upper and the lower one, each (K, H, W).
-    columns = column & (_TABLE - 1), (column + 1) & (_TABLE - 1)
-    rows = (row & (_TABLE - 1)) * _TABLE, ((row + 1) & (_TABLE - 1)) * _TABLE
+    column, row, last = cell_u.long(), cell_v.long(), _TABLE - 1
+    # `& last` is the remainder, also of negative cells: the table is periodic.
+    columns = column & last, (column + 1) & last  # of the left and the right corner, each (K, H, W)
+    rows = (row & last) * _TABLE, ((row + 1) & last) * _TABLE  # of the upper and the lower corner
 
     gradient = 2.0 * math.pi * draw.uniform("gradient", _TABLE * _TABLE)  # (K, table)
     gradient_u, gradient_v = torch.cos(gradient), torch.sin(gradient)
@@ -50,8 +43,7 @@ def perlin(draw: Draw, shape: tuple[int, int], cells_x: Tensor, cells_y: Tensor)
         along_u = gradient_u.gather(1, corner).view_as(u)
         return along_u * (u - right) + gradient_v.gather(1, corner).view_as(u) * (v - lower)
 
-    fade_u = u * u * u * (u * (u * 6 - 15) + 10)
-    fade_v = v * v * v * (v * (v * 6 - 15) + 10)
+    fade_u, fade_v = (part * part * part * (part * (part * 6 - 15) + 10) for part in (u, v))
     upper = torch.lerp(ramp(0, 0), ramp(1, 0), fade_u)
     lower = torch.lerp(ramp(0, 1), ramp(1, 1), fade_u)
     return torch.lerp(upper, lower, fade_v)

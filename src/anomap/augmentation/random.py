@@ -3,15 +3,8 @@
 A sample's numbers depend on nothing but its own address, so they are the same for any batch size, order,
 number of workers or device. The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014,
 https://doi.org/10.1145/2714064.2660195), applied once per component of the address.
-
-    draw = Draw.at(seed=0, epoch=3, index=torch.tensor([7, 2]))
-    angle, length = draw.uniform("scar", 2).unbind(1)  # (2,) each
-    angle = between(angle, (-45.0, 45.0))
-
-A hash costs about fifteen small operations, however many numbers it makes: ask for all of them at once.
+A hash costs about fifteen small operations however many numbers it makes: ask for all of them at once.
 """
-
-from __future__ import annotations
 
 import hashlib
 import math
@@ -31,16 +24,21 @@ def _signed(value: int) -> int:
 
 
 # Constants as 0-d tensors: with Python numbers a third of the time on small tensors goes into wrapping them.
-_INCREMENT = torch.tensor(_signed(0x9E3779B97F4A7C15))
-_MULTIPLIER_1 = torch.tensor(_signed(0xBF58476D1CE4E5B9))
-_MULTIPLIER_2 = torch.tensor(_signed(0x94D049BB133111EB))
-_SHIFTS = {n: (torch.tensor(n), torch.tensor((1 << (64 - n)) - 1)) for n in (1, 27, 30, 31, 40)}
+_INCREMENT, _MULTIPLIER_1, _MULTIPLIER_2 = (
+    torch.tensor(_signed(bits)) for bits in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB)
+)
+_SHIFTS = {n: (torch.tensor(n), torch.tensor((1 << (64 - n)) - 1)) for n in (27, 30, 31, 40)}
 
 
 def _shift_right(bits: Tensor, places: int) -> Tensor:
     """Logical shift: `>>` on int64 copies the sign bit, which the mask takes away again."""
     count, mask = _SHIFTS[places]
     return torch.bitwise_right_shift(bits, count).bitwise_and_(mask)
+
+
+def _unit(bits24: Tensor) -> Tensor:
+    """24-bit integers to float32 in [0, 1)."""
+    return bits24.to(torch.float32).mul_(2.0**-24)
 
 
 def mix(bits: Tensor) -> Tensor:
@@ -59,21 +57,15 @@ def _stream(name: str) -> Tensor:
 
 @dataclass(frozen=True)
 class Draw:
-    """Random numbers of K samples, each found by a name: the order of the calls does not matter.
+    """Random numbers of K samples, each found by a name: the order of the calls does not matter."""
 
-    Attributes:
-        keys: int64 (K,), the hashed address of each sample, on the device where the numbers are made.
-        host: the same keys on the CPU, if the caller has them.
-    """
-
-    keys: Tensor
-    host: Tensor | None = None
+    keys: Tensor  # int64 (K,), the hashed address of each sample, on the device where the numbers are made
+    host: Tensor | None = None  # the same keys on the CPU, if the caller has them
 
     @classmethod
-    def at(cls, seed: int, epoch: int, index: Tensor) -> Draw:
+    def at(cls, seed: int, epoch: int, index: Tensor) -> "Draw":
         """The numbers of the samples `index` (int64 (K,)) in an epoch; `seed` may be any integer."""
-        key = mix(torch.tensor(_signed(seed)))
-        key = mix(key ^ _signed(epoch))
+        key = mix(mix(torch.tensor(_signed(seed))) ^ _signed(epoch))
         return cls(mix(key.to(index.device) ^ index.long()))
 
     def __len__(self) -> int:
@@ -81,26 +73,24 @@ class Draw:
 
     @property
     def device(self) -> torch.device:
-        """Where the numbers are made."""
         return self.keys.device
 
     @property
-    def on_cpu(self) -> Draw:
+    def on_cpu(self) -> "Draw":
         """The same numbers made on the CPU, for what is decided there; a device is waited for unless `host` is given."""
         return Draw(self.keys.cpu() if self.host is None else self.host)
 
-    def select(self, rows: Tensor) -> Draw:
+    def select(self, rows: Tensor) -> "Draw":
         """The numbers of some of the samples: `rows` (int64) points into the K samples, repeats allowed."""
         return Draw(self.keys[rows])
 
-    def fork(self, name: str, number: int | Tensor = 0) -> Draw:
+    def fork(self, name: str, number: int | Tensor = 0) -> "Draw":
         """Fresh numbers for the same samples, e.g. for the `number`-th layer (an int, or int64 (K,))."""
         return Draw(mix(self.keys ^ (number + _stream(name))))
 
     def bits(self, name: str, *shape: int) -> Tensor:
-        """64 random bits each: int64 (K, *shape)."""
+        """64 random bits each, int64 (K, *shape): streams are stretches of one counter from random places on."""
         position = torch.arange(math.prod(shape), device=self.device)
-        # Streams are stretches of one counter, 2^64 long, that start at random places.
         return mix(self.keys[:, None] ^ (position + _stream(name))).view(len(self), *shape)
 
     def uniform(self, name: str, *shape: int) -> Tensor:
@@ -144,13 +134,5 @@ def sign(uniform: Tensor) -> Tensor:
 
 
 def to_device(tensor: Tensor, device: torch.device) -> Tensor:
-    """A copy of a tensor of the CPU on `device`, without waiting for what the device is doing.
-
-    Only CUDA is safe to leave behind: it takes its own copy of ordinary memory before it returns. MPS reads later.
-    """
+    """A CPU tensor on `device`; only CUDA need not be waited for: it copies ordinary memory before it returns."""
     return tensor.to(device, non_blocking=device.type == "cuda")
-
-
-def _unit(bits24: Tensor) -> Tensor:
-    """24-bit integers to float32 in [0, 1)."""
-    return bits24.to(torch.float32).mul_(2.0**-24)

@@ -1,12 +1,9 @@
 """WHERE an image is changed: each region draws one soft-edged shape per sample, from specks to large parts.
 
-Sizes are fractions of the image, so that 32 and 256 px images get the same shapes: a length is a fraction of
-the image's shorter side, an area one of the whole image. Areas, lengths and widths are log-uniform: a region is as
-likely to be twice as large as half as large. The width of a soft edge is limited by the size of its shape, so that
-a speck stays a speck.
+Lengths are fractions of the image's shorter side and areas of the whole, so that 32 and 256 px images get the same
+shapes. A setting `[low, high]` is a range to draw from; areas, lengths and widths are log-uniform: twice as large is
+as likely as half as large. A shape's size limits the width of its soft edge, so that a speck stays a speck.
 """
-
-from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
@@ -20,7 +17,7 @@ from torch.nn.functional import interpolate
 from anomap.augmentation.perlin import perlin
 from anomap.augmentation.random import Draw, between, integer, log_between, sign, to_device
 from anomap.augmentation.settings import Bounds, Fraction, Interval, Settings, Share
-from anomap.augmentation.strokes import stroke
+from anomap.augmentation.strokes import Strokes
 
 _SMALLEST_CELL = 8  # px, of Perlin noise: what the finest grid of DRAEM, 32 cells, has at its 256 px
 _TINY = 1e-5  # the least area or length, as a fraction: a logarithm needs more than 0
@@ -28,13 +25,9 @@ _TINY = 1e-5  # the least area or length, as a fraction: a logarithm needs more 
 
 @dataclass
 class Region(Settings, ABC):
-    """A family of shapes.
+    """A family of shapes."""
 
-    Attributes:
-        weight: how often this region is drawn, relative to the others.
-    """
-
-    weight: Annotated[float, Bounds(0.0)] = 1.0
+    weight: Annotated[float, Bounds(0.0)] = 1.0  # how often it is drawn, relative to the other regions
 
     @abstractmethod
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
@@ -57,56 +50,41 @@ class Rectangle(Region):
 
     With `aspect: [1, 1]`, `edge: [0, 0]` and `inside: false` it is the square of Cutout
     (https://arxiv.org/abs/1708.04552), whose centre may lie anywhere, so that the border may cut it off.
-
-    Attributes:
-        area: range of its share of the image, log-uniform; its sides are at least 2 px.
-        aspect: range of width / height, log-uniform.
-        edge: range of the width of its soft edge, a fraction of the shorter side; 0 is a hard edge.
-        inside: whether it lies wholly inside the image.
     """
 
-    area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.15)
-    aspect: Annotated[Interval, Bounds(0.01, 100.0)] = (0.3, 3.3)
-    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.0)
-    inside: bool = True
+    area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.15)  # sides of at least 2 px
+    aspect: Annotated[Interval, Bounds(0.01, 100.0)] = (0.3, 3.3)  # width / height, log-uniform
+    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.0)  # width of the soft edge; 0 is hard
+    inside: bool = True  # wholly inside the image
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
-        """See `Region.__call__`."""
         area, aspect, edge, x, y = draw.uniform("rectangle", 5).unbind(1)
         area = log_between(area, self.area) * (shape[0] * shape[1])
         aspect = log_between(aspect, self.aspect)
-        beyond_y, height = self._along(draw, y, (area / aspect).sqrt(), shape[0])
-        beyond_x, width = self._along(draw, x, (area * aspect).sqrt(), shape[1])
+
+        def along(place: Tensor, size: Tensor, room: int) -> tuple[Tensor, Tensor]:
+            size = size.round().clamp(min(2, room), room)  # whole pixels
+            low = torch.floor(place * (room - size + 1) if self.inside else place * room - size / 2 + 0.5)
+            middle = low + size / 2
+            return (_centres(draw, room) - middle[:, None]).abs() - size[:, None] / 2, size
+
+        beyond_y, height = along(y, (area / aspect).sqrt(), shape[0])  # (K, H): distance to the sides
+        beyond_x, width = along(x, (area * aspect).sqrt(), shape[1])
         distance = torch.maximum(beyond_x[:, None, :], beyond_y[:, :, None])
         edge = between(edge, self.edge) * min(shape)
         return _coverage(distance, torch.minimum(edge, torch.minimum(width, height) / 2))
 
-    def _along(self, draw: Draw, place: Tensor, size: Tensor, room: int) -> tuple[Tensor, Tensor]:
-        """Along one axis of `room` px: the distance of every pixel to the sides (K, room), and the size in whole px."""
-        size = size.round().clamp(min(2, room), room)
-        low = torch.floor(place * (room - size + 1) if self.inside else place * room - size / 2 + 0.5)
-        middle = low + size / 2
-        return (_centres(draw, room) - middle[:, None]).abs() - size[:, None] / 2, size
-
 
 @dataclass
 class Scar(Region):
-    """A thin rectangle at any angle: the scar of CutPaste (https://arxiv.org/abs/2104.04015, section 2.1).
+    """A thin rectangle at any angle: the scar of CutPaste (https://arxiv.org/abs/2104.04015, section 2.1)."""
 
-    Attributes:
-        length: range of its length, a fraction of the shorter side, log-uniform; at least 3 px.
-        width: range of its width, a fraction of the shorter side, log-uniform; at least 1.5 px, at most its length.
-        angle: range of its angle to the horizontal, in degrees.
-        edge: range of the width of its soft edge, a fraction of the shorter side; at least 1 px.
-    """
-
-    length: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.05, 0.4)
-    width: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.01, 0.08)
-    angle: Annotated[Interval, Bounds(-180.0, 180.0)] = (-90.0, 90.0)
-    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.02)
+    length: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.05, 0.4)  # at least 3 px
+    width: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.01, 0.08)  # at least 1.5 px, at most its length
+    angle: Annotated[Interval, Bounds(-180.0, 180.0)] = (-90.0, 90.0)  # to the horizontal, in degrees
+    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.02)  # width of the soft edge; at least 1 px
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
-        """See `Region.__call__`."""
         length, width, angle, edge, x, y = draw.uniform("scar", 6)[:, :, None, None].unbind(1)  # (K, 1, 1) each
         half_length = (log_between(length, self.length) * min(shape) / 2).clamp(min=1.5)
         half_width = torch.minimum(log_between(width, self.width) * min(shape) / 2, half_length).clamp(min=0.75)
@@ -131,20 +109,13 @@ class Blob(Region):
 
     DRAEM cuts at a fixed height, which leaves some masks empty and some nearly full. Here the height is the
     quantile that gives the area drawn.
-
-    Attributes:
-        area: range of the blobs' share of the image, all together, log-uniform; at least 4 px.
-        octaves: range of the exponent of the grid: 2^octave cells along an axis, drawn for each axis; no cell is
-            smaller than 8 px, as in DRAEM.
-        edge: range of the width of the soft edge, a fraction of the shorter side; at least about 1 px.
     """
 
-    area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.2)
-    octaves: Annotated[Interval, Bounds(0.0, 5.0)] = (0, 5)
-    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.03)
+    area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.2)  # all blobs together, at least 4 px
+    octaves: Annotated[Interval, Bounds(0.0, 5.0)] = (0, 5)  # 2^octave cells, drawn for each axis; none below 8 px
+    edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.03)  # width of the soft edge; at least about 1 px
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
-        """See `Region.__call__`."""
         area, octave_x, octave_y, edge = draw.uniform("blob", 4).unbind(1)
         finest = math.floor(math.log2(max(1.0, min(shape) / _SMALLEST_CELL)))
         low, high = (min(int(octave), finest) for octave in self.octaves)
@@ -171,24 +142,15 @@ class Blob(Region):
 
 @dataclass
 class Crack(Region):
-    """A curved, jagged line of varying width, sometimes with a branch: from a thin scratch to a wide crack.
+    """A curved, jagged line of varying width, sometimes with a branch: from a thin scratch to a wide crack."""
 
-    Attributes:
-        length: range of the distance between its ends, a fraction of the shorter side, log-uniform.
-        width: range of its greatest width, a fraction of the shorter side, log-uniform; at least 1 px is drawn.
-        bend: range of its greatest distance from a straight line, a fraction of the length.
-        roughness: range of its jaggedness, a fraction of the length.
-        branch: the chance of a second, shorter line that leaves the first.
-    """
-
-    length: Annotated[Interval, Bounds(0.01, 2.0)] = (0.1, 1.1)
-    width: Annotated[Interval, Bounds(_TINY, 0.5)] = (0.006, 0.045)
-    bend: Share = (0.0, 0.25)
-    roughness: Share = (0.02, 0.12)
-    branch: Fraction = 0.35
+    length: Annotated[Interval, Bounds(0.01, 2.0)] = (0.1, 1.1)  # distance between its ends
+    width: Annotated[Interval, Bounds(_TINY, 0.5)] = (0.006, 0.045)  # at its widest; at least 1 px
+    bend: Share = (0.0, 0.25)  # greatest distance from a straight line, a fraction of the length
+    roughness: Share = (0.02, 0.12)  # jaggedness, a fraction of the length
+    branch: Fraction = 0.35  # chance of a second, shorter line that leaves the first
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
-        """See `Region.__call__`."""
         length, width, bend, side, roughness, angle, x, y = draw.uniform("crack", 8).unbind(1)
         length = log_between(length, self.length) * min(shape)
         width = log_between(width, self.width) * min(shape)
@@ -199,25 +161,19 @@ class Crack(Region):
         margin_x, margin_y = ((length / 2).clamp(max=room / 4) for room in (shape[1], shape[0]))
         x, y = margin_x + x * (shape[1] - 2 * margin_x), margin_y + y * (shape[0] - 2 * margin_y)
         start = torch.stack([x - torch.cos(angle) * length / 2, y - torch.sin(angle) * length / 2], dim=1)
-        trunk = stroke(draw, start, angle, length, width, bend, roughness)
+        trunk = Strokes(draw, start, angle, length, width, bend, roughness)
         coverage = trunk.coverage(shape)
 
         # Which samples have a branch is found on the CPU: a device would have to be waited for.
         branched = to_device((draw.on_cpu.uniform("branch") < self.branch).nonzero()[:, 0], draw.device)
-        if len(branched) == 0:
-            return coverage
-        twig = draw.fork("twig").select(branched)
+        twig = draw.fork("twig")
         place, turn, side, short = twig.uniform("fork", 4).unbind(1)
-        line = stroke(
-            twig,
-            trunk.select(branched).point(between(place, (0.2, 0.8))),
-            angle[branched] + between(turn, (0.35, 1.1)) * sign(side),
-            length[branched] * between(short, (0.25, 0.5)),
-            width[branched] * 0.7,
-            bend[branched],
-            roughness[branched],
-        )
-        coverage[branched] = torch.maximum(coverage[branched], line.coverage(shape))
+        start = trunk.point(between(place, (0.2, 0.8)))
+        angle = angle + between(turn, (0.35, 1.1)) * sign(side)
+        length = length * between(short, (0.25, 0.5))
+        chosen = (part[branched] for part in (start, angle, length, width * 0.7, bend, roughness))
+        branch = Strokes(twig.select(branched), *chosen).coverage(shape)
+        coverage[branched] = torch.maximum(coverage[branched], branch)
         return coverage
 
 
@@ -226,5 +182,4 @@ class Whole(Region):
     """The whole image, as in the shifted classes of CSI (https://arxiv.org/abs/2007.08176)."""
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
-        """See `Region.__call__`."""
         return torch.ones(len(draw), 1, *shape, device=draw.device)

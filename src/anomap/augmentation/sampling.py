@@ -1,19 +1,14 @@
 """Pixels of a batch read from elsewhere, another place for every sample."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 from torch.nn.functional import grid_sample
 
 
 def take_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Each pixel (y, x) of a sample becomes that sample's pixel (rows[y, x], columns[y, x]): (K, C, H, W).
+    """Images (K, C, h, w) -> (K, C, H, W): pixel (y, x) is taken from (rows[y, x], columns[y, x]) of its own image.
 
-    Args:
-        images: (K, C, h, w).
-        rows: int64, broadcastable to (K, H, W).
-        columns: int64, broadcastable to (K, H, W).
+    `rows` and `columns` are int64, broadcastable to (K, H, W).
     """
     source = rows * images.shape[3] + columns
     source = source.expand(len(images), *source.shape[1:])
@@ -49,8 +44,7 @@ def turn(images: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
     """Gaussian blur of images (K, C, H, W), each with its own standard deviation in pixels (K,).
 
-    Each axis is one matrix product with normalised Gaussian rows: exact for any sigma, no kernel to cut off,
-    and the rows' normalisation takes care of the borders.
+    One matrix product per axis with normalised Gaussian rows: exact for any sigma, and right at the borders.
     """
 
     def weights(size: int) -> Tensor:

@@ -1,11 +1,4 @@
-"""The numbers in `conf/augmentation/*.yaml`: ranges `[low, high]` and single numbers, checked when they are set.
-
-@dataclass
-class Blur(Fill):
-sigma: Annotated[Interval, Bounds(0.001, 1.0)] = (0.02, 0.08)
-"""
-
-from __future__ import annotations
+"""The numbers in `conf/augmentation/*.yaml`, checked against the `Bounds` in their field's annotation."""
 
 import math
 from collections.abc import Sequence
@@ -14,37 +7,30 @@ from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
 from anomap.errors import UserError
 
-Interval = tuple[float, float]
+Interval = tuple[float, float]  # [low, high]
 
 
 class Bounds(NamedTuple):
-    """What a setting may be: from `lowest` to `highest`, both included and finite."""
+    """A setting lies between `lowest` and `highest`, both included, and is finite."""
 
     lowest: float
     highest: float = math.inf
 
     def number(self, name: str, value: Any) -> float:
-        """`value` as a number within the bounds.
-
-        Raises:
-            UserError: it is no number or lies outside.
-        """
-        if self._holds(value):
-            return float(value)
-        end = f"to {self.highest:g}" if math.isfinite(self.highest) else "up"
-        raise UserError(f"augmentation: {name} is {value}, give a number from {self.lowest:g} {end}")
+        """`value` as a float; UserError unless it is a number within the bounds."""
+        if not self._holds(value):
+            raise UserError(f"augmentation: {name} is {value}, give a number {self}")
+        return float(value)
 
     def interval(self, name: str, value: Any) -> Interval:
-        """`value` as (low, high) with lowest <= low <= high <= highest.
-
-        Raises:
-            UserError: it is not two numbers in that order and within the bounds.
-        """
+        """`value` as (low, high); UserError unless lowest <= low <= high <= highest."""
         pair = list(value) if isinstance(value, Sequence) else []
         if len(pair) == 2 and all(map(self._holds, pair)) and pair[0] <= pair[1]:
             return float(pair[0]), float(pair[1])
-        end = f" <= {self.highest:g}" if math.isfinite(self.highest) else ""
-        raise UserError(f"augmentation: {name} is {value}, give [low, high] with {self.lowest:g} <= low <= high{end}")
+        raise UserError(f"augmentation: {name} is {value}, give [low, high] with low <= high, each {self}")
+
+    def __str__(self) -> str:
+        return f"from {self.lowest:g} {f'to {self.highest:g}' if math.isfinite(self.highest) else 'up'}"
 
     def _holds(self, value: Any) -> bool:
         number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
@@ -57,7 +43,7 @@ Share = Annotated[Interval, Bounds(0.0, 1.0)]  # a range of fractions
 
 @dataclass
 class Settings:
-    """A dataclass that refuses a value outside the bounds in its field's annotation, by the field's name."""
+    """A dataclass that refuses a value outside its field's `Bounds`, naming the field."""
 
     def __post_init__(self) -> None:
         for name, hint in get_type_hints(type(self), include_extras=True).items():

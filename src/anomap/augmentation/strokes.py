@@ -1,13 +1,9 @@
 """Random crack lines as graphs over a straight chord: a pixel's distance then costs one table look-up.
 
-In the frame of its chord a line is v = f(u): a bend (one parabola) plus a Brownian bridge, which makes it
-jagged and leaves both ends on the chord. The distance of a pixel to it is |v - f(u)| / sqrt(1 + f'(u)^2) to
-first order. Memory is a few (K, H, W) arrays, whatever the number of points on the line.
+In the frame of its chord a line is v = f(u): a parabola (its bend) plus a Brownian bridge (its jags), both zero at
+the ends. The distance of a pixel to it is |v - f(u)| / sqrt(1 + f'(u)^2) to first order. Memory is a few
+(K, H, W) arrays, whatever the number of points on the line.
 """
-
-from __future__ import annotations
-
-from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -19,27 +15,27 @@ _KNOTS = 24  # corners of the jagged line
 _POINTS = 512  # table entries along the chord: finer than a pixel up to 512 px
 
 
-@dataclass(frozen=True)
-class Stroke:
-    """K lines, tabulated along their chords; lengths in pixels.
+class Strokes:
+    """K random lines, tabulated along their chords; lengths in pixels, all arguments (K,) but `start` (K, 2).
 
-    Attributes:
-        start: (K, 2), x and y of the chord's first end.
-        direction: (K, 2), unit vector along the chord.
-        length: (K,), of the chord.
-        offset: (K, points), f: distance of the line from its chord.
-        half_width: (K, points), half the line's width.
+    A line starts at `start` (x, y) under `angle` (radians). `width` is that of its widest place; it varies and tapers
+    to a pixel at the ends. `bend` and `roughness` are the heights of parabola and bridge as fractions of `length`.
     """
 
-    start: Tensor
-    direction: Tensor
-    length: Tensor
-    offset: Tensor
-    half_width: Tensor
-
-    def select(self, rows: Tensor) -> Stroke:
-        """Some of the lines: `rows` (int64) points into the K lines."""
-        return Stroke(*(getattr(self, item.name)[rows] for item in fields(self)))
+    def __init__(
+        self, draw: Draw, start: Tensor, angle: Tensor, length: Tensor, width: Tensor, bend: Tensor, roughness: Tensor
+    ) -> None:
+        t = torch.arange(_POINTS, device=draw.device) / (_POINTS - 1)
+        walk = pad(draw.normal("walk", _KNOTS - 1).cumsum(1) * _KNOTS**-0.5, (1, 0))
+        walk = walk - walk[:, -1:] * torch.linspace(0, 1, _KNOTS, device=draw.device)
+        curve = bend[:, None] * 4 * t * (1 - t) + roughness[:, None] * _tabulate(walk)
+        swell = _tabulate(draw.uniform("swell", _KNOTS // 3))
+        taper = (torch.minimum(t, 1 - t) * 8).clamp(max=1.0)
+        self.start, self.length = start, length
+        self.direction = torch.stack([torch.cos(angle), torch.sin(angle)], dim=1)  # (K, 2), unit vector
+        self.offset = curve * length[:, None]  # f, (K, points)
+        # Never thinner than a pixel: thinner lines would fade instead of getting thinner.
+        self.half_width = (width[:, None] * (0.4 + 0.6 * swell) * taper).clamp(min=1.0) / 2  # (K, points)
 
     def point(self, t: Tensor) -> Tensor:
         """The point (K, 2) of each line over the fraction `t` (K,) in [0, 1) of its chord."""
@@ -50,9 +46,8 @@ class Stroke:
     def coverage(self, shape: tuple[int, int]) -> Tensor:
         """How much of each pixel the line covers, 0 ... 1: (K, 1, H, W)."""
         height, width = shape
-        x = torch.arange(width, device=self.start.device) + 0.5 - self.start[:, :1]  # (K, W)
-        y = torch.arange(height, device=self.start.device) + 0.5 - self.start[:, 1:]  # (K, H)
-        x, y = x[:, None, :], y[:, :, None]
+        x = (torch.arange(width, device=self.start.device) + 0.5 - self.start[:, :1])[:, None, :]  # (K, 1, W)
+        y = (torch.arange(height, device=self.start.device) + 0.5 - self.start[:, 1:])[:, :, None]  # (K, H, 1)
         cos, sin = self.direction[:, 0, None, None], self.direction[:, 1, None, None]
         u = (cos * x + sin * y) * (_POINTS / self.length[:, None, None])  # (K, H, W), in table entries
         v = cos * y - sin * x
@@ -66,33 +61,6 @@ class Stroke:
         return (covered * ((u >= 0) & (u < _POINTS)))[:, None]
 
 
-def stroke(
-    draw: Draw, start: Tensor, angle: Tensor, length: Tensor, width: Tensor, bend: Tensor, roughness: Tensor
-) -> Stroke:
-    """K random lines; all lengths in pixels.
-
-    Args:
-        draw: the random numbers of K samples.
-        start: (K, 2), x and y of the first end.
-        angle: (K,), of the chord, in radians.
-        length: (K,), of the chord.
-        width: (K,), at its widest; it varies along the line and tapers to a pixel at the ends.
-        bend: (K,), height of the parabola as a fraction of the length.
-        roughness: (K,), size of the Brownian bridge as a fraction of the length.
-    """
-    t = torch.arange(_POINTS, device=draw.device) / (_POINTS - 1)
-    walk = pad(draw.normal("walk", _KNOTS - 1).cumsum(1) * _KNOTS**-0.5, (1, 0))
-    walk = walk - walk[:, -1:] * torch.linspace(0, 1, _KNOTS, device=draw.device)
-    jagged = interpolate(walk[:, None], size=_POINTS, mode="linear", align_corners=True)[:, 0]
-    curve = bend[:, None] * 4 * t * (1 - t) + roughness[:, None] * jagged
-
-    swell = interpolate(draw.uniform("swell", 1, _KNOTS // 3), size=_POINTS, mode="linear", align_corners=True)[:, 0]
-    taper = (torch.minimum(t, 1 - t) * 8).clamp(max=1.0)
-    return Stroke(
-        start=start,
-        direction=torch.stack([torch.cos(angle), torch.sin(angle)], dim=1),
-        length=length,
-        offset=curve * length[:, None],
-        # Never thinner than a pixel: thinner lines would fade instead of getting thinner.
-        half_width=(width[:, None] * (0.4 + 0.6 * swell) * taper).clamp(min=1.0) / 2,
-    )
+def _tabulate(knots: Tensor) -> Tensor:
+    """Evenly spaced knots (K, n) joined by straight lines: (K, points)."""
+    return interpolate(knots[:, None], size=_POINTS, mode="linear", align_corners=True)[:, 0]
