@@ -24,7 +24,7 @@ from anomap.data.imageset import Donors, to_float
 from anomap.detection.checkpoint import load_model
 from anomap.detection.devices import device_for
 from anomap.errors import UserError
-from anomap.objectives.adgan import ADGAN
+from anomap.objectives.adgan import GuidedGAN
 from anomap.runs.folder import RunFolder
 
 BATCH = 32
@@ -40,7 +40,7 @@ def restoration_error(run: Path, device: str) -> dict[str, Any]:
     """
     model, config = load_model(RunFolder(run).last_checkpoint, device)
     method, chosen = model.objective, config["augmentation"]
-    if not isinstance(method, ADGAN) or not chosen.get("only_fills"):
+    if not isinstance(method, GuidedGAN) or not chosen.get("only_fills"):
         raise UserError(
             f"{run}: give a run of a two-stage method that was trained with some of augmentation.only_fills"
         )

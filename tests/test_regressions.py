@@ -71,9 +71,9 @@ def test_the_augmented_branch_is_reconstructed_towards_the_clean_image() -> None
     method: AttentionNetwork = tiny.objective("attention_network")
     batch = tiny.batch(4)
     step = method.generate(batch)
-    step.tensors["image"] = torch.cat([step["x"], step["x"]])
+    step["image"] = torch.cat([step["x"], step["x"]])
     assert method.generator_losses(step)["reconstruction"] == 0
-    step.tensors["image"] = torch.cat([step["x"], step["x_h"]])
+    step["image"] = torch.cat([step["x"], step["x_h"]])
     assert method.generator_losses(step)["reconstruction"] > 0.01
 
 
@@ -93,7 +93,7 @@ def test_the_attention_loss_on_clean_images_falls_below_005(augmented: bool) -> 
         map_logits = method.generator(batch["image"] * 2 - 1).map_logits
         assert attention_loss(map_logits, torch.ones_like(map_logits)) < 0.05 < before
         if augmented:  # and it is no constant: the hole is found
-            attention = method.attention(batch["augmented"])
+            attention = torch.sigmoid(method.generator(batch["augmented"] * 2 - 1).map_logits)
             outside = attention[batch["mask"] == 0].mean()
             assert outside > 0.9
             assert attention[batch["mask"] > 0].mean() < outside - 0.25
@@ -161,7 +161,7 @@ def test_the_losses_of_a_method_are_pure(model: str) -> None:
     method: AdversarialObjective = tiny.busy(tiny.objective(model))  # pyright: ignore[reportAssignmentType]
     with torch.no_grad():
         step = method.generate(tiny.batch(4))
-        kept = {name: tensor.clone() for name, tensor in step.tensors.items()}
+        kept = {name: tensor.clone() for name, tensor in step.items()}
         weights = {name: tensor.clone() for name, tensor in method.state_dict().items()}
         first = [method.generator_losses(step), method.discriminator_losses(step.detached())]
         method.generator_losses(method.generate(tiny.batch(3, seed=5)))  # something else in between
@@ -170,7 +170,7 @@ def test_the_losses_of_a_method_are_pure(model: str) -> None:
     for one, other in zip(first, second, strict=True):
         assert one.keys() == other.keys()
         assert all(torch.equal(one[name], other[name]) for name in one)
-    assert all(torch.equal(kept[name], tensor) for name, tensor in step.tensors.items())
+    assert all(torch.equal(kept[name], tensor) for name, tensor in step.items())
     assert all(torch.equal(weights[name], tensor) for name, tensor in method.state_dict().items())
 
 

@@ -14,9 +14,9 @@ class ChannelGate(nn.Module):
     """Channel attention of CBAM, eq. 2: sigmoid(MLP(avg-pool) + MLP(max-pool)), one MLP for both.
 
     Args:
-        channels: C of the input.
-        reduction: the hidden layer has C / reduction units, but never fewer than `floor`.
-        floor: with few channels a hidden layer of one unit could tell nothing apart.
+        channels: C.
+        reduction: the hidden layer has C / reduction units.
+        floor: but at least this many: a single unit could tell nothing apart.
     """
 
     def __init__(self, channels: int, reduction: int = 16, floor: int = 4) -> None:
@@ -54,11 +54,11 @@ class CBAM(nn.Sequential):
 class SelfAttention(nn.Module):
     """SAGAN's self-attention layer: y = x + gamma * o, gamma = 0 at the start (1805.08318, eq. 1-3).
 
-    Queries and keys have C/8 channels, values C/2; keys and values are 2x2 max-pooled as in the authors' code, so
-    the attention matrix is N x N/4. As in that code there is no 1/sqrt(d). All 1x1 convolutions are spectrally normalised.
+    As in the authors' code, queries and keys have C/8 channels, values C/2; keys and values are 2x2 max-pooled, so the
+    attention matrix is N x N/4; there is no 1/sqrt(d); all 1x1 convolutions are spectrally normalised.
 
-    Args:
-        channels: C of the input, at least 8.
+    Raises:
+        ValueError: fewer than 8 channels.
     """
 
     def __init__(self, channels: int) -> None:
@@ -78,10 +78,10 @@ class SelfAttention(nn.Module):
         key = F.max_pool2d(self.key(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/8)
         value = F.max_pool2d(self.value(x), 2).flatten(2).transpose(1, 2)  # (B, N/4, C/2)
         if not torch.compiler.is_exporting():
-            # PyTorch's fused kernel for CPUs takes equal widths only; without it the N x N/4 matrix goes through memory
+            # PyTorch's fused kernel for CPUs needs equal widths; without it the N x N/4 matrix goes through memory
             missing = (0, value.shape[-1] - query.shape[-1])
             query, key = F.pad(query, missing), F.pad(key, missing)  # zeros add nothing to a product
-        # one head, said explicitly: the ONNX exporter knows attention only with a dimension of heads
+        # the ONNX exporter knows attention only with a dimension of heads
         attended = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)
         attended = attended[:, 0].transpose(1, 2).unflatten(2, (height, width))  # (B, C/2, H, W)
         return x + self.gamma * self.out(attended)
@@ -90,10 +90,9 @@ class SelfAttention(nn.Module):
 def dcgan_init(module: nn.Module) -> None:
     """DCGAN's initialisation, for `network.apply(dcgan_init)`: convolutions N(0, 0.02), norm scales N(1, 0.02)."""
     if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
-        if nn.utils.parametrize.is_parametrized(module, "weight"):
-            nn.init.normal_(module.parametrizations.weight.original, 0.0, 0.02)  # pyright: ignore
-        else:
-            nn.init.normal_(module.weight, 0.0, 0.02)
+        spectral = nn.utils.parametrize.is_parametrized(module, "weight")
+        weight = module.parametrizations.weight.original if spectral else module.weight  # pyright: ignore
+        nn.init.normal_(weight, 0.0, 0.02)  # pyright: ignore
         if module.bias is not None:
             nn.init.zeros_(module.bias)
     elif isinstance(module, nn.BatchNorm2d):

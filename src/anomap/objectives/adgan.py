@@ -10,15 +10,14 @@ hard-augmented copy:
 
 What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings.
 
-The score may add how ordinary the image is as a whole to what stage 1 has learned to see (CutPaste scores by a Gaussian
-over its features, arXiv 2104.04015, section 3.1; here it is the distance to the nearest normal image in the space which
-that Gaussian whitens):
+The score may add how ordinary the image is as a whole: its distance to the nearest normal image, in the space that a Gaussian
+over stage 1's features whitens (CutPaste, arXiv 2104.04015, section 3.1, scores by that Gaussian itself):
 
     image    d(x) = min_i |W (v(x) - v(x_i))| / √D,  v: means and deviations of stage 1's encoder feature maps
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,7 +25,7 @@ from torch import Tensor
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import Batch, Factory, MethodOutput, Step, per_pixel, resized, weighed_parts
-from anomap.objectives.density import GlobalGaussian, NearestNormal
+from anomap.objectives.density import NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
 from anomap.objectives.skip_ganomaly import SkipGANomaly
@@ -35,8 +34,8 @@ Guide = Literal["learned", "ones", "random"]
 RANDOM_LEVEL = 0.62  # of noise, above which a random map is closed: a few blobs, a fifth of the image
 
 
-class ADGAN(SkipGANomaly):
-    """Attention-guided anomaly-detection GAN.
+class GuidedGAN(SkipGANomaly):
+    """A stage 2, whatever its score: the GAN under the map of a frozen stage 1.
 
     Args:
         stage1: a trained attention network; frozen here.
@@ -45,11 +44,13 @@ class ADGAN(SkipGANomaly):
         weights: `adversarial`, `reconstruction`, `feature`.
         adversarial: kind of the adversarial losses.
         guide: `learned`, or a control for the ablation: `ones` (no guidance) or `random` (a map that says nothing).
-        score_weights: of the two terms of stage 2's score, `reconstruction` and `feature` (1901.08954, eq. 6).
-        parts: which parts make up the score; None: all.
+        score_weights: see `SkipGANomaly`.
+        parts: which parts make up the score, perhaps each with a weight; None: all.
+
+    Raises:
+        ValueError: an unknown guide or part.
     """
 
-    part_names = ("reconstruction", "map", "image")
     uses_augmentation = True
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
 
@@ -74,9 +75,8 @@ class ADGAN(SkipGANomaly):
         known = type(self).part_names
         self.part_weights = weighed_parts(known if parts is None else parts, known)
         self.part_names = tuple(self.part_weights)
-        self.whole: GlobalGaussian = NearestNormal()
 
-    def train(self, mode: bool = True) -> "ADGAN":
+    def train(self, mode: bool = True) -> "GuidedGAN":
         """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
         super().train(mode)
         self.stage1.eval()
@@ -102,12 +102,22 @@ class ADGAN(SkipGANomaly):
         return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
 
     def restored(self, x: Tensor) -> Tensor:
-        """What x, a representation (B, C, h, w), would be without what the guiding map closes: its local channels."""
+        """The local channels of a representation (B, C, h, w), with what the guiding map closes filled in."""
         return self.generator(x, self.attention(self.stage1.guide(x))).image
+
+
+class ADGAN(GuidedGAN):
+    """Attention-guided anomaly-detection GAN over pixels; arguments as those of `GuidedGAN`."""
+
+    part_names = ("reconstruction", "map", "image")
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.whole = NearestNormal()
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Remember the training images as wholes; stage 1 is trained by then, and the representation came fitted with it."""
+        """Remember the training images as wholes; stage 1, with the representation's statistics, is trained by then."""
         clean = self.representation.clean_batches(batches)
         self.whole.fit(torch.cat([self.describe(self.stage1.generator(x)) for x in clean]))
 
@@ -117,10 +127,7 @@ class ADGAN(SkipGANomaly):
         return torch.cat([moment for pair in moments for moment in pair], dim=1)
 
     def score(self, images: Tensor) -> MethodOutput:
-        """Parts, as configured: 0.9 mean(x - x̂)² + 0.1 mean(f - f̂)² of stage 2, stage 1's map, the image as a whole.
-
-        Map: 1 - A + |x - x̂|.
-        """
+        """Parts, as configured: stage 2's residual score, stage 1's map, the image as a whole. Map: 1 - A + |x - x̂|."""
         x = self.representation(images)
         size = images.shape[-2:]
         generated = self.stage1.generator(x)

@@ -7,9 +7,8 @@ Implements the design in the abstract of "Attention Map-guided Two-stage Anomaly
     reconstruction  L_rec = ||G(x) - x||₁ + ||G(x_h) - x||₁        (both towards the CLEAN image)
     discriminator   real: (x, 1), (x_h, 1 - m); fake: (x̂, Â), (x̂_h, Â_h), and the mismatched pair (x_h, 1)
 
-Images are pixels or, with another `representation`, whitened feature maps; the equations are the same.
-
-The mismatched pair is the adversarial anomaly loss: the map alone never separates real from fake.
+The mismatched pair is the adversarial anomaly loss: the map alone never separates real from fake. Images are pixels or, with
+another `representation`, whitened feature maps.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,16 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.networks.generators import Generated, UNet
-from anomap.objectives.base import (
-    AdversarialObjective,
-    Batch,
-    Factory,
-    Losses,
-    MethodOutput,
-    Step,
-    resized,
-    weighted,
-)
+from anomap.objectives.base import AdversarialObjective, Batch, Factory, Losses, MethodOutput, Step, resized, weighted
 from anomap.objectives.losses import (
     AdversarialKind,
     MapLossKind,
@@ -46,7 +36,7 @@ class AttentionNetwork(AdversarialObjective):
     """Two-headed U-Net: reconstruction and attention map.
 
     Args:
-        generator: makes representation -> `Generated` with an image and map logits, given its channels and stride.
+        generator: makes a `UNet` with a map head, given the channels and stride of the representation.
         discriminator: makes representation ⊕ map (C + 1 channels) -> features, logits, given the same.
         representation: what the networks see: pixels, or features.
         weights: `attention`, `reconstruction`, `adversarial`.
@@ -57,6 +47,7 @@ class AttentionNetwork(AdversarialObjective):
     """
 
     part_names = ("map", "reconstruction")
+    generator: UNet  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
@@ -69,21 +60,22 @@ class AttentionNetwork(AdversarialObjective):
         mismatched_pair: bool = True,
         top_fraction: float = 0.02,
     ) -> None:
-        super().__init__()
-        self.representation: Representation = representation
         sees = {"channels": representation.local_channels, "input_stride": representation.grid_stride}
-        self.generator = generator(
+        unet = generator(
             **sees,
             context=representation.context_channels,
             detail=representation.detail_channels,
             density=representation.density_channels,
         )
-        self.discriminator = discriminator(**sees, map_channels=1)
-        self.weights = dict(weights)
-        self.adversarial: AdversarialKind = adversarial
+        super().__init__(unet, discriminator(**sees, map_channels=1), weights, adversarial)
+        self.representation: Representation = representation
         self.map_loss: MapLossKind = map_loss
         self.mismatched_pair = mismatched_pair
         self.top_fraction = top_fraction
+
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Those of the representation."""
+        self.representation.learn_statistics(batches)
 
     def generate(self, batch: Batch) -> Step:
         """One pass over clean and augmented images together, so that BatchNorm never sees one kind alone."""
@@ -106,19 +98,16 @@ class AttentionNetwork(AdversarialObjective):
     def discriminator_losses(self, step: Step) -> Losses:
         """All five kinds of pairs in one pass."""
         real = torch.cat([torch.cat([step["x"], step["x_h"]]), step["target"]], dim=1)
-        fake = torch.cat([step["image"], self._drawn(step)], dim=1)
+        fake = torch.cat([step["image"], _drawn(step)], dim=1)
         if not self.mismatched_pair or not self.weights["adversarial"]:
             logits = self.discriminator(torch.cat([real, fake]))[1]
             return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial)}
-        ones = torch.ones_like(step["target"][: len(step["x_h"])])
-        mismatched = torch.cat([step["x_h"], ones], dim=1)
+        mismatched = torch.cat([step["x_h"], torch.ones_like(step["target"][: len(step["x_h"])])], dim=1)
         logits = self.discriminator(torch.cat([real, fake, mismatched]))[1]
-        real_logits, fake_logits, mismatched_logits = logits.split([len(real), len(fake), len(mismatched)])
         # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
         visible = step["mask"][len(step["x"]) :].flatten(1).amax(1)
-        counts = torch.cat([torch.ones_like(fake_logits), visible])
-        fake_logits = torch.cat([fake_logits, mismatched_logits])
-        return {"loss": discriminator_loss(real_logits, fake_logits, self.adversarial, counts)}
+        counts = torch.cat([torch.ones_like(logits[: len(fake)]), visible])
+        return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial, counts)}
 
     def generator_losses(self, step: Step) -> Losses:
         """Attention loss and L1 to the clean image, each the sum over both branches, and the adversarial loss."""
@@ -128,7 +117,7 @@ class AttentionNetwork(AdversarialObjective):
             "reconstruction": F.l1_loss(step["image"][:count], step["x"]) + F.l1_loss(step["image"][count:], step["x"]),
         }
         if self.weights["adversarial"]:
-            fake = self.discriminator(torch.cat([step["image"], self._drawn(step)], dim=1))[1]
+            fake = self.discriminator(torch.cat([step["image"], _drawn(step)], dim=1))[1]
             terms["adversarial"] = generator_adversarial_loss(fake, self.adversarial)
         return weighted(terms, self.weights)
 
@@ -136,46 +125,19 @@ class AttentionNetwork(AdversarialObjective):
         """Of both branches; a map at two resolutions has a loss of its own."""
         if step["map"].shape != step["coarse"].shape:
             return fine_attention_loss(step["map"], step["coarse"], step["mask"])
-        logits, targets = step["map"].split(count), step["target"].split(count)
-        return attention_loss(logits[0], targets[0], self.map_loss) + attention_loss(
-            logits[1], targets[1], self.map_loss
-        )
-
-    def _drawn(self, step: Step) -> Tensor:
-        """Â, Â_h on the grid of the representation, where the discriminator sees it."""
-        return F.adaptive_avg_pool2d(torch.sigmoid(step["map"]), (step["target"].shape[-2], step["target"].shape[-1]))
-
-    def attention(self, images: Tensor) -> Tensor:
-        """The attention map (B, 1, H, W) in [0, 1] of images in [0, 1], perhaps smaller than they are."""
-        return torch.sigmoid(self.maps(self.representation(images))[0])
-
-    def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of the attention map of a representation, fine and coarse; without the U-Net where the head needs none."""
-        if isinstance(self.generator, UNet):
-            return self.generator.maps(x)
-        logits = self.generator(x).map_logits
-        return logits, logits
+        branches = zip(step["map"].split(count), step["target"].split(count), strict=True)
+        clean, augmented = (attention_loss(logits, target, self.map_loss) for logits, target in branches)
+        return clean + augmented
 
     def guide(self, x: Tensor) -> Tensor:
         """The map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of the representation; either map may close a cell."""
-        fine, coarse = self.maps(x)
-        return torch.sigmoid(torch.minimum(F.adaptive_avg_pool2d(fine, (coarse.shape[-2], coarse.shape[-1])), coarse))
-
-    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Fit the representation."""
-        self.representation.learn_statistics(batches)
+        fine, coarse = self.generator.maps(x)
+        return torch.sigmoid(torch.minimum(_pooled(fine, coarse), coarse))
 
     def score(self, images: Tensor) -> MethodOutput:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
         x = self.representation(images)
         return self.score_of(x, self.generator(x), images.shape[-2:])
-
-    def map_score(self, map_logits: Tensor) -> Tensor:
-        """The map's part of the score, (B, 1, H, W) -> (B,).
-
-        Of logits, not of probabilities: the sigmoid saturates and would tie the clearest cases.
-        """
-        return top_mean(-map_logits, self.top_fraction)
 
     def score_of(self, x: Tensor, generated: Generated, size: Sequence[int]) -> MethodOutput:
         """`score` of a representation and what the generator made of it; maps are given at `size`."""
@@ -190,3 +152,17 @@ class AttentionNetwork(AdversarialObjective):
             attention_map=resized(torch.sigmoid(generated.map_logits), size),
             reconstruction=self.representation.image(generated.image),
         )
+
+    def map_score(self, map_logits: Tensor) -> Tensor:
+        """The map's part of the score, (B, 1, H, W) -> (B,): of logits, since the sigmoid saturates and ties the clearest cases."""
+        return top_mean(-map_logits, self.top_fraction)
+
+
+def _drawn(step: Step) -> Tensor:
+    """Â, Â_h on the grid of the representation, where the discriminator sees them."""
+    return _pooled(torch.sigmoid(step["map"]), step["target"])
+
+
+def _pooled(maps: Tensor, like: Tensor) -> Tensor:
+    """Averaged to the height and width of `like`."""
+    return F.adaptive_avg_pool2d(maps, (like.shape[-2], like.shape[-1]))

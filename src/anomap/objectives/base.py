@@ -6,27 +6,30 @@ A method is an `nn.Module` that knows its networks, its losses and its score, an
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from anomap.objectives.losses import AdversarialKind
+
 Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
-Factory = Callable[..., nn.Module]  # makes a network, of which its configuration leaves open what it will see
+Factory = Callable[..., nn.Module]  # makes a network; its configuration leaves open what it will see
+KNEE = 3.0  # of `compressed`, in standard deviations
 
 
 @dataclass
 class MethodOutput:
-    """What a method says of a batch of images, in evaluation mode and without any statistics of the batch.
+    """What a method says of a batch of images, in evaluation mode and without statistics of the batch.
 
     Attributes:
-        parts: name -> (B,), higher = more abnormal; the anomaly score is their sum after each is standardised on some of
-            the calibration normals (one part alone is the score itself, raw).
+        parts: name -> (B,), higher = more abnormal. One part alone is the anomaly score, raw; several are standardised on some
+            of the calibration normals and summed.
         anomaly_map: (B, 1, H, W), higher = more abnormal, at the size of the image.
-        attention_map: (B, 1, H, W) in [0, 1], 1 = normal region, of the methods that have one.
-        reconstruction: (B, C, H, W) in [0, 1], of the methods that have one in image space.
+        attention_map: (B, 1, H, W) in [0, 1], 1 = normal region, if the method has one.
+        reconstruction: (B, C, H, W) in [0, 1], if the method has one in image space.
     """
 
     parts: dict[str, Tensor]
@@ -57,9 +60,6 @@ def resized(maps: Tensor, size: Sequence[int]) -> Tensor:
     return nn.functional.interpolate(maps, tuple(size), mode="bilinear", align_corners=False)
 
 
-KNEE = 3.0  # standard deviations
-
-
 def compressed(x: Tensor) -> Tensor:
     """Linear up to 3, 3 + log(1 + (x - 3)) above: what is far out stays far out, and outweighs nothing else."""
     return torch.where(x > KNEE, KNEE + torch.log1p((x - KNEE).clamp(min=0)), x)
@@ -87,7 +87,7 @@ class Objective(nn.Module, ABC):
     Attributes:
         part_names: the keys of `MethodOutput.parts`, in order.
         part_weights: part -> how much it counts in the score; 1 where it is not named.
-        minimum_images: part -> how many training images it takes to mean anything; the score leaves it out with fewer.
+        minimum_images: part -> how many training images it needs; with fewer, the score leaves it out.
     """
 
     part_names: tuple[str, ...] = ()
@@ -96,7 +96,7 @@ class Objective(nn.Module, ABC):
 
     @property
     def stride(self) -> int:
-        """The image's height and width must be multiples of it: what all networks and stages inside need."""
+        """The image's sides must be multiples of it: what all networks and stages inside need."""
         strides = [getattr(child, "stride", 1) for child in self.children()]
         return math.lcm(*(stride for stride in strides if isinstance(stride, int)))
 
@@ -105,10 +105,10 @@ class Objective(nn.Module, ABC):
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Learn closed-form statistics (whitening, a density) from clean training images in [0, 1].
+        """Learn what has a closed form (whitening, a density) from clean training images.
 
         Args:
-            batches: of images (B, C, H, W), in stored order; may be iterated more than once.
+            batches: of images (B, C, H, W) in [0, 1], in stored order; may be iterated more than once.
         """
         del batches
 
@@ -124,33 +124,40 @@ class FittedState(nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-@dataclass
-class Step:
-    """One generator pass over a training batch: the fake, made once, and whatever the two losses need besides.
-
-    `tensors` belong to the graph of the generator; a discriminator loss takes them through `detached()`.
-    """
-
-    tensors: dict[str, Tensor] = field(default_factory=dict)
-
-    def __getitem__(self, name: str) -> Tensor:
-        return self.tensors[name]
+class Step(dict[str, Tensor]):
+    """One generator pass over a training batch: the fake, made once, and whatever else the two losses need."""
 
     def detached(self) -> "Step":
         """The same values, cut from the generator's graph."""
-        return Step({name: value.detach() for name, value in self.tensors.items()})
+        return Step({name: value.detach() for name, value in self.items()})
 
 
 class AdversarialObjective(Objective):
     """A method trained by two alternating steps.
 
-    Both losses return a dict whose `loss` is minimised; the other entries are logged. The generator pass is made once
-    per batch; the discriminator loss sees it detached.
+    The generator pass is made once per batch; the discriminator's loss sees it detached. Both losses return a dict whose `loss`
+    is minimised; the other entries are logged.
+
+    Args:
+        generator: the network that makes the fake.
+        discriminator: x -> features, logits.
+        weights: of the generator's losses, by name.
+        adversarial: kind of the adversarial losses.
     """
 
-    generator: nn.Module
-    discriminator: nn.Module
     uses_augmentation: bool = True  # whether `generate` wants `augmented` and `mask` in its batch
+
+    def __init__(
+        self,
+        generator: nn.Module,
+        discriminator: nn.Module,
+        weights: Mapping[str, float],
+        adversarial: AdversarialKind = "bce",
+    ) -> None:
+        super().__init__()
+        self.generator, self.discriminator = generator, discriminator
+        self.weights = dict(weights)
+        self.adversarial: AdversarialKind = adversarial
 
     @abstractmethod
     def generate(self, batch: Batch) -> Step:

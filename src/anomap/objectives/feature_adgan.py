@@ -7,28 +7,25 @@ normal surroundings; what remains between the two is a conditional density. With
     residual   r(c) = ||φ_c - φ̂_c||² / F
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
-from anomap.objectives.adgan import ADGAN, Guide
-from anomap.objectives.base import Factory, MethodOutput
+from anomap.objectives.adgan import GuidedGAN
+from anomap.objectives.base import MethodOutput
 from anomap.objectives.feature_attention_network import FeatureAttentionNetwork
 from anomap.objectives.losses import AdversarialKind, top_mean
 
 
-class FeatureADGAN(ADGAN):
-    """Attention-guided GAN over whitened features and their density.
+class FeatureADGAN(GuidedGAN):
+    """Attention-guided GAN over whitened features and their density. All its statistics came with stage 1.
 
     Args:
-        stage1: a trained attention network over features; frozen here.
-        generator: makes (features, attention map) -> `Generated`, see `ADGAN`.
-        discriminator: makes features -> features, logits.
-        weights: of the generator's losses, see `ADGAN`.
         adversarial: kind of the adversarial losses.
-        guide: where the map comes from, see `ADGAN`.
-        top_fraction: share of the cells whose mean is a local part of the score.
-        parts: which parts make up the score.
+        parts: which parts make up the score, perhaps each with a weight.
+        top_fraction: share of the cells whose mean is the residual's part of the score.
+        options: further ones of `GuidedGAN`.
     """
 
     part_names = ("density", "map", "residual", "image")
@@ -36,22 +33,14 @@ class FeatureADGAN(ADGAN):
 
     def __init__(
         self,
-        stage1: FeatureAttentionNetwork,
-        generator: Factory,
-        discriminator: Factory,
-        weights: Mapping[str, float],
+        *,
         adversarial: AdversarialKind = "hinge",
-        guide: Guide = "learned",
-        top_fraction: float = 0.01,
         parts: Sequence[str] | Mapping[str, float] = ("density", "map", "residual"),
+        top_fraction: float = 0.01,
+        **options: Any,
     ) -> None:
-        super().__init__(stage1, generator, discriminator, weights, adversarial, guide, parts=parts)
-        del self.whole  # stage 1 has one of its own
+        super().__init__(adversarial=adversarial, parts=parts, **options)
         self.top_fraction = top_fraction
-
-    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Nothing is left to learn in closed form: densities and representation came with stage 1."""
-        del batches
 
     def score(self, images: Tensor) -> MethodOutput:
         """Stage 1's parts and maps, and of stage 2 what the configured parts need."""

@@ -1,7 +1,7 @@
 """Stage 1 over the whitened features of a frozen encoder: what the density of normal features sees, and what a network learns.
 
-The equations are those of `attention_network`. The map head sees, besides the features, how rare each cell is under a mixture of
-normal features, and finer maps of the encoder, so that it draws outlines that the features are too coarse for:
+The equations are those of `attention_network`. The map head also sees how rare each cell is under a mixture of normal features,
+and finer maps of the encoder, so that it draws outlines that the features are too coarse for:
 
     density   r(c)                 rarity of a cell, standardised on normal cells
     map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
@@ -29,10 +29,9 @@ class FeatureAttentionNetwork(AttentionNetwork):
     """Attention network over whitened features and their density.
 
     Args:
-        representation: images -> features with their density.
         density_weight: w, of the density in the anomaly map.
         parts: which parts make up the score, perhaps each with a weight.
-        options: of `AttentionNetwork`.
+        options: of `AttentionNetwork`; `representation` is `DenseFeatures`.
     """
 
     part_names = ("density", "map", "image")
@@ -42,12 +41,11 @@ class FeatureAttentionNetwork(AttentionNetwork):
     def __init__(
         self,
         *,
-        representation: DenseFeatures,
         density_weight: float = 0.5,
         parts: Sequence[str] | Mapping[str, float] = ("density", "map"),
         **options: Any,
     ) -> None:
-        super().__init__(representation=representation, **options)
+        super().__init__(**options)
         self.density_weight = density_weight
         self.part_weights = weighed_parts(parts, type(self).part_names)
         self.part_names = tuple(self.part_weights)
@@ -55,7 +53,7 @@ class FeatureAttentionNetwork(AttentionNetwork):
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Learn the representation with its density, and the density of whole images."""
+        """The representation's, with its density, and the density of whole images."""
         super().learn_statistics(batches)
         self.whole.fit(torch.cat([self.describe(x) for x in self.representation.clean_batches(batches)]))
 
@@ -71,15 +69,14 @@ class FeatureAttentionNetwork(AttentionNetwork):
 
     def score_features(self, x: Tensor, size: Sequence[int]) -> MethodOutput:
         """`score` of a representation (B, C, h, w); maps are given at `size`."""
-        fine, coarse = self.maps(x)
+        fine, coarse = self.generator.maps(x)
         rarity = self.representation.rarity(x)
-        anomaly = resized(-fine, size) + self.density_weight * resized(compressed(rarity), size)
         return MethodOutput(
             parts={
                 "density": top_mean(rarity, self.top_fraction),
                 "map": self.map_score(coarse),
                 "image": self.whole(self.describe(x)),
             },
-            anomaly_map=anomaly,
+            anomaly_map=resized(-fine, size) + self.density_weight * resized(compressed(rarity), size),
             attention_map=resized(torch.sigmoid(fine), size),
         )

@@ -1,8 +1,6 @@
 """GANomaly (Akcay et al. 2018, arXiv 1805.06725): an image is abnormal if its latent does not survive reconstruction."""
 
-from collections.abc import Mapping
-
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.objectives.base import (
@@ -16,37 +14,19 @@ from anomap.objectives.base import (
     to_unit,
     weighted,
 )
-from anomap.objectives.losses import AdversarialKind, discriminator_loss, per_image
+from anomap.objectives.losses import discriminator_loss, per_image
 
 
 class GANomaly(AdversarialObjective):
     """L_G = w_f ||f(x) - f(x̂)||² + w_r ||x - x̂||₁ + w_z ||z - ẑ||² (eq. 1-4 of the paper, squares as in the authors' code).
 
-    Differences from the authors' code: the discriminator is not re-initialised when its loss vanishes, and the image is
-    scaled to tanh's range for every data set. Augmentation is not part of the method.
-
-    Args:
-        generator: x -> x̂, z, ẑ, see `EncoderDecoderEncoder`.
-        discriminator: x -> features, logits.
-        weights: `feature`, `reconstruction`, `latent`.
-        adversarial: kind of the discriminator's loss.
+    The weights are `feature`, `reconstruction` and `latent`; the generator makes x̂, z, ẑ (`EncoderDecoderEncoder`).
+    Unlike in the authors' code, the discriminator is not re-initialised when its loss vanishes, and images are scaled to
+    tanh's range for every data set. Augmentation is not part of the method.
     """
 
     part_names = ("latent",)
     uses_augmentation = False
-
-    def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        weights: Mapping[str, float],
-        adversarial: AdversarialKind = "bce",
-    ) -> None:
-        super().__init__()
-        self.generator = generator
-        self.discriminator = discriminator
-        self.weights = dict(weights)
-        self.adversarial: AdversarialKind = adversarial
 
     def generate(self, batch: Batch) -> Step:
         """x̂, z, ẑ of the clean images."""
@@ -63,21 +43,19 @@ class GANomaly(AdversarialObjective):
         """Feature matching (eq. 1), contextual (eq. 2) and latent loss (eq. 3)."""
         real = self.discriminator(step["x"])[0].detach()  # the target: no gradient flows there
         fake = self.discriminator(step["x̂"])[0]
-        return weighted(
-            {
-                "feature": F.mse_loss(fake, real),
-                "reconstruction": F.l1_loss(step["x̂"], step["x"]),
-                "latent": F.mse_loss(step["ẑ"], step["z"]),
-            },
-            self.weights,
-        )
+        terms = {
+            "feature": F.mse_loss(fake, real),
+            "reconstruction": F.l1_loss(step["x̂"], step["x"]),
+            "latent": F.mse_loss(step["ẑ"], step["z"]),
+        }
+        return weighted(terms, self.weights)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Score mean((z - ẑ)²), map |x - x̂|."""
         x = to_signed(images)
         reconstruction, z, z_again = self.generator(x)
         return MethodOutput(
-            parts={"latent": per_image((z - z_again) ** 2)},
+            {"latent": per_image((z - z_again) ** 2)},
             anomaly_map=per_pixel(x - reconstruction),
             reconstruction=to_unit(reconstruction),
         )

@@ -2,31 +2,26 @@
 
 import functools
 from collections.abc import Callable
-from typing import Concatenate, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
-Self = TypeVar("Self")
-Rest = ParamSpec("Rest")
-Result = TypeVar("Result")
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def full_precision(
-    method: Callable[Concatenate[Self, Tensor, Rest], Result],
-) -> Callable[Concatenate[Self, Tensor, Rest], Result]:
+def full_precision(method: Method) -> Method:
     """A method that computes in float32 also under mixed precision; its first argument, if of lower precision, is raised.
 
-    A whitening magnifies rare directions, and energies are differences of large numbers. In bfloat16 their rounding would
-    tell images apart that are equal.
+    A whitening magnifies rare directions, and energies are differences of large numbers: bfloat16 would tell equal images apart.
     """
 
     @functools.wraps(method)
-    def exact(self: Self, x: Tensor, *args: Rest.args, **kwargs: Rest.kwargs) -> Result:
+    def exact(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
         if torch.compiler.is_exporting():  # an exported graph knows no autocast
             return method(self, x, *args, **kwargs)
         with torch.autocast(x.device.type, enabled=False):
             low = x.dtype in (torch.bfloat16, torch.float16)
             return method(self, x.float() if low else x, *args, **kwargs)
 
-    return exact
+    return exact  # pyright: ignore[reportReturnType]

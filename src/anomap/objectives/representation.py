@@ -14,73 +14,80 @@ from anomap.objectives.precision import full_precision
 from anomap.objectives.whitening import Scaling, Whitening
 
 
-class Pixels(nn.Module):
-    """Images themselves, scaled to tanh's range [-1, 1].
+class Representation(nn.Module):
+    """Images (B, C, H, W) in [0, 1] -> (B, F, h, w): the local channels, then those of context, detail and density.
 
-    Args:
-        channels: of the images.
+    Attributes:
+        stride: the sides of an image must be multiples of it.
+        grid_stride: the image's pixels to a cell.
     """
 
     stride = grid_stride = 1
-    context_channels = detail_channels = density_channels = 0
+    local_channels = context_channels = detail_channels = density_channels = 0
+
+    @property
+    def channels(self) -> int:
+        """F, of all groups together."""
+        return self.local_channels + self.context_channels + self.detail_channels + self.density_channels
+
+    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
+        """Learn what has a closed form from the training images, in stored order."""
+        del batches
+
+    def clean(self, images: Tensor, index: Tensor) -> Tensor:
+        """The representation of unchanged training images; `index` (B,), in stored order, may lie on the CPU."""
+        del index
+        return self(images)
+
+    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """The representation of all training images, in order."""
+        yield from map(self, batches)
+
+    def local(self, x: Tensor) -> Tensor:
+        """The local channels of a representation: what a generator reconstructs."""
+        return x[:, : self.local_channels]
+
+    def image(self, x: Tensor) -> Tensor | None:
+        """Back to an image in [0, 1], where there is a way."""
+        del x
+
+    def mask(self, mask: Tensor) -> Tensor:
+        """A mask on the grid: a cell is abnormal if anything in it is."""
+        return F.max_pool2d(mask, self.grid_stride)
+
+
+class Pixels(Representation):
+    """Images of so many channels themselves, scaled to tanh's range [-1, 1]."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.channels = self.local_channels = channels
+        self.local_channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
         """[0, 1] -> [-1, 1]."""
         return to_signed(images)
 
-    def clean(self, images: Tensor, index: Tensor) -> Tensor:
-        """The representation of unchanged training images."""
-        del index
-        return self(images)
-
-    def local(self, representation: Tensor) -> Tensor:
-        """What a generator reconstructs: all of it."""
-        return representation
-
-    def image(self, representation: Tensor) -> Tensor | None:
-        """Back to an image in [0, 1]."""
-        return to_unit(representation)
-
-    def mask(self, mask: Tensor) -> Tensor:
-        """The mask on the grid of the representation."""
-        return mask
-
-    def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Nothing to learn."""
-        del batches
-
-    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The representation of all training images."""
-        yield from (self(images) for images in batches)
+    def image(self, x: Tensor) -> Tensor:
+        """[-1, 1] -> [0, 1]."""
+        return to_unit(x)
 
 
-class WhitenedFeatures(nn.Module):
+class WhitenedFeatures(Representation):
     """Feature maps of a frozen encoder and the raw brightness, whitened on the clean training images; always in float32.
 
-    Groups of channels lie side by side on the grid of the first local map, the first two whitened apart:
+    Groups of channels lie side by side on the grid of the first local map:
 
-    - *local*: the encoder's local maps, each averaged over 3x3 cells, and two channels of the brightness that the encoder's
-      normalisations discard: that of the cell and that of the whole image. What a cell looks like.
-    - *context*: the encoder's further maps. What a cell belongs to; a `cell` head and the whole-image density see it.
+    - *local*: the encoder's local maps, each averaged over 3x3 cells, and the brightness of the cell and of the whole image, which
+      the encoder's normalisations discard; whitened. What a cell looks like.
+    - *context*: the encoder's further maps, whitened. What a cell belongs to; a `cell` head and the whole-image density see it.
     - *detail*: a finer map of the encoder, standardised, its cells folded onto the grid (`F.pixel_unshuffle`). Where an
       outline runs; a `fine` head sees it.
 
     Args:
         encoder: images -> feature maps.
         ridge: of the whitening.
-        cache_mb: features of the clean training images are kept, on the device they were made on, if they need less than this.
-
-    Attributes:
-        stride: the sides of an image must be multiples of it.
-        grid_stride: pixels of the image to a cell.
-        channels: of all groups together.
+        cache_mb: features of the clean training images are kept, on their device, if they need no more than this.
     """
-
-    density_channels = 0
 
     def __init__(self, encoder: PretrainedEncoder, ridge: float = 1e-4, cache_mb: float = 2048) -> None:
         super().__init__()
@@ -95,11 +102,6 @@ class WhitenedFeatures(nn.Module):
         self.scale_detail = Scaling(self.detail_channels)
         self._cache: tuple[Tensor, ...] | None = None  # (N, F, h, w) of each group, in the training set's order
         self.requires_grad_(False)
-
-    @property
-    def channels(self) -> int:
-        """Of all groups together."""
-        return self.local_channels + self.context_channels + self.detail_channels + self.density_channels
 
     @full_precision
     def raw(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -116,58 +118,39 @@ class WhitenedFeatures(nn.Module):
         return _on_grid([*local, brightness, whole]), _on_grid(maps[last:] or [nothing]), detail
 
     def groups(self, local: Tensor, context: Tensor, detail: Tensor) -> tuple[Tensor, ...]:
-        """The groups of `raw` as the networks see them: decorrelated, variance 1 on the training normals."""
+        """The groups of `raw` as the networks see them."""
         context = self.whiten_context(context) if self.context_channels else context
         return self.whiten_local(local), context, self.scale_detail(detail)
 
     @torch.no_grad()
     @full_precision
     def forward(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) in [0, 1] -> (B, F, h, w), local channels first; no gradient: the encoder is frozen."""
+        """(B, C, H, W) in [0, 1] -> (B, F, h, w); no gradient: the encoder is frozen."""
         return _on_grid(self.groups(*self.raw(images)))
-
-    def clean(self, images: Tensor, index: Tensor) -> Tensor:
-        """The representation of unchanged training images, from the cache if there is one; `index` may lie on the CPU."""
-        if self._cache is None:
-            return self(images)
-        return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
-
-    def local(self, representation: Tensor) -> Tensor:
-        """What a generator reconstructs: the local channels (B, F_local, h, w)."""
-        return representation[:, : self.local_channels]
-
-    def image(self, representation: Tensor) -> Tensor | None:
-        """There is no way back to pixels."""
-        del representation
-
-    def mask(self, mask: Tensor) -> Tensor:
-        """The mask on the grid: a cell is abnormal if anything in it is."""
-        return F.max_pool2d(mask, self.grid_stride)
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Load the encoder's weights, learn the whitening, and fill the cache, in one pass over the training images in order."""
+        """Load the encoder's weights, learn the whitening and fill the cache, in one pass over the training images."""
         self.encoder.load_pretrained()
-        kept: list[tuple[Tensor, Tensor, Tensor]] | None = []
+        scalings = (self.whiten_local, self.whiten_context, self.scale_detail)
+        kept: list[tuple[Tensor, Tensor, Tensor]] = []
         size = 0.0
         for images in batches:
             raw = self.raw(images)
-            self.whiten_local.add(raw[0])
-            self.whiten_context.add(raw[1])
-            self.scale_detail.add(raw[2])
-            size += sum(group.nbytes for group in raw) / 1e6
-            kept = None if kept is None or size > self.cache_mb else [*kept, raw]
-        self.whiten_local.finish()
-        if self.context_channels:
-            self.whiten_context.finish()
-        self.scale_detail.finish()
-        self._cache = None if kept is None else self._seen(kept)
+            for scaling, group in zip(scalings, raw, strict=True):
+                scaling.add(group)
+                size += group.nbytes / 1e6
+            kept.append(raw)
+            if size > self.cache_mb:
+                kept.clear()
+        for scaling in scalings:
+            scaling.finish()
+        self._cache = self._seen(kept) if kept else None
 
     def _seen(self, raw: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """`groups` of all of `raw`, one tensor each; empties `raw` meanwhile, so that both never lie side by side."""
-        count = sum(len(groups[0]) for groups in raw)
+        count, start = sum(len(groups[0]) for groups in raw), 0
         whole = tuple(group.new_empty(count, *group.shape[1:]) for group in raw[0])
-        start = 0
         while raw:
             groups = WhitenedFeatures.groups(self, *raw.pop(0))  # a subclass may not have learned its own yet
             end = start + len(groups[0])
@@ -176,12 +159,18 @@ class WhitenedFeatures(nn.Module):
             start = end
         return whole
 
-    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """The whitened features of all training images, in order, from the cache or else computed from `batches`."""
+    def clean(self, images: Tensor, index: Tensor) -> Tensor:
+        """From the cache, if there is one."""
         if self._cache is None:
-            yield from (self(images) for images in batches)
+            return self(images)
+        return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
+
+    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+        """From the cache, or else computed from `batches`."""
+        if self._cache is None:
+            yield from map(self, batches)
         else:
-            yield from (_on_grid(groups) for groups in zip(*(group.split(64) for group in self._cache), strict=True))
+            yield from map(_on_grid, zip(*(group.split(64) for group in self._cache), strict=True))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "WhitenedFeatures":
         """The cache moves along to another device, so that no step waits for an index or for features."""
@@ -191,9 +180,9 @@ class WhitenedFeatures(nn.Module):
 
 
 class DenseFeatures(WhitenedFeatures):
-    """Whitened features and, as one more channel behind them, how rare each cell is under a mixture of normal features.
+    """Whitened features and, as one more channel, how rare each cell is under a mixture of normal features.
 
-    The rarity is standardised on the training cells. It is closed form, learned before any network sees it.
+    The rarity is standardised on the training cells, and has a closed form: it is learned before any network sees it.
 
     Args:
         encoder: images -> feature maps.
@@ -223,9 +212,9 @@ class DenseFeatures(WhitenedFeatures):
         found = super().groups(local, context, detail)
         return (*found, self.scale_rarity(self.mixture(found[0])))
 
-    def rarity(self, representation: Tensor) -> Tensor:
-        """(B, C, h, w) -> (B, 1, h, w), in standard deviations of normal cells, higher = rarer."""
-        return representation[:, -1:]
+    def rarity(self, x: Tensor) -> Tensor:
+        """(B, F, h, w) -> (B, 1, h, w), in standard deviations of normal cells, higher = rarer."""
+        return x[:, -1:]
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
@@ -250,6 +239,3 @@ class DenseFeatures(WhitenedFeatures):
 def _on_grid(maps: Sequence[Tensor]) -> Tensor:
     """Maps side by side on the grid of the first, the others resized bilinearly."""
     return torch.cat([resized(level, maps[0].shape[-2:]) for level in maps], dim=1)
-
-
-Representation = Pixels | WhitenedFeatures

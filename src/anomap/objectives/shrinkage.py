@@ -5,16 +5,9 @@ from torch import Tensor
 
 
 def oas(covariance: Tensor, samples: Tensor | float) -> Tensor:
-    """ρ of (1 - ρ) S + ρ (tr S / F) I: oracle approximating shrinkage (Chen et al. 2010, eq. 23; as in scikit-learn).
+    """ρ of `shrunk`: oracle approximating shrinkage (Chen et al. 2010, eq. 23; as in scikit-learn), from the covariance alone.
 
-    It needs the sample covariance alone, not the samples.
-
-    Args:
-        covariance: S, (..., F, F).
-        samples: (...) or one number, how many it was estimated from.
-
-    Returns:
-        (...), in [0, 1]; near 0 for many samples.
+    (..., F, F) and the number of samples it was estimated from, (...) or one for all -> (...), in [0, 1]; near 0 for many.
     """
     features = covariance.shape[-1]
     mean_square = covariance.square().mean((-2, -1))  # tr(S²) / F²

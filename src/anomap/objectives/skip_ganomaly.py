@@ -36,7 +36,7 @@ class SkipGANomaly(AdversarialObjective):
         discriminator: x -> features, logits.
         weights: `adversarial`, `reconstruction`, `feature`, of the generator's losses.
         adversarial: kind of the adversarial losses.
-        score_weights: of the two terms of the score, `reconstruction` and `feature`.
+        score_weights: `reconstruction` and `feature`, of the two terms of the score.
     """
 
     part_names = ("reconstruction",)
@@ -50,11 +50,7 @@ class SkipGANomaly(AdversarialObjective):
         adversarial: AdversarialKind = "bce",
         score_weights: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__()
-        self.generator = generator
-        self.discriminator = discriminator
-        self.weights = dict(weights)
-        self.adversarial: AdversarialKind = adversarial
+        super().__init__(generator, discriminator, weights, adversarial)
         self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
 
     def generate(self, batch: Batch) -> Step:
@@ -80,19 +76,17 @@ class SkipGANomaly(AdversarialObjective):
         return weighted(terms, self.weights)
 
     def residual_score(self, x: Tensor, reconstruction: Tensor) -> Tensor:
-        """The score (B,) of representations (B, C, H, W) and their reconstructions."""
+        """The score (B,) of images or features (B, C, H, W) and their reconstructions."""
         features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
-        image = per_image((x - reconstruction) ** 2)
-        return self.score_weights["reconstruction"] * image + self.score_weights["feature"] * per_image(
-            (features - again) ** 2
-        )
+        image, feature = per_image((x - reconstruction) ** 2), per_image((features - again) ** 2)
+        return self.score_weights["reconstruction"] * image + self.score_weights["feature"] * feature
 
     def score(self, images: Tensor) -> MethodOutput:
         """Score as above, map |x - x̂|."""
         x = to_signed(images)
         reconstruction = self.generator(x).image
         return MethodOutput(
-            parts={"reconstruction": self.residual_score(x, reconstruction)},
+            {"reconstruction": self.residual_score(x, reconstruction)},
             anomaly_map=per_pixel(x - reconstruction),
             reconstruction=to_unit(reconstruction),
         )

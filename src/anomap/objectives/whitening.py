@@ -1,4 +1,4 @@
-"""PCA whitening of feature maps, learned in one pass over batches."""
+"""Statistics of feature maps that are learned in one pass over batches: `add` each, then `finish`."""
 
 import torch
 from torch import Tensor
@@ -9,13 +9,13 @@ from anomap.objectives.shrinkage import oas
 
 
 class Whitening(FittedState):
-    """Decorrelates channels and gives each variance 1: φ(f) = (f - μ) W with W Wᵀ = Σ⁻¹ (PCA whitening).
+    """Decorrelates F channels and gives each variance 1: φ(f) = (f - μ) W with W Wᵀ = Σ⁻¹ (PCA whitening).
 
     Rare directions, in which the large variances of normal images drown defects, then count as much as frequent ones.
 
     Args:
         channels: F.
-        ridge: added to every variance, as a share of their mean; of few cells the intensity of `oas` if that is more.
+        ridge: added to every variance, as a share of their mean; the intensity of `oas` if that is more.
     """
 
     mean: Tensor
@@ -60,19 +60,12 @@ class Whitening(FittedState):
 
     @full_precision
     def forward(self, features: Tensor) -> Tensor:
-        """(B, F, h, w) -> the same shape.
-
-        A matrix product and no 1x1 convolution: by default PyTorch rounds convolutions to TF32 on a GPU, not products.
-        """
+        """(B, F, h, w) -> the same shape; no 1x1 convolution, which PyTorch would round to TF32 on a GPU."""
         return ((features.movedim(1, -1) - self.mean) @ self.matrix).movedim(-1, 1)
 
 
 class Scaling(FittedState):
-    """Gives each channel mean 0 and variance 1: (f - μ) / σ.
-
-    Args:
-        channels: F; 0 is a scaling of nothing.
-    """
+    """Gives each of F channels mean 0 and variance 1: (f - μ) / σ."""
 
     mean: Tensor
     deviation: Tensor
@@ -92,9 +85,9 @@ class Scaling(FittedState):
 
     def finish(self) -> None:
         """Learn μ and σ from all that was added."""
-        sums = torch.stack(self._sums)  # (batches, 3, F)
-        shares = sums[:, 0] / sums[:, 0].sum(0)
-        mean, square = (shares * sums[:, 1]).sum(0), (shares * sums[:, 2]).sum(0)
+        cells, means, squares = torch.stack(self._sums).unbind(1)  # (batches, F) each
+        shares = cells / cells.sum(0)
+        mean, square = (shares * means).sum(0), (shares * squares).sum(0)
         self.mean.copy_(mean)
         self.deviation.copy_((square - mean.square()).clamp(min=1e-12).sqrt())
         self._sums = []
