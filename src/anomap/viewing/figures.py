@@ -1,8 +1,4 @@
-"""Figures of scores, and what all figures have in common.
-
-Each function returns a matplotlib `Figure` that needs no window system and touches no global state; `save_figure`
-writes it. Figures made of images are in `grids`.
-"""
+"""Figures of scores, and what all figures have in common: none needs a window system or touches pyplot's global state."""
 
 import io
 import math
@@ -14,7 +10,6 @@ import matplotlib
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from anomap.runs.folder import write_atomically
@@ -42,22 +37,20 @@ STYLE: dict[Any, Any] = {
     "text.parse_math": False,  # a file name may hold dollar signs
 }
 
-# A tail that reaches this many times further than the bulk is gathered into the last bin.
-_OUTLIER_REACH = 0.5
+styled = matplotlib.rc_context(STYLE)  # decorates a function that draws
+_OUTLIER_REACH = 0.5  # a tail that reaches this many times further than the bulk is gathered into the last bin
 
 
 def new_figure(width: float, height: float) -> Figure:
     """An empty figure of that size in inches."""
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
+    return Figure(figsize=(width, height), layout="constrained")
 
 
+@styled
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """Write `figure` atomically, in the format of the suffix (png, svg, pdf)."""
     buffer = io.BytesIO()
-    with matplotlib.rc_context(STYLE):
-        figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=dpi, facecolor="white")
+    figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=dpi, facecolor="white")
     write_atomically(path, buffer.getvalue())
 
 
@@ -67,10 +60,9 @@ def message(axes: Axes, text: str) -> None:
 
 
 def robust_range(scores: npt.NDArray[np.float64], threshold: float | None = None) -> tuple[float, float]:
-    """The range in which to draw (N,) scores, N >= 1: all of them, unless a few outliers would squash the bulk.
+    """The range, never empty, in which to draw (N,) scores, N >= 1, and the threshold.
 
     The bulk lies between the 1 % and 99 % quantiles; an end further away than `_OUTLIER_REACH` bulk widths is cut.
-    The threshold is always inside, and the range is never empty.
     """
     low, high = np.quantile(scores, (0.01, 0.99))
     reach = _OUTLIER_REACH * (high - low)
@@ -81,53 +73,42 @@ def robust_range(scores: npt.NDArray[np.float64], threshold: float | None = None
     return float(start - margin), float(stop + margin)
 
 
+@styled
 def score_distribution(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    threshold: float | None = None,
-    title: str = "Anomaly scores",
+    scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None, title: str = "Anomaly scores"
 ) -> Figure:
-    """Draw the scores of normal (blue) and abnormal (orange) images as histograms with shared bins.
+    """Draw the scores (N,) of normal (0, blue) and abnormal (1, orange) images as histograms with shared bins.
 
     Heights are shares of each class, so that a rare class stays visible; the legend has the counts. Outliers are
     gathered in the outermost bins and counted there.
-
-    Args:
-        scores: (N,) raw anomaly scores.
-        labels: (N,) 0 normal, 1 abnormal.
-        threshold: drawn as a line.
-        title: the figure's title.
     """
     values, classes = np.asarray(scores, np.float64), np.asarray(labels)
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(7.5, 4.2)
-        axes = figure.add_subplot()
-        axes.set_title(title, pad=22)
-        if not values.size:
-            message(axes, "no images")
-            return figure
-        low, high = robust_range(values, threshold)
-        bins = np.linspace(low, high, min(60, max(24, int(2 * math.sqrt(values.size)))))
-        for label, (colour, name) in enumerate(zip(palette.CLASS_COLOURS, palette.CLASS_NAMES, strict=True)):
-            own = np.clip(values[classes == label], low, high)
-            if own.size:
-                style: dict[str, Any] = {"bins": bins, "weights": np.full(own.size, 1 / own.size), "color": colour}
-                axes.hist(own, alpha=0.45, label=f"{name} ({own.size:,})", **style)
-                axes.hist(own, histtype="step", linewidth=1.4, **style)
-        if threshold is not None:
-            axes.axvline(threshold, color=palette.THRESHOLD, linestyle=(0, (4, 2)), linewidth=1.6)
-            style = {"xycoords": ("data", "axes fraction"), "xytext": (0, 4), "textcoords": "offset points"}
-            style |= {"ha": "center", "color": palette.THRESHOLD, "fontsize": 9}
-            axes.annotate(f"threshold {threshold:.4g}", (threshold, 1.0), **style)
-        for beyond, x, align, text in (
-            (int((values < low).sum()), 0.0, "left", "◂ {} below"),
-            (int((values > high).sum()), 1.0, "right", "{} beyond ▸"),
-        ):
-            if beyond:
-                style = {"ha": align, "va": "top", "color": palette.MUTED, "fontsize": 9}
-                axes.text(x, 0.98, text.format(beyond), transform=axes.transAxes, **style)
-        axes.set(xlim=(low, high), xlabel="anomaly score (higher = more abnormal)", ylabel="share of the class")
-        figure.legend(loc="outside lower center", ncols=2)
+    figure = new_figure(7.5, 4.2)
+    axes = figure.add_subplot()
+    axes.set_title(title, pad=22)
+    if not values.size:
+        message(axes, "no images")
+        return figure
+    low, high = robust_range(values, threshold)
+    bins = np.linspace(low, high, min(60, max(24, int(2 * math.sqrt(values.size)))))
+    for label, (colour, name) in enumerate(zip(palette.CLASS_COLOURS, palette.CLASS_NAMES, strict=True)):
+        own = np.clip(values[classes == label], low, high)
+        if own.size:
+            style: dict[str, Any] = {"bins": bins, "weights": np.full(own.size, 1 / own.size), "color": colour}
+            axes.hist(own, alpha=0.45, label=f"{name} ({own.size:,})", **style)
+            axes.hist(own, histtype="step", linewidth=1.4, **style)
+    top = axes.get_xaxis_transform()  # x of the data, y of the axes
+    if threshold is not None:
+        axes.axvline(threshold, color=palette.THRESHOLD, linestyle=(0, (4, 2)), linewidth=1.6)
+        text = f"threshold {threshold:.4g}"
+        axes.text(threshold, 1.015, text, ha="center", color=palette.THRESHOLD, fontsize=9, transform=top)
+    style = {"va": "top", "color": palette.MUTED, "fontsize": 9, "transform": axes.transAxes}
+    if below := (values < low).sum():
+        axes.text(0, 0.98, f"◂ {below} below", ha="left", **style)
+    if beyond := (values > high).sum():
+        axes.text(1, 0.98, f"{beyond} beyond ▸", ha="right", **style)
+    axes.set(xlim=(low, high), xlabel="anomaly score (higher = more abnormal)", ylabel="share of the class")
+    figure.legend(loc="outside lower center", ncols=2)
     return figure
 
 
@@ -135,58 +116,60 @@ def _ranked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[npt.NDArray, 
     """Cut points descending (K,) with the numbers of false and true alarms when score >= cut."""
     values, abnormal = np.asarray(scores, np.float64), np.asarray(labels).astype(bool)
     cuts, position = np.unique(values, return_inverse=True)
-    normals = np.bincount(position[~abnormal], minlength=cuts.size)[::-1]
-    abnormals = np.bincount(position[abnormal], minlength=cuts.size)[::-1]
+    normals, abnormals = (np.bincount(position[of], minlength=cuts.size)[::-1] for of in (~abnormal, abnormal))
     return cuts[::-1], np.cumsum(normals), np.cumsum(abnormals)
 
 
-def _square_axes(figure: Figure, title: str, xlabel: str, ylabel: str) -> Axes:
+def _curve_axes(
+    title: str, xlabel: str, ylabel: str, false: npt.NDArray, true: npt.NDArray
+) -> tuple[Figure, Axes | None]:
+    """A square figure and its axes, which are None, and a message drawn, without images of both classes."""
+    figure = new_figure(4.8, 4.8)
     axes = figure.add_subplot()
     axes.set(xlim=(-0.01, 1.01), ylim=(-0.01, 1.01), xlabel=xlabel, ylabel=ylabel, aspect="equal")
     axes.set_title(title)
-    return axes
+    if false.any() and true.any():
+        return figure, axes
+    message(axes, "needs normal and abnormal images")
+    return figure, None
 
 
+@styled
 def roc_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None) -> Figure:
     """Draw the true-positive against the false-positive rate, with the point where `threshold` lies."""
     cuts, false, true = _ranked(scores, labels)
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(4.8, 4.8)
-        axes = _square_axes(figure, "ROC", "false-positive rate", "true-positive rate")
-        if not (false.any() and true.any()):
-            message(axes, "needs normal and abnormal images")
-            return figure
-        fpr, tpr = np.append(0, false / false[-1]), np.append(0, true / true[-1])
-        axes.plot([0, 1], [0, 1], color=palette.MUTED, linewidth=1, linestyle=":")
-        axes.fill_between(fpr, tpr, color=palette.NORMAL, alpha=0.08, linewidth=0)
-        axes.plot(fpr, tpr, color=palette.NORMAL, label=f"AUROC {np.trapezoid(tpr, fpr):.3f}")
-        if threshold is not None:
-            at = int((cuts > threshold).sum())
-            label = f"threshold: FPR {fpr[at]:.3f}, TPR {tpr[at]:.3f}"
-            axes.plot(fpr[at], tpr[at], "o", color=palette.ABNORMAL, markersize=8, label=label)
-        axes.legend(loc="lower right")
+    figure, axes = _curve_axes("ROC", "false-positive rate", "true-positive rate", false, true)
+    if axes is None:
+        return figure
+    fpr, tpr = np.append(0, false / false[-1]), np.append(0, true / true[-1])
+    axes.plot([0, 1], [0, 1], color=palette.MUTED, linewidth=1, linestyle=":")
+    axes.fill_between(fpr, tpr, color=palette.NORMAL, alpha=0.08, linewidth=0)
+    axes.plot(fpr, tpr, color=palette.NORMAL, label=f"AUROC {np.trapezoid(tpr, fpr):.3f}")
+    if threshold is not None:
+        at = int((cuts > threshold).sum())
+        label = f"threshold: FPR {fpr[at]:.3f}, TPR {tpr[at]:.3f}"
+        axes.plot(fpr[at], tpr[at], "o", color=palette.ABNORMAL, markersize=8, label=label)
+    axes.legend(loc="lower right")
     return figure
 
 
+@styled
 def precision_recall_curve(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None) -> Figure:
     """Draw the precision against the recall, with chance and the point where `threshold` lies."""
     cuts, false, true = _ranked(scores, labels)
-    with matplotlib.rc_context(STYLE):
-        figure = new_figure(4.8, 4.8)
-        axes = _square_axes(figure, "Precision and recall", "recall", "precision")
-        if not (false.any() and true.any()):
-            message(axes, "needs normal and abnormal images")
-            return figure
-        recall, precision = true / true[-1], true / (true + false)
-        area = float((np.diff(recall, prepend=0) * precision).sum())
-        found = int(np.argmax(true > 0))  # before the first hit the precision is zero and tells nothing
-        chance = true[-1] / (true[-1] + false[-1])
-        axes.axhline(chance, color=palette.MUTED, linewidth=1, linestyle=":", label=f"chance {chance:.3f}")
-        xs, ys = np.append(0, recall[found:]), np.append(precision[found], precision[found:])
-        axes.step(xs, ys, where="pre", color=palette.NORMAL, label=f"AP {area:.3f}")
-        at = 0 if threshold is None else int((cuts > threshold).sum())
-        if at:  # without any alarm there is no precision to show
-            label = f"threshold: precision {precision[at - 1]:.3f}, recall {recall[at - 1]:.3f}"
-            axes.plot(recall[at - 1], precision[at - 1], "o", color=palette.ABNORMAL, markersize=8, label=label)
-        axes.legend(loc="lower left")
+    figure, axes = _curve_axes("Precision and recall", "recall", "precision", false, true)
+    if axes is None:
+        return figure
+    recall, precision = true / true[-1], true / (true + false)
+    area = float((np.diff(recall, prepend=0) * precision).sum())
+    found = int(np.argmax(true > 0))  # before the first hit the precision is zero and tells nothing
+    chance = true[-1] / (true[-1] + false[-1])
+    axes.axhline(chance, color=palette.MUTED, linewidth=1, linestyle=":", label=f"chance {chance:.3f}")
+    xs, ys = np.append(0, recall[found:]), np.append(precision[found], precision[found:])
+    axes.step(xs, ys, where="pre", color=palette.NORMAL, label=f"AP {area:.3f}")
+    at = 0 if threshold is None else int((cuts > threshold).sum())
+    if at:  # without any alarm there is no precision to show
+        label = f"threshold: precision {precision[at - 1]:.3f}, recall {recall[at - 1]:.3f}"
+        axes.plot(recall[at - 1], precision[at - 1], "o", color=palette.ABNORMAL, markersize=8, label=label)
+    axes.legend(loc="lower left")
     return figure

@@ -1,8 +1,9 @@
-"""The overlay files of a prediction: where they go, and writing them."""
+"""The overlay files of a prediction."""
 
 import hashlib
 import io
 import os
+import re
 from pathlib import Path, PurePosixPath
 
 from PIL import Image
@@ -17,11 +18,8 @@ _LONGEST = 255 - len(".png")  # bytes of a name that file systems take
 def overlay_path(folder: Path, name: str) -> Path:
     """Where the overlay of the image `name` (a relative posix path) goes: `folder/<name>.png`, never outside `folder`.
 
-    The image's own extension stays, so that `a.png` and `a.jpg` do not meet. A name too long to take another extension is
-    cut and told apart by a hash.
-
-    Raises:
-        UserError: a link leads out of `folder`.
+    The image's own extension stays: `a.png` and `a.jpg` must not meet. A name too long for another extension is cut and
+    gets a hash. Raises UserError if a link leads out of `folder`.
     """
     parts = [_inside(part) for part in PurePosixPath(name).parts if part != "/"]
     path = folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
@@ -32,8 +30,7 @@ def overlay_path(folder: Path, name: str) -> Path:
 
 def _inside(part: str) -> str:
     """A name for one folder or file, that goes neither up nor elsewhere."""
-    part = "".join("_" if character in "/\\\0" else character for character in part)
-    part = "_" * len(part) if part in (".", "..") else part
+    part = "_" * len(part) if part in (".", "..") else re.sub(r"[/\\\0]", "_", part)
     data = os.fsencode(part)
     if len(data) <= _LONGEST:
         return part
@@ -42,11 +39,7 @@ def _inside(part: str) -> str:
 
 
 def write_png(path: Path, pixels: Pixels) -> None:
-    """Write (H, W, 3) whole or not at all.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written to.
-    """
+    """Write (H, W, 3) whole or not at all; raises UserError if the disk or the folder does not take it."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, format="png", compress_level=1)
     try:

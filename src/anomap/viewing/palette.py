@@ -1,8 +1,4 @@
-"""The colours of every figure and page: normal blue, abnormal orange, told apart by any colour vision.
-
-Blue and orange differ in lightness and in the blue-yellow direction that red-green blindness keeps. `CONTOUR`
-is the one hue the heat scale `HEAT` never reaches.
-"""
+"""The colours of every figure and page: normal blue and abnormal orange, told apart by any colour vision."""
 
 NORMAL = "#2b6cb0"
 ABNORMAL = "#dd6b10"
@@ -10,7 +6,7 @@ THRESHOLD = "#1f2933"
 INK = "#1f2933"
 MUTED = "#697586"
 GRID = "#e4e7eb"
-CONTOUR = "#19e6e6"
+CONTOUR = "#19e6e6"  # the one hue that `HEAT` never reaches
 HEAT = "inferno"  # perceptually uniform: equal steps of anomaly look equal
 ATTENTION = "gray"  # of what lies in [0, 1]: an attention map is white where all is normal
 

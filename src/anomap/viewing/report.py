@@ -1,7 +1,6 @@
 """The report: one self-contained HTML page to judge a run by, with a threshold that can be moved.
 
-Style, script, data and thumbnails are all inside the file; a content security policy forbids it the network.
-A fragment such as `report.html#threshold=0.5` opens it at that threshold.
+A content security policy forbids it the network. `report.html#threshold=0.5` opens it at that threshold.
 """
 
 import base64
@@ -25,9 +24,7 @@ from anomap.viewing.selection import gallery_indices
 
 GALLERY_LIMIT = 120
 THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
-
-# Up to this size an image is kept pixel by pixel, lossless, and the browser enlarges it with hard edges.
-_SMALL = 96
+_SMALL = 96  # up to this side an image is stored lossless, and the browser enlarges it with hard edges
 
 # key, name, explanation, how to write it (a number, or a percentage)
 _CARDS: tuple[tuple[str, str, str, str], ...] = (
@@ -62,18 +59,9 @@ def write_report(
 ) -> None:
     """Write the report atomically.
 
-    Args:
-        path: where to, usually `report.html` in the run's folder.
-        title: the heading.
-        metrics: the content of `metrics.json`; whatever is missing or None is left out.
-        rows: the lines of `scores.csv`; one class alone is fine, and so is none at all.
-        pictures: row index -> what there is to see of the image, or None.
-        scale: range of the anomaly map's colours, the same for all images.
-        pixel_threshold: outlined in the overlays.
-        thresholds: the lines of `thresholds.csv`, shown as a table; that of the rows' threshold is marked.
-        config: the run's configuration, shown as YAML.
-        versions: package -> version.
-        limit: images at most; `pictures` is called only for these rows.
+    `metrics` are those of `metrics.json`, `rows` and `thresholds` the lines of `scores.csv` and `thresholds.csv`; what is
+    missing or None is left out. `pictures` gives what there is to see of a row, by its index, for at most `limit` rows.
+    `scale` is the range of all anomaly maps' colours; the overlays outline pixels above `pixel_threshold`.
 
     Raises:
         ValueError: a score is not finite.
@@ -81,9 +69,9 @@ def write_report(
     if not all(math.isfinite(row.score) and math.isfinite(row.threshold) for row in rows):
         raise ValueError("a report needs finite scores")
     scores, abnormal = np.array([row.score for row in rows]), np.array([row.label == ABNORMAL for row in rows])
-    chosen = gallery_indices(scores, abnormal, limit) if pictures is not None else []
-    seen = {i: picture for i in chosen if pictures is not None and (picture := pictures(i)) is not None}
-    gallery = [_thumbnails(i, picture, scale, pixel_threshold) for i, picture in seen.items()]
+    chosen = gallery_indices(scores, abnormal, limit)
+    seen = ((index, pictures(index)) for index in chosen) if pictures else ()
+    gallery = [_thumbnails(index, shown, scale, pixel_threshold) for index, shown in seen if shown is not None]
     page = render(
         "report.html.j2",
         title=title,
@@ -93,7 +81,7 @@ def write_report(
         metrics=metrics,
         n_rows=len(rows),
         n_gallery=len(gallery),
-        n_abnormal=sum(row.label == ABNORMAL for row in rows),
+        n_abnormal=int(abnormal.sum()),
         thresholds=thresholds,
         threshold=rows[0].threshold if rows else None,
         scale=scale,
@@ -109,7 +97,7 @@ def write_report(
 
 
 def _script_json(value: object) -> Markup:
-    """JSON that cannot end its script element, whatever the file names in it."""
+    """JSON that cannot end its script element."""
     text = json.dumps(value, separators=(",", ":"), allow_nan=False)
     return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
@@ -132,31 +120,26 @@ def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]]) -> dict[str, 
 def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     for key, name, meaning, style in _CARDS:
-        value = metrics.get(key)
-        if value is None:
-            continue
-        low, high = metrics.get(f"{key}_low"), metrics.get(f"{key}_high")
+        value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
         if low is not None and high is not None:
             meaning = f"95 % interval {low:.3f} to {high:.3f}"
-        text = f"{100 * value:.1f} %" if style == "percent" else f"{value:.3f}"
-        cards.append({"key": key, "name": name, "value": text, "meaning": meaning})
+        if value is not None:
+            text = f"{100 * value:.1f} %" if style == "percent" else f"{value:.3f}"
+            cards.append({"key": key, "name": name, "value": text, "meaning": meaning})
     return cards
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
+    strategy, note, auroc = (metrics.get(key) for key in ("threshold_strategy", "threshold_note", "image_auroc"))
+    sizes = metrics.get("n_test_normal"), metrics.get("n_test_abnormal")
     warnings = []
-    strategy = str(metrics.get("threshold_strategy") or "")
-    if strategy.startswith("oracle"):
-        warnings.append(
-            f"The threshold ({strategy}) was chosen with the test labels: F1, caught and false alarms are an "
-            "upper bound, not a result."
-        )
-    elif metrics.get("threshold_note"):
-        warnings.append(f"Threshold: {metrics['threshold_note']}.")
-    auroc = metrics.get("image_auroc")
+    if str(strategy).startswith("oracle"):
+        bound = "F1, caught and false alarms are an upper bound, not a result."
+        warnings.append(f"The threshold ({strategy}) was chosen with the test labels: {bound}")
+    elif note:
+        warnings.append(f"Threshold: {note}.")
     if auroc is not None and auroc < 0.5:
         warnings.append("The ranking is worse than chance: normal images score higher. No sign was flipped.")
-    sizes = metrics.get("n_test_normal"), metrics.get("n_test_abnormal")
     if sizes == (0, 0):
         warnings.append("There is no test set: what this detector finds has not been measured.")
     elif 0 in sizes:
@@ -166,14 +149,14 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 def _thumbnails(index: int, picture: Picture, scale: Scale, pixel_threshold: float | None) -> dict[str, Any]:
     """One entry of the gallery."""
-    pixels = {name: view for name, view in views(picture, scale, pixel_threshold).items() if name in _VIEWS}
+    pixels = views(picture, scale, pixel_threshold)
     small = max(pixels["image"].shape[:2]) <= _SMALL
-    return {"row": index, "small": small, **{name: _data_uri(view) for name, view in pixels.items()}}
+    uris = {name: _data_uri(pixels[name], small) for name in _VIEWS if name in pixels}
+    return {"row": index, "small": small, **uris}
 
 
-def _data_uri(rgb: Pixels) -> str:
+def _data_uri(rgb: Pixels, small: bool) -> str:
     picture = Image.fromarray(rgb)
-    small = max(picture.size) <= _SMALL
     picture.thumbnail((THUMBNAIL, THUMBNAIL))  # never enlarges
     buffer = io.BytesIO()
     picture.save(buffer, "WEBP", lossless=small, quality=80)

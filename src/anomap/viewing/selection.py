@@ -10,14 +10,17 @@ from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 
 def worst_misses(rows: Sequence[ScoreRow], count: int) -> list[int]:
     """Indices of the abnormal images decided normal, lowest score first."""
-    missed = [(row.label, row.prediction) == (ABNORMAL, NORMAL) for row in rows]
-    return lowest(np.array([row.score for row in rows]), np.array(missed, bool), count)
+    return _worst(rows, (ABNORMAL, NORMAL), 1, count)
 
 
 def worst_false_alarms(rows: Sequence[ScoreRow], count: int) -> list[int]:
     """Indices of the normal images decided abnormal, highest score first."""
-    alarms = [(row.label, row.prediction) == (NORMAL, ABNORMAL) for row in rows]
-    return lowest(-np.array([row.score for row in rows]), np.array(alarms, bool), count)
+    return _worst(rows, (NORMAL, ABNORMAL), -1, count)
+
+
+def _worst(rows: Sequence[ScoreRow], kind: tuple[str, str], sign: int, count: int) -> list[int]:
+    mistaken = np.array([(row.label, row.prediction) == kind for row in rows], bool)
+    return lowest(sign * np.array([row.score for row in rows]), mistaken, count)
 
 
 def lowest(scores: npt.NDArray[np.floating], among: npt.NDArray[np.bool_], count: int) -> list[int]:
@@ -29,17 +32,10 @@ def lowest(scores: npt.NDArray[np.floating], among: npt.NDArray[np.bool_], count
 def gallery_indices(
     scores: npt.NDArray[np.floating], abnormal: npt.NDArray[np.bool_], limit: int, seed: int = 0
 ) -> list[int]:
-    """Choose at most `limit` images: those nearest to being mistaken of each class, and a random rest.
+    """Ascending indices of at most `limit` of N images: those nearest to a mistake, and a random (seeded) rest.
 
-    A third are the lowest-scoring abnormals and a third the highest-scoring normals: the images that are
-    mistakes at the threshold, or the first to become so when it moves. The rest are drawn at random (seeded)
-    from all others, so that the gallery also shows the ordinary. Indices ascend.
-
-    Args:
-        scores: (N,).
-        abnormal: (N,).
-        limit: how many at most.
-        seed: of the random rest.
+    A third are the lowest-scoring abnormals and a third the highest-scoring normals: mistakes at the threshold, or the
+    first to become so when it moves.
     """
     if len(scores) <= limit:
         return list(range(len(scores)))

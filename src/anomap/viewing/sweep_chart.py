@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from anomap.runs.jobs import as_number
 from anomap.runs.sweeps import Summary, SweepTable
@@ -15,8 +15,7 @@ _LABEL_GAP = 44  # pixels between labels of the x axis
 _LOGARITHMIC = 20  # from this ratio between the ends on
 
 
-@dataclass(frozen=True, slots=True)
-class Point:
+class Point(NamedTuple):
     """One mean with its standard deviation."""
 
     x: float
@@ -26,25 +25,23 @@ class Point:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Curve:
+class Curve(NamedTuple):
     """One combination of the other keys."""
 
     name: str
     style: int
-    points: tuple[Point, ...]
+    points: list[Point]
 
 
-@dataclass(frozen=True, slots=True)
-class Chart:
+class Chart(NamedTuple):
     """Everything in pixels."""
 
     key: str
     metric: str
-    curves: tuple[Curve, ...]
+    curves: list[Curve]
     left_out: int  # curves that are not drawn
-    x_ticks: tuple[tuple[float, str], ...]
-    y_ticks: tuple[tuple[float, str], ...]
+    x_ticks: list[tuple[float, str]]
+    y_ticks: list[tuple[float, str]]
     frame: tuple[float, float, float, float] = (_LEFT, _TOP, WIDTH - _RIGHT, HEIGHT - _BOTTOM)
 
 
@@ -68,11 +65,11 @@ def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
     if len({summary.mean for _, summary in every}) < 2 or len({x for x, _ in every}) < 2:
         return None
     xs = sorted({x for x, _ in every})
-    logarithmic = xs[0] > 0 and xs[-1] / xs[0] >= _LOGARITHMIC
+    scaled = math.log if xs[0] > 0 and xs[-1] / xs[0] >= _LOGARITHMIC else float
     ticks = _ticks([s.mean + sign * (s.sd or 0) for _, s in every for sign in (-1, 1)])
 
     def place_x(value: float) -> float:
-        low, high, at = (math.log(v) for v in (xs[0], xs[-1], value)) if logarithmic else (xs[0], xs[-1], value)
+        low, high, at = scaled(xs[0]), scaled(xs[-1]), scaled(value)
         inset = 14  # so that no point lies on the axis
         return round(_LEFT + inset + (WIDTH - _LEFT - _RIGHT - 2 * inset) * (at - low) / (high - low), 1)
 
@@ -84,18 +81,14 @@ def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
         text = f"{table.keys[position]}={x:g}: {written(metric, summary, 0)}"
         return Point(place_x(x), place_y(summary.mean), place_y(summary.mean - sd), place_y(summary.mean + sd), text)
 
-    curves = tuple(
-        Curve("/".join(name), style, tuple(place(x, summary) for x, summary in sorted(line, key=lambda p: p[0])))
+    curves = [
+        Curve("/".join(name), style, [place(x, summary) for x, summary in sorted(line, key=lambda p: p[0])])
         for style, (name, line) in enumerate(lines.items())
-    )
-    return Chart(
-        key=table.keys[position],
-        metric=metric,
-        curves=curves[:_MOST_LINES],
-        left_out=max(0, len(curves) - _MOST_LINES),
-        x_ticks=_thinned([(place_x(x), f"{x:g}") for x in xs]),
-        y_ticks=tuple((place_y(tick), f"{tick:.6g}") for tick in ticks),
-    )
+    ]
+    x_ticks = _thinned([(place_x(x), f"{x:g}") for x in xs])
+    y_ticks = [(place_y(tick), f"{tick:.6g}") for tick in ticks]
+    left_out = max(0, len(curves) - _MOST_LINES)
+    return Chart(table.keys[position], metric, curves[:_MOST_LINES], left_out, x_ticks, y_ticks)
 
 
 def _ticks(values: Sequence[float]) -> list[float]:
@@ -108,10 +101,10 @@ def _ticks(values: Sequence[float]) -> list[float]:
     return [number * step for number in range(first, max(last, first + 1) + 1)]
 
 
-def _thinned(ticks: Sequence[tuple[float, str]]) -> tuple[tuple[float, str], ...]:
+def _thinned(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     """Labels that do not overlap; the last one, the end of the axis, always stays."""
     kept = [ticks[-1]]
     for tick in reversed(ticks[:-1]):
         if kept[-1][0] - tick[0] >= _LABEL_GAP:
             kept.append(tick)
-    return tuple(reversed(kept))
+    return kept[::-1]

@@ -9,17 +9,11 @@ from anomap.runs.jobs import Job
 from anomap.runs.sweeps import SweepTable
 from anomap.viewing.html import render, source
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
-from anomap.viewing.sweep_tables import label, seeds_and_settings, written
+from anomap.viewing.sweep_tables import written
 
 
 def sweep_page(table: SweepTable, title: str, folder: Path) -> str:
-    """The HTML.
-
-    Args:
-        table: what was found.
-        title: the heading.
-        folder: where the page will lie; links to the jobs' own reports start there.
-    """
+    """The HTML of a page that will lie in `folder`, where the links to the jobs' own reports start."""
     return render(
         "sweep.html.j2",
         title=title,
@@ -27,9 +21,7 @@ def sweep_page(table: SweepTable, title: str, folder: Path) -> str:
         charts=charts(table),
         width=WIDTH,
         height=HEIGHT,
-        label=label,
         written=written,
-        settings=seeds_and_settings,
         link=lambda job: _link(job, folder),
         style=source("report.css", "sweep.css"),
         script=source("sweep.js"),

@@ -4,9 +4,9 @@ import csv
 import io
 import re
 
-from anomap.runs.jobs import Job, as_number
+from anomap.runs.jobs import as_number
 from anomap.runs.scores import escape_cell
-from anomap.runs.sweeps import Row, Summary, SweepTable
+from anomap.runs.sweeps import Summary, SweepTable
 
 _MARKDOWN = re.compile(r"([\\|<`*\[])")
 
@@ -14,7 +14,7 @@ _MARKDOWN = re.compile(r"([\\|<`*\[])")
 def csv_table(table: SweepTable) -> str:
     """One line for each combination, each mean and each job that is not counted; every digit is kept.
 
-    A metric has three columns: mean, standard deviation over seeds (empty for one seed), and how many seeds had it.
+    Columns of a metric: mean, standard deviation over seeds (empty for one seed), and how many seeds had it.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\r\n")
@@ -37,9 +37,11 @@ def markdown_table(table: SweepTable) -> str:
         lines += ["All: " + ", ".join(f"{_text(key)}={_text(value)}" for key, value in table.common.items()), ""]
     if table.rows:
         heads = [*(_text(key) for key in table.keys or ("jobs",)), "n", *(_text(name) for name in table.metrics)]
-        aligned = ["---"] * max(1, len(table.keys)) + ["--:"] * (1 + len(table.metrics))
-        lines += [_line(heads), _line(aligned)]
-        lines += [_line(_cells(row, table)) for row in (*table.rows, *table.means)]
+        cells = [heads, ["---"] * max(1, len(table.keys)) + ["--:"] * (1 + len(table.metrics))]
+        for row in (*table.rows, *table.means):
+            values = [written(metric, row.values.get(metric), row.n) for metric in table.metrics]
+            cells.append([*(_text(value) for value in row.settings or ("all",)), str(row.n), *values])
+        lines += [f"| {' | '.join(line)} |" for line in cells]
         lines += ["", "Mean ± standard deviation (n - 1) over n seeds; a single seed has none."]
         lines += [""] * bool(table.means)
         lines += [f"- {_text(' / '.join(row.settings))}: {_text(row.note)}" for row in table.means]
@@ -54,20 +56,8 @@ def written(metric: str, summary: Summary | None, n: int) -> str:
     if summary is None:
         return "–"
     digits = 1 if "second" in metric else 4
-    text = f"{summary.mean:.{digits}f}"
-    if summary.sd is not None:
-        text += f" ± {summary.sd:.{digits}f}"
+    text = " ± ".join(f"{value:.{digits}f}" for value in (summary.mean, summary.sd) if value is not None)
     return text if summary.n == n else f"{text} (n={summary.n})"
-
-
-def label(row: Row) -> tuple[str, ...]:
-    """Its settings; of a sweep of seeds alone, `all`."""
-    return row.settings or ("all",)
-
-
-def seeds_and_settings(job: Job) -> str:
-    """What a job is, in one line."""
-    return ", ".join([*(f"{key}={value}" for key, value in job.settings.items()), f"seed={job.seed or '?'}"])
 
 
 def _cell(value: str) -> str:
@@ -81,16 +71,6 @@ def _numbers(summary: Summary | None) -> tuple[str, str, str]:
     return repr(summary.mean), "" if summary.sd is None else repr(summary.sd), str(summary.n)
 
 
-def _cells(row: Row, table: SweepTable) -> list[str]:
-    values = [written(metric, row.values.get(metric), row.n) for metric in table.metrics]
-    return [*(_text(value) for value in label(row)), str(row.n), *values]
-
-
-def _line(cells: list[str]) -> str:
-    return "| " + " | ".join(cells) + " |"
-
-
 def _text(value: str) -> str:
     """Nothing that Markdown or a terminal would act on."""
-    plain = "".join(letter if letter.isprintable() else " " for letter in value)
-    return _MARKDOWN.sub(r"\\\1", plain)
+    return _MARKDOWN.sub(r"\\\1", "".join(letter if letter.isprintable() else " " for letter in value))

@@ -12,12 +12,10 @@ def open_picture(path: Path) -> bool:
     if sys.platform == "win32":
         os.startfile(path)
         return True
-    if sys.platform == "darwin":
-        viewer = shutil.which("open")
-    else:
-        screen = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
-        viewer = shutil.which("xdg-open") if screen else None
-    if viewer is None:
+    mac = sys.platform == "darwin"
+    screen = mac or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
+    viewer = shutil.which("open" if mac else "xdg-open")
+    if not screen or viewer is None:
         return False
     subprocess.Popen([viewer, path], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     return True
