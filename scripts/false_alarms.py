@@ -62,8 +62,8 @@ def realised(draw: Draw, count: int, trials: int, seed: int = 0) -> tuple[float,
         threshold = model.set_threshold({"strategy": "quantile", "quantile": QUANTILE})
         assert threshold.promised_fpr is not None
         promised = threshold.promised_fpr
-        scores, scored = model.score(images[count:])
-        peaks = scored.anomaly_map.flatten(1).amax(1)
+        scores, output = model.score(images[count:])
+        peaks = output.anomaly_map.flatten(1).amax(1)
         trial[:] = threshold.decide(scores).mean(), (peaks > model.pixel_threshold).float().mean()
     return promised, float(alarms.std(0, ddof=1).max() / trials**0.5), alarms.mean(0)
 

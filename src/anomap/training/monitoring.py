@@ -13,9 +13,10 @@ from torchvision.utils import make_grid
 from anomap.detection.gathered import GatheredRows, RankingMetric
 from anomap.detection.metrics import auroc
 from anomap.detection.standardise import Standardiser
-from anomap.objectives.base import MethodOutput, Objective
+from anomap.objectives.base import MethodOutput
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
+IMAGES = 8  # shown with their maps, half normal, half abnormal, out of those that rank 0 scores
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
 
 log = logging.getLogger(__name__)
@@ -24,61 +25,43 @@ log = logging.getLogger(__name__)
 class Monitoring(pl.Callback):
     """Scores calibration and test images with the averaged weights after an epoch, and logs.
 
-    `monitor/reconstruction_contrast` is the reconstructions' standard deviation over pixels, divided by that of the images
-    (calibration normals). Near 0 the generator has collapsed to a constant; a warning says so.
-
+    `monitor/reconstruction_contrast` is the reconstructions' standard deviation over pixels, divided by that of the
+    images (calibration normals). Near 0 the generator has collapsed to a constant; a warning says so.
     `monitor/test_auroc` uses test labels, so it must not choose anything; the weights that count are always the last.
-
     What batches leave stays on the device until the end of the epoch, so that none waits for it.
-
-    Args:
-        images: how many images to show with their maps (half normal, half abnormal), out of those that rank 0 scores.
     """
-
-    def __init__(self, images: int = 8) -> None:
-        self.images = images
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what an earlier epoch logged: this one may not be monitored (`check_val_every_n_epoch`)."""
         for name in [name for name in trainer.callback_metrics if name.startswith("monitor/")]:
             del trainer.callback_metrics[name]
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Begin anew."""
-        parts = len(_objective(pl_module).part_names)
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
+        count = len(pl_module.objective.part_names)
         # of the calibration images the parts, and whether they set the parts' scale
-        self._calibration = GatheredRows(parts + 1).to(pl_module.device)
-        self._test = RankingMetric(parts, dtype=torch.float32).to(pl_module.device)
+        self._calibration = GatheredRows(count + 1).to(pl_module.device)
+        self._test = RankingMetric(count, dtype=torch.float32).to(pl_module.device)
         self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
         self._to_show = self._choose(trainer)
         self._seen = 0  # test images of this process
         self._shown: list[dict[str, Tensor]] = []
 
     def _choose(self, trainer: pl.Trainer) -> np.ndarray:
-        """Which of this process's test images to show, by their position: the first of each label, the same in every epoch."""
+        """Positions of this process's test images to show: the first of each label, the same in every epoch."""
         loaders: Any = trainer.val_dataloaders
         tested = isinstance(loaders, list) and len(loaders) > TEST  # a folder with train/ alone has no test set
-        if (
-            not tested
-            or not any(isinstance(x, TensorBoardLogger) for x in trainer.loggers)
-            or not trainer.is_global_zero
-        ):
+        logged = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
+        if not (tested and logged and trainer.is_global_zero):
             return np.empty(0, np.int64)
         loader = loaders[TEST]
         labels = loader.dataset.labels[loader.sampler.index]
-        return np.concatenate([np.flatnonzero(labels == label)[: self.images // 2] for label in (0, 1)])
+        return np.concatenate([np.flatnonzero(labels == label)[: IMAGES // 2] for label in (0, 1)])
 
     def on_validation_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: Any,
-        batch: dict[str, Tensor],
-        batch_idx: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """Keep the parts of the scores, and the images to be shown."""
-        parts = torch.stack([outputs.parts[name].float() for name in _objective(pl_module).part_names], 1)
+        parts = torch.stack([outputs.parts[name].float() for name in pl_module.objective.part_names], 1)
         if dataloader_idx == CALIBRATION:
             self._calibration.update(torch.cat([parts, batch["scaling"].to(parts)[:, None]], 1))
             if outputs.reconstruction is not None:
@@ -89,13 +72,13 @@ class Monitoring(pl.Callback):
             self._test.update(parts, batch["label"])
             self._keep_shown(outputs, batch["image"])
 
-    def _keep_shown(self, scored: MethodOutput, images: Tensor) -> None:
+    def _keep_shown(self, output: MethodOutput, images: Tensor) -> None:
         here = self._to_show - self._seen
         chosen = here[(here >= 0) & (here < len(images))].tolist()
         self._seen += len(images)
         if chosen:
-            maps = scored.attention_map if scored.attention_map is not None else scored.anomaly_map
-            columns = {"image": images, "reconstruction": scored.reconstruction, "map": maps}
+            maps = output.attention_map if output.attention_map is not None else output.anomaly_map
+            columns = {"image": images, "reconstruction": output.reconstruction, "map": maps}
             self._shown.append({name: shown[chosen] for name, shown in columns.items() if shown is not None})
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -103,8 +86,6 @@ class Monitoring(pl.Callback):
         # every process takes part in each of these, whatever it has scored
         calibration, contrast = self._calibration.gathered(), self._contrast.gathered()
         parts, labels = self._test.scores_and_labels()
-        if trainer.sanity_checking:
-            return
         if len(contrast):
             self._watch_contrast(pl_module, *contrast.mean(0).tolist())
         if not len(labels):
@@ -116,13 +97,14 @@ class Monitoring(pl.Callback):
         value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
         if value is not None:
             pl_module.log("monitor/test_auroc", value, prog_bar=True, sync_dist=True)
+        histograms = {
+            "calibration_normal": standardiser(calibration),
+            "test_normal": scores[labels == 0],
+            "test_abnormal": scores[labels == 1],
+        }
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for name, values in (
-                    ("calibration_normal", standardiser(calibration)),
-                    ("test_normal", scores[labels == 0]),
-                    ("test_abnormal", scores[labels == 1]),
-                ):
+                for name, values in histograms.items():
                     if values.numel() and torch.isfinite(values).all():
                         logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
                 self._log_images(logger, trainer.current_epoch)
@@ -136,19 +118,16 @@ class Monitoring(pl.Callback):
             log.warning(
                 "epoch %d: the reconstructions are nearly constant (%.1f %% of the images' contrast): the generator may "
                 "have collapsed; lower model.optimizer.lr_generator, or train longer",
-                pl_module.current_epoch,
-                100 * made / given,
+                *(pl_module.current_epoch, 100 * made / given),
             )
 
     def _log_images(self, logger: TensorBoardLogger, epoch: int) -> None:
-        """Columns: image, reconstruction if the method makes one, map. Attention maps go from 0 to 1, whatever the image."""
+        """Columns: image, reconstruction if there is one, map. Attention maps go from 0 to 1, whatever the image."""
         if not self._shown:
             return
         names = self._shown[0].keys()
         columns = {name: _coloured(torch.cat([shown[name] for shown in self._shown]).float().cpu()) for name in names}
-        side = columns["image"].shape[-2:]
-        if columns["map"].shape[-2:] != side:
-            columns["map"] = torch.nn.functional.interpolate(columns["map"], side)
+        columns["map"] = torch.nn.functional.interpolate(columns["map"], columns["image"].shape[-2:])
         rows = torch.stack(list(columns.values()), dim=1).flatten(0, 1).clamp(0, 1)
         logger.experiment.add_image(f"attention/{'_'.join(names)}", make_grid(rows, nrow=2 * len(names)), epoch)
 
@@ -156,7 +135,3 @@ class Monitoring(pl.Callback):
 def _coloured(pictures: Tensor) -> Tensor:
     """(B, C, H, W) -> (B, 3, H, W)."""
     return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
-
-
-def _objective(module: pl.LightningModule) -> Objective:
-    return module.objective  # pyright: ignore[reportReturnType]
