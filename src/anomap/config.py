@@ -14,24 +14,12 @@ from anomap.errors import UserError
 # A configuration may come out of a checkpoint that somebody sent: it may name what lies in these, and nothing else.
 ALLOWED_TARGETS = (
     *("anomap.networks.", "anomap.objectives.", "anomap.augmentation."),
-    *(
-        "torch.nn.",
-        "torch.optim.",
-        "torchvision.models.",
-        "torchmetrics.",
-        "pytorch_lightning.loggers.",
-        "pytorch_lightning.callbacks.",
-    ),
+    *("torch.nn.", "torch.optim.", "torchvision.models.", "torchmetrics."),
+    *("pytorch_lightning.loggers.", "pytorch_lightning.callbacks."),
 )
 
 # Modules of yours that may be named too, with commas between: ANOMAP_PLUGINS=mine anomap-train model=mine
 PLUGINS = "ANOMAP_PLUGINS"
-
-
-def allowed_targets() -> tuple[str, ...]:
-    """What a configuration may name: `ALLOWED_TARGETS`, and the modules that the user trusts (`ANOMAP_PLUGINS`)."""
-    plugins = (name.strip() for name in os.environ.get(PLUGINS, "").split(","))
-    return ALLOWED_TARGETS + tuple(f"{name}." for name in plugins if name)
 
 
 def config_dir() -> Path:
@@ -45,6 +33,15 @@ def plain(config: DictConfig) -> dict[str, Any]:
     return OmegaConf.to_container(config, resolve=True, throw_on_missing=True)  # pyright: ignore[reportReturnType]
 
 
+def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested keys joined with dots, as they are written on the command line."""
+    result: dict[str, Any] = {}
+    for key, value in config.items():
+        nested = isinstance(value, Mapping) and value
+        result |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return result
+
+
 def check_switches(config: Mapping[str, Any], *keys: str) -> None:
     """Raise UserError for the first of these keys that is neither true nor false."""
     for key in keys:
@@ -54,7 +51,7 @@ def check_switches(config: Mapping[str, Any], *keys: str) -> None:
 
 def check_whole(key: str, value: Any, least: int) -> None:
     """Raise UserError unless the value is a whole number of at least `least`."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if type(value) is not int or value < least:
         raise UserError(f"{key}={value}: give a whole number of at least {least}")
 
 
@@ -64,28 +61,14 @@ def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
         raise UserError(f"{key}={value}: give one of {', '.join(choices)}")
 
 
-def targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in a plain configuration."""
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from targets(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from targets(value)
-
-
 def build(node: Mapping[str, Any], **arguments: Any) -> Any:
     """Make the object that a plain configuration with a `_target_` describes.
 
-    Raises:
-        UserError: a target outside `ALLOWED_TARGETS`, an interpolation (which could hide one), or arguments that its
-            constructor does not take.
+    UserError for a target that is not allowed, an interpolation (which could hide one), and wrong arguments.
     """
     for target in targets(node):
         find(target)
-    if any("${" in text for text in _texts(node)):
+    if "${" in repr(node):
         raise UserError(f"{node['_target_']}: holds an interpolation ${{...}}; a plain configuration has none left")
     try:
         return hydra.utils.instantiate(dict(node), **arguments, _convert_="all")
@@ -98,15 +81,24 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
         raise
 
 
+def targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in a plain configuration."""
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        node = list(node.values())
+    if isinstance(node, list | tuple):
+        for value in node:
+            yield from targets(value)
+
+
 def find(target: str) -> Any:
-    """The class or function of this dotted name.
+    """The class or function of a dotted name in `ALLOWED_TARGETS` or the user's plugins; UserError if there is none.
 
     Both the name and the place where the thing is defined must be allowed: `anomap.networks.blocks.torch.load` is not.
-
-    Raises:
-        UserError: not allowed, or not there.
     """
-    allowed, found = allowed_targets(), None
+    plugins = (name.strip() for name in os.environ.get(PLUGINS, "").split(","))
+    allowed, found = ALLOWED_TARGETS + tuple(f"{name}." for name in plugins if name), None
     if target.startswith(allowed):
         try:
             found = hydra.utils.get_object(target)
@@ -118,27 +110,3 @@ def find(target: str) -> Any:
             f"and modules that you trust and list in the environment variable {PLUGINS}"
         )
     return found
-
-
-def _texts(node: Any) -> Iterator[str]:
-    """Every string in a plain configuration, keys too."""
-    if isinstance(node, Mapping):
-        yield from (str(key) for key in node)
-        for value in node.values():
-            yield from _texts(value)
-    elif isinstance(node, list | tuple):
-        for value in node:
-            yield from _texts(value)
-    elif isinstance(node, str):
-        yield node
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested keys joined with dots, as they are written on the command line."""
-    result: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            result |= flat(value, f"{prefix}{key}.")
-        else:
-            result[prefix + key] = value
-    return result

@@ -4,10 +4,9 @@ import signal as _signal
 
 
 class UserError(Exception):
-    """The user's input or configuration is wrong.
+    """The user's input or configuration is wrong; the message is one line: what, where, and what to do about it.
 
-    The message is one line: what is wrong, where, and what to do about it. Commands print it to standard error
-    without a traceback and exit with status 2.
+    Commands print it to standard error without a traceback and exit with status 2.
     """
 
 

@@ -10,9 +10,8 @@ from pathlib import Path
 def keep_memory() -> None:
     """Tell glibc's allocator to keep freed memory instead of giving every large tensor back to the kernel.
 
-    Training frees and allocates the same large tensors each step; by default glibc maps and unmaps each of them, and the
-    page faults cost about a third of a training step on a CPU. `mallopt` does for this process what MALLOC_MMAP_MAX_=0 and
-    MALLOC_TRIM_THRESHOLD_ would do in the environment, which are respected if set. Elsewhere than glibc it does nothing.
+    Each training step frees and allocates the same large tensors; mapping them anew costs page faults, about a third of
+    a step on a CPU. Does nothing without glibc, or where the environment sets `MALLOC_…`.
     """
     if platform.libc_ver()[0] != "glibc" or any(name.startswith("MALLOC_") for name in os.environ):
         return
@@ -30,5 +29,4 @@ def peak_rss() -> int:
     except (OSError, StopIteration):  # not Linux
         import resource  # which Windows lacks
 
-        unit = 1 if sys.platform == "darwin" else 1024
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -1,7 +1,7 @@
 """Under which name scores are kept: a hash of everything that they depend on.
 
-That is the checkpoint's content, how the data is read, the test files (name, label, size, time of change), anomap's code,
-the user's plugins, and the versions of the packages below.
+That is the checkpoint's content, how the data is read, the test files (name, label, size, time of change), anomap's
+code, the user's plugins, and the versions of packages.
 """
 
 import functools
@@ -24,19 +24,10 @@ _CODE = ("config.py", "data", "detection", "evaluation", "networks", "objectives
 
 
 def cache_path(checkpoint: str | os.PathLike[str], data: Mapping[str, Any], scan: Scan) -> Path:
-    """Where the scores of this test set by this checkpoint are kept.
-
-    Args:
-        checkpoint: the file.
-        data: the resolved `data` group that the test set is read with.
-        scan: what its layout found.
-    """
-    path = Path(checkpoint).resolve()
-    status = path.stat()
-    code = (versions(), _code_digest(os.environ.get(PLUGINS, "")))
-    content = _content_digest(path, status.st_size, status.st_mtime_ns)
-    digest = hashlib.blake2b(digest_size=8)
-    for part in chain((*code, content, dict(data)), (_identity(sample, scan) for sample in scan.test)):
+    """Where the scores of a test set (`scan`, read with the resolved `data` group) by this checkpoint are kept."""
+    path, digest = Path(checkpoint).resolve(), hashlib.blake2b(digest_size=8)
+    common = (versions(), _code_digest(os.environ.get(PLUGINS, "")), _content_digest(path, _stamp(path)), dict(data))
+    for part in chain(common, (_identity(sample, scan) for sample in scan.test)):
         digest.update(json.dumps(part, sort_keys=True, default=str).encode() + b"\n")
     return path.with_name(f"scores-{digest.hexdigest()}.npz")
 
@@ -50,18 +41,17 @@ def _identity(sample: Sample, scan: Scan) -> list[Any]:
     return [*known, _stamp(sample.path), None if sample.mask is None else _stamp(sample.mask)]
 
 
-def _stamp(path: Path) -> list[int] | None:
+def _stamp(path: Path) -> tuple[int, int] | None:
     """Size and time of change; None for a file that is gone, which decoding reports."""
     try:
-        status = path.stat()
+        return path.stat().st_size, path.stat().st_mtime_ns
     except OSError:
         return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 @functools.lru_cache(maxsize=4)
-def _content_digest(path: Path, size: int, changed: int) -> str:
-    """Hash of a file's content, made once in a sweep: `size` and `changed` (its time) tell one version from another."""
+def _content_digest(path: Path, stamp: tuple[int, int] | None) -> str:
+    """Hash of a file's content, made once in a sweep: its `stamp` tells one version from another."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "blake2b").hexdigest()
 
@@ -77,9 +67,9 @@ def _code_digest(plugins: str) -> str:
     return digest.hexdigest()
 
 
-def _sources(path: Path) -> Iterator[Path]:
+def _sources(path: Path) -> list[Path]:
     """A file, or all Python files in a folder."""
-    yield from sorted(path.rglob("*.py")) if path.is_dir() else [path]
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
 
 
 def _plugin_sources(name: str) -> Iterator[Path]:
@@ -88,8 +78,7 @@ def _plugin_sources(name: str) -> Iterator[Path]:
         spec = importlib.util.find_spec(name)
     except Exception:  # a plugin's parent package is imported for this, and may raise anything
         return
-    if spec is not None and spec.submodule_search_locations is not None:
-        for folder in spec.submodule_search_locations:
-            yield from _sources(Path(folder))
-    elif spec is not None and spec.has_location and spec.origin is not None:
-        yield Path(spec.origin)
+    if spec is not None:
+        file = [spec.origin] if spec.has_location and spec.origin is not None else []
+        for place in spec.submodule_search_locations or file:
+            yield from _sources(Path(place))

@@ -12,13 +12,7 @@ from anomap.training.clean import CleanBatches
 
 
 def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch.device) -> dict[str, float | None]:
-    """Image AUROC of the controls that take seconds; None for one that failed, which is said in a line.
-
-    Args:
-        data: ready to serve.
-        size: (H, W) of the images.
-        device: where to compute.
-    """
+    """Image AUROC of the controls that take seconds, at `size` (H, W); None for one that failed, with a line."""
     found: dict[str, float | None] = {}
     for name, control in CHEAP.items():
         found[f"{name}_auroc"] = None

@@ -1,6 +1,5 @@
 """What a test set says of a detector: scores, and the numbers of `metrics.json`."""
 
-import dataclasses
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -14,8 +13,8 @@ from anomap.data.imageset import to_float
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.scoring import ScoringModel
-from anomap.evaluation.pictures import worth_showing
-from anomap.evaluation.scored_set import ScoredSet, device_of, take_pictures
+from anomap.evaluation.pictures import with_pictures
+from anomap.evaluation.scored_set import ScoredSet, device_of
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch
 
@@ -34,9 +33,7 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool =
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
     scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
-    if not pictures:
-        return scored
-    return dataclasses.replace(scored, pictures=take_pictures(detector, data.test, worth_showing(scored)))
+    return with_pictures(scored, detector, data.test) if pictures else scored
 
 
 def measure(
@@ -47,16 +44,7 @@ def measure(
     path: Path,
     more: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """What `metrics.json` will hold.
-
-    Args:
-        detector: calibrated.
-        scored: the test set.
-        threshold: of the decision.
-        config: the whole configuration.
-        path: the checkpoint.
-        more: what only the caller knows.
-    """
+    """What `metrics.json` will hold of a calibrated detector, whose checkpoint is `path`; `more` is the caller's."""
     test, interval = scored.test, scored.interval
     metrics = {
         **image_metrics(test.scores, test.labels, threshold.value),
@@ -74,21 +62,20 @@ def measure(
         "peak_rss_mb": peak_rss() / 2**20,
         "threads": torch.get_num_threads(),
         "seed": config["seed"],
-        "model": config["model"]["name"],
-        "data": config["data"]["name"],
-        "augmentation": config["augmentation"]["name"],
+        **{group: config[group]["name"] for group in ("model", "data", "augmentation")},
         "image_size": "x".join(str(side) for side in detector.image_size),
         "checkpoint": str(path),
     }
     if interval is not None:
         metrics |= {"image_auroc_low": interval.low, "image_auroc_high": interval.high}
     missing = [kind for kind in ("normal", "abnormal") if metrics[f"n_test_{kind}"] == 0]
-    if missing:
-        kinds = " and no ".join(missing)
-        metrics["test_note"] = f"no {kinds} image in the test set: what needs both classes is null"
+    if len(missing) == 2:
+        metrics["test_note"] = "there is no test set: what needs one is null"
+    elif missing:
+        metrics["test_note"] = f"no {missing[0]} image in the test set: what needs both classes is null"
     return metrics
 
 
 def rate(count: int, seconds: float) -> float | None:
-    """Per second; None where no time was taken."""
-    return count / seconds if seconds > 0 else None
+    """Per second; None where nothing was done, or no time was taken."""
+    return count / seconds if count and seconds > 0 else None

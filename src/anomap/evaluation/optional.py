@@ -9,11 +9,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def optional(what: str) -> Iterator[None]:
-    """Let the work inside fail with one line (no memory left, a full disk, an error): the run ends without it.
-
-    Args:
-        what: is left out then.
-    """
+    """Let the work inside fail (no memory left, a full disk, an error) with one line that says `what` is left out."""
     try:
         yield
     except Exception as error:

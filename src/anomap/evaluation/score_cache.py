@@ -28,25 +28,13 @@ _PICTURE = tuple(field.name for field in fields(Picture))  # each is an array of
 
 def save(path: Path, scored: ScoredSet) -> None:
     """Write whole or not at all; a folder that cannot be written to is a line in the log."""
-    chosen = sorted(scored.pictures)
-    pictures = [scored.pictures[index] for index in chosen]
-    text = {
-        "names": list(scored.names),
-        "defects": list(scored.defects),
-        "seconds": scored.seconds,
-        "interval": scored.interval,
-        "pixel": scored.test.pixel,
-        "parts": scored.test.parts,
-    }
-    arrays: dict[str, npt.NDArray[Any]] = {
-        "text": np.frombuffer(json.dumps(text).encode(), np.uint8),
-        "scores": scored.test.scores,
-        "labels": scored.test.labels,
-        "map_peaks": scored.test.map_peaks,
-        "chosen": np.array(chosen, np.int64),
-    }
+    test, chosen = scored.test, sorted(scored.pictures)
+    text: dict[str, Any] = {"names": list(scored.names), "defects": list(scored.defects), "seconds": scored.seconds}
+    text |= {"interval": scored.interval, "pixel": test.pixel, "parts": test.parts}
+    arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
+    arrays |= {"text": np.frombuffer(json.dumps(text).encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for name in _PICTURE:
-        column = [getattr(picture, name) for picture in pictures]
+        column = [getattr(scored.pictures[index], name) for index in chosen]
         if column and column[0] is not None:  # all have it, or none
             arrays[name] = np.stack(column)
     buffer = BytesIO()
@@ -60,9 +48,7 @@ def save(path: Path, scored: ScoredSet) -> None:
 def load(path: Path, pictures: bool = True) -> ScoredSet | None:
     """Read what `save` wrote; None when there is no such file, or it is damaged, which the log says.
 
-    Args:
-        path: see `cache_path`.
-        pictures: also read what is shown, nine tenths of the file.
+    Pictures, nine tenths of the file, are read only if they are wanted.
     """
     if not path.is_file():
         return None
@@ -77,17 +63,12 @@ def load(path: Path, pictures: bool = True) -> ScoredSet | None:
 def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredSet:
     """Raises ValueError when the parts do not belong together."""
     text = json.loads(file["text"].tobytes())
-    scores, labels, peaks = file["scores"], file["labels"], file["map_peaks"]
-    names, defects, count = text["names"], text["defects"], (len(text["names"]),)
-    if not (scores.shape == labels.shape == peaks.shape == count == (len(defects),) and np.isfinite(scores).all()):
+    names, defects, interval = text["names"], text["defects"], text["interval"]
+    test = ImageScores(file["scores"], file["labels"], file["map_peaks"], text["pixel"], text["parts"])
+    shapes = {test.scores.shape, test.labels.shape, test.map_peaks.shape, (len(names),), (len(defects),)}
+    if len(shapes) > 1 or not np.isfinite(test.scores).all():
         raise ValueError("lengths differ, or a score is not finite")
-    interval = None if text["interval"] is None else ConfidenceInterval(*text["interval"])
-    shown = _pictures(file) if pictures else {}
-    test = ImageScores(scores, labels, peaks, text["pixel"], text["parts"])
-    return ScoredSet(test, names, defects, text["seconds"], interval, shown)
-
-
-def _pictures(file: Mapping[str, npt.NDArray[Any]]) -> dict[int, Picture]:
-    columns = {name: file[name] for name in _PICTURE if name in file}
-    chosen: list[int] = file["chosen"].tolist()
-    return {index: Picture(**{name: column[k] for name, column in columns.items()}) for k, index in enumerate(chosen)}
+    columns = {name: file[name] for name in _PICTURE if pictures and name in file}
+    chosen = file["chosen"].tolist() if columns else []
+    shown = {index: Picture(**{name: column[k] for name, column in columns.items()}) for k, index in enumerate(chosen)}
+    return ScoredSet(test, names, defects, text["seconds"], interval and ConfidenceInterval(*interval), shown)

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import platform
+from contextlib import suppress
 
 from anomap import __version__
 
@@ -15,8 +16,6 @@ def versions() -> dict[str, str]:
     """Name -> version of anomap, Python and the packages that are installed."""
     found = {"anomap": __version__, "python": platform.python_version()}
     for name in _PACKAGES:
-        try:
+        with suppress(importlib.metadata.PackageNotFoundError):  # an optional one
             found[name] = importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:  # an optional one
-            continue
     return found

@@ -7,8 +7,6 @@ from typing import Any
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
 
-EXPORTED = (".onnx", ".pt2")
-
 # command -> why it needs more than an exported file has
 _NEEDS_CHECKPOINT = {
     "evaluate": "an exported file has no calibration scores to choose a threshold from",
@@ -19,20 +17,19 @@ _NEEDS_CHECKPOINT = {
 def checkpoint_file(config: Mapping[str, Any]) -> Path:
     """The file of `config["checkpoint"]`, for the command that `config["command"]` names.
 
-    Raises:
-        UserError: not set, no such file, exported where that does not do, or a run's first stage alone.
+    UserError if it is not set, not there, exported where that does not do, or a run's first stage alone.
     """
     given, why = config["checkpoint"], _NEEDS_CHECKPOINT.get(config["command"])
-    known = "a run's checkpoints/last.ckpt" if why else "a run's checkpoints/last.ckpt or an exported .onnx"
+    known = f"a run's checkpoints/last.ckpt{'' if why else ' or an exported .onnx'}"
     if not given:
         raise UserError(f"checkpoint is not set: give checkpoint=CKPT, {known}")
     path = Path(given).expanduser()
-    if why and path.suffix in EXPORTED:
+    if why and path.suffix in (".onnx", ".pt2"):
         raise UserError(f"checkpoint={given}: {why}; give the checkpoints/last.ckpt that it was made of")
     if not path.is_file():
         raise UserError(f"checkpoint={given}: no such file; give {known}")
-    checkpoints = path.resolve().parent
-    if (checkpoints.parent.name, checkpoints.name) == ("stage1", "checkpoints"):
-        whole = RunFolder(checkpoints.parent.parent).last_checkpoint
+    folder = path.resolve().parent.parent
+    if folder.name == "stage1" and path.resolve().parent.name == "checkpoints":
+        whole = RunFolder(folder.parent).last_checkpoint
         raise UserError(f"checkpoint={given}: a run's first stage, not calibrated; give {whole}")
     return path

@@ -25,13 +25,13 @@ _METRIC_ORDER = (
     *("train_seconds", "train_images_per_second", "score_images_per_second", "peak_rss_mb"),
     *("seed", "model", "data", "augmentation", "image_size", "epochs", "checkpoint"),
 )
+_TEMPORARY = ".tmp-"
 
 
 class RunFolder:
-    """Paths inside one run's folder; creates nothing by itself."""
+    """Paths inside one run's folder, which need not exist; creates nothing by itself."""
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Point at the folder `path`, which need not exist yet."""
         self.path = Path(path)
         self.config = self.path / ".hydra" / "config.yaml"
         self.metrics = self.path / "metrics.json"
@@ -51,12 +51,6 @@ class RunFolder:
     def finished(self) -> bool:
         """Whether the run came to its end: `metrics.json` is the last file a run writes."""
         return self.metrics.is_file()
-
-    def __repr__(self) -> str:
-        return f"RunFolder({str(self.path)!r})"
-
-
-_TEMPORARY = ".tmp-"
 
 
 @contextmanager
@@ -94,38 +88,31 @@ def remove_temporaries(folder: str | os.PathLike[str]) -> None:
         path.unlink(missing_ok=True)
 
 
-def _plain(key: str, value: Any) -> MetricValue:
-    if hasattr(value, "item"):  # NumPy scalar or 0-d tensor
-        value = value.item()
-    if isinstance(value, bool):
-        return int(value)
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if value is None or isinstance(value, int | str):
-        return value
-    if isinstance(value, os.PathLike):
-        return os.fspath(value)
-    raise TypeError(f"metric {key!r} must be a number, a string or None, not {type(value).__name__}")
-
-
 def write_metrics(path: str | os.PathLike[str], metrics: Mapping[str, Any]) -> None:
-    """Write a flat `metrics.json`: numbers, strings, null; NaN and infinity become null, a bool 1 or 0.
+    """Write a flat `metrics.json`: numbers, strings, null; TypeError for any other value.
 
-    Raises:
-        TypeError: a value is neither a number, a string, a path nor None.
+    NaN and infinity become null, a bool 1 or 0, a path a string.
     """
     rank = {key: position for position, key in enumerate(_METRIC_ORDER)}
     keys = sorted(metrics, key=lambda key: (rank.get(key, len(rank)), key))
-    flat = {key: _plain(key, metrics[key]) for key in keys}
-    write_atomically(path, json.dumps(flat, indent=2, allow_nan=False) + "\n")
+    values = {key: _plain(key, metrics[key]) for key in keys}
+    write_atomically(path, json.dumps(values, indent=2, allow_nan=False) + "\n")
+
+
+def _plain(key: str, value: Any) -> MetricValue:
+    if hasattr(value, "item"):  # NumPy scalar or 0-d tensor
+        value = value.item()
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if not isinstance(value, float | int | str | None):
+        raise TypeError(f"metric {key!r} must be a number, a string or None, not {type(value).__name__}")
+    if isinstance(value, bool):
+        return int(value)
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def read_metrics(path: str | os.PathLike[str]) -> dict[str, MetricValue]:
-    """Read what `write_metrics` wrote.
-
-    Raises:
-        UserError: the file is missing, unreadable or not a flat JSON object.
-    """
+    """Read what `write_metrics` wrote; UserError if the file is missing, unreadable or not a flat JSON object."""
     try:
         metrics = json.loads(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -11,15 +11,11 @@ from anomap.errors import UserError
 from anomap.runs.folder import MetricValue, RunFolder, read_metrics
 
 ERROR = "error.txt"  # in a failed job's folder: why; one line if the user can mend it, a traceback otherwise
-
-OVERRIDES = Path(".hydra") / "overrides.yaml"  # in a job's folder: what its command line said
-
 UNSET = "default"  # stands for the value of a key that some jobs override and this one does not
 
-# The seed is what is averaged over; the name of a preset is no setting.
-_NO_SETTINGS = ("seed", "sweep")
-# No job lies below these, and a checkpoint folder or a log may be long.
-_NOT_ENTERED = ("checkpoints", "figures", "stage1", "tensorboard")
+_OVERRIDES = Path(".hydra") / "overrides.yaml"  # in a job's folder: what its command line said
+_NO_SETTINGS = ("seed", "sweep")  # the seed is what is averaged over; the name of a preset is no setting
+_NOT_ENTERED = ("checkpoints", "figures", "stage1", "tensorboard")  # no job lies below these, which may be long
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,49 +40,48 @@ class Job:
 
 
 def read_jobs(sweeps: Sequence[Path]) -> list[Job]:
-    """Every job in these folders and below, in natural order.
-
-    Raises:
-        UserError: not a folder, or no job inside.
-    """
+    """Every job in these folders and below, in natural order; UserError for one that is no folder, or without a job."""
     jobs: dict[Path, Job] = {}
     for sweep in sweeps:
         if not sweep.is_dir():
             raise UserError(f"{sweep}: no such folder; give the folder of a sweep (its multirun.yaml lies there)")
         found = [folder for folder in _folders(sweep) if is_job(folder)]
         if not found:
-            raise UserError(
-                f"{sweep}: no job inside (a folder with metrics.json or .hydra); give the folder of a sweep"
-            )
+            raise UserError(f"{sweep}: no job inside (a folder with metrics.json or .hydra); give a sweep's folder")
         for folder in found:
             name = folder.relative_to(sweep).as_posix()
             shown = name if len(sweeps) == 1 else f"{sweep.resolve().name}/{name}"
-            jobs.setdefault(folder.resolve(), read_job(folder, shown))
-    return sorted(
-        jobs.values(), key=lambda job: (*(natural(part) for part in job.settings.values()), natural(job.seed))
-    )
+            jobs.setdefault(folder.resolve(), _read_job(folder, shown))
+    return sorted(jobs.values(), key=lambda job: [natural(text) for text in (*job.settings.values(), job.seed)])
 
 
 def is_job(folder: Path) -> bool:
     """Whether a command ran in this very folder."""
-    return RunFolder(folder).finished or (folder / OVERRIDES).is_file() or (folder / ERROR).is_file()
+    return RunFolder(folder).finished or (folder / _OVERRIDES).is_file() or (folder / ERROR).is_file()
 
 
-def read_job(folder: Path, name: str) -> Job:
-    """What is known of one job, finished or not."""
-    overrides = _read_overrides(folder / OVERRIDES)
-    settings = {"folder": name} if overrides is None else parse_overrides(overrides)
-    seed = settings.get("seed", "")
-    job = Job(name, folder, {k: v for k, v in settings.items() if k not in _NO_SETTINGS}, seed)
-    run, error = RunFolder(folder), folder / ERROR
-    if not run.finished:
-        problem = f"failed: {reason(error)}" if error.is_file() else "unfinished: still running, or stopped"
-        return replace(job, problem=problem)
+def _folders(sweep: Path) -> Iterator[Path]:
+    for folder, names, _ in os.walk(sweep):
+        names[:] = [name for name in names if not name.startswith(".") and name not in _NOT_ENTERED]
+        yield Path(folder)
+
+
+def _read_job(folder: Path, name: str) -> Job:
     try:
-        metrics = read_metrics(run.metrics)
-    except UserError as damaged:
-        return replace(job, problem=str(damaged))
-    return replace(job, metrics=metrics, seed=seed or str(metrics.get("seed", "")))
+        lines = yaml.safe_load((folder / _OVERRIDES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        lines = None
+    given = parse_overrides(map(str, lines)) if isinstance(lines, list) else {"folder": name}
+    run, error, metrics, problem = RunFolder(folder), folder / ERROR, {}, ""
+    if run.finished:
+        try:
+            metrics = read_metrics(run.metrics)
+        except UserError as damaged:
+            problem = str(damaged)
+    else:
+        problem = f"failed: {reason(error)}" if error.is_file() else "unfinished: still running, or stopped"
+    seed = given.get("seed") or str(metrics.get("seed", ""))
+    return Job(name, folder, {k: v for k, v in given.items() if k not in _NO_SETTINGS}, seed, metrics, problem)
 
 
 def parse_overrides(lines: Iterable[str]) -> dict[str, str]:
@@ -99,24 +94,10 @@ def parse_overrides(lines: Iterable[str]) -> dict[str, str]:
     return settings
 
 
-def _folders(sweep: Path) -> Iterator[Path]:
-    for folder, names, _ in os.walk(sweep):
-        names[:] = [name for name in names if not name.startswith(".") and name not in _NOT_ENTERED]
-        yield Path(folder)
-
-
-def _read_overrides(path: Path) -> list[str] | None:
-    try:
-        lines = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        return None
-    return [str(line) for line in lines] if isinstance(lines, list) else None
-
-
 def reason(error: Path) -> str:
     """The line of an `error.txt` that says most: the only one, or the last of a traceback."""
-    lines = [line for line in error.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
-    return lines[-1].strip() if lines else "failed"
+    lines = error.read_text(encoding="utf-8", errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "failed")
 
 
 def as_number(text: str) -> float | None:

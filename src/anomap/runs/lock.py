@@ -1,6 +1,5 @@
 """One process at a time in a folder."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,31 +14,22 @@ except ImportError:  # Windows
 
 @contextmanager
 def alone(folder: Path, busy: str) -> Iterator[None]:
-    """Keep a second process out of a folder, which is made if it is not there.
+    """Keep a second process out of a folder, which is made if it is not there; an empty file `.lock` stays in it.
 
     The lock ends with the process, however that ends. On file systems without locks it does nothing.
-
-    Args:
-        folder: gets an empty file `.lock`, which stays.
-        busy: what to say if another process is in it.
-
-    Raises:
-        UserError: `busy`, or the folder cannot be written to.
+    UserError if another process is in the folder (the message is `busy`), or it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / ".lock", os.O_CREAT | os.O_RDWR, 0o666)
+        file = open(folder / ".lock", "ab")  # noqa: SIM115
     except OSError as error:
         raise UserError(f"{folder}: cannot be written to ({error.strerror}); give another folder") from error
-    try:
-        if fcntl is not None:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(file)
-        raise UserError(busy) from None
-    except OSError:
-        pass  # no locks here
-    try:
+    with file:
+        try:
+            if fcntl is not None:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(busy) from None
+        except OSError:
+            pass  # no locks here
         yield
-    finally:
-        os.close(file)

@@ -26,7 +26,7 @@ class ScoreRow:
 
     @classmethod
     def decide(cls, path: str, label: int, defect: str, score: float, threshold: float) -> "ScoreRow":
-        """Make the row of an image with `label` 0 or 1, deciding abnormal iff score > threshold."""
+        """The row of an image with `label` 0 or 1."""
         score, threshold = float(score), float(threshold)
         prediction = ABNORMAL if score > threshold else NORMAL
         return cls(path, ABNORMAL if label else NORMAL, defect, score, threshold, prediction)
@@ -34,8 +34,7 @@ class ScoreRow:
 
 SCORE_COLUMNS = tuple(field.name for field in fields(ScoreRow))
 
-# A spreadsheet runs a cell that starts with one of these as a formula. Apostrophes in front of them count
-# too, so that a name that really begins with '= is not mistaken for an escaped one.
+# What a spreadsheet runs as a formula. Apostrophes in front count too: a name may really begin with '=
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")
 
 
@@ -45,10 +44,7 @@ def escape_cell(cell: str) -> str:
 
 
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> None:
-    """Write lines of cells, the header first, whole or not at all; memory does not grow with their number.
-
-    File names that are not valid UTF-8 keep their bytes.
-    """
+    """Write lines of cells, the header first, whole or not at all; names that are no UTF-8 keep their bytes."""
     with replacing(path) as file:
         text = io.TextIOWrapper(file, "utf-8", "surrogateescape", newline="", write_through=True)
         # csv quotes only the terminator's own characters: with \r\n it quotes both, and a name may hold either
@@ -57,11 +53,7 @@ def write_csv(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> No
 
 
 def write_scores(path: str | os.PathLike[str], rows: Iterable[ScoreRow]) -> None:
-    """Write `scores.csv`; scores keep every digit, and text that a spreadsheet would run is escaped.
-
-    Raises:
-        ValueError: a label or a prediction is neither `normal` nor `abnormal`.
-    """
+    """Write `scores.csv`; scores keep every digit, and text that a spreadsheet would run is escaped."""
     write_csv(path, chain([SCORE_COLUMNS], map(_cells, rows)))
 
 

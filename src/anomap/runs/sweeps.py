@@ -1,7 +1,7 @@
 """The jobs of a sweep compared: what varied between them, and mean ± standard deviation over their seeds."""
 
 import statistics
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from anomap.errors import UserError
@@ -50,38 +50,37 @@ class SweepTable:
 
 
 def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Sequence[str] = ()) -> SweepTable:
-    """Group the jobs by what varied, and average over seeds.
+    """Group the jobs of one or several sweeps by what varied, and average over seeds.
 
-    Args:
-        jobs: of one or several sweeps.
-        metrics: the columns; by default those of `DEFAULT_METRICS` and of the controls that any job has.
-        over: keys over which means are added.
-
-    Raises:
-        UserError: no job has one of the metrics, or a key did not vary.
+    Columns are `metrics`, by default those of `DEFAULT_METRICS` and of the controls that any job has; means over the
+    keys `over` are added. UserError for a metric that no job has, or a key that did not vary.
     """
-    jobs = without_repeats(jobs)
-    keys, finished = varied(jobs), [job for job in jobs if not job.problem]
+    jobs = _without_repeats(jobs)
+    keys, finished = _varied(jobs), [job for job in jobs if not job.problem]
     for key in over:
         if key not in keys:
-            raise UserError(
-                f"{key} did not vary between the jobs; what did: {', '.join(keys) or 'nothing but the seed'}"
-            )
+            raise UserError(f"{key} did not vary between the jobs; what did: {', '.join(keys) or 'only the seed'}")
     columns = _columns(finished, metrics)
-    groups: dict[tuple[str, ...], list[Job]] = {}
-    for job in finished:
-        groups.setdefault(job.cell(keys), []).append(job)
-    rows = [
-        Row(cell, len(group), _summaries({m: [job.number(m) for job in group] for m in columns}))
-        for cell, group in sorted(groups.items(), key=lambda item: _in_order(item[0]))
-    ]
-    means = mean_rows(jobs, keys, over, columns) if over else []
+    rows = [_row(cell, [[job] for job in group], columns) for cell, group in _by_cell(finished, keys)]
+    means = _mean_rows(jobs, keys, over, columns) if over else []
     common = {key: value for key, value in jobs[0].settings.items() if all(job.cell([key]) == (value,) for job in jobs)}
     return SweepTable(keys, columns, tuple(rows), tuple(means), common, tuple(jobs))
 
 
-def without_repeats(jobs: Sequence[Job]) -> list[Job]:
-    """The jobs; a second one with the same settings and seed is no further sample, and marked as a problem."""
+def others(jobs: Sequence[Job], kept: Sequence[str]) -> list[str]:
+    """What varied besides `kept`; UserError if nothing did, or no job sets one of `kept`."""
+    known = dict.fromkeys(key for job in jobs for key in job.settings)
+    for key in kept:
+        if key not in known:
+            raise UserError(f"--by {key}: no job overrides it; they override {', '.join(known) or 'nothing'}")
+    rest = [key for key in _varied(jobs) if key not in kept]
+    if not rest:
+        raise UserError(f"--by {','.join(kept)}: nothing else varied, so there is nothing to average over")
+    return rest
+
+
+def _without_repeats(jobs: Sequence[Job]) -> list[Job]:
+    """A second job with the same settings and seed is no further sample, and marked as a problem."""
     first: dict[tuple[frozenset[tuple[str, str]], str], Job] = {}
     kept = []
     for job in jobs:
@@ -91,82 +90,10 @@ def without_repeats(jobs: Sequence[Job]) -> list[Job]:
     return kept
 
 
-def varied(jobs: Sequence[Job]) -> tuple[str, ...]:
+def _varied(jobs: Sequence[Job]) -> tuple[str, ...]:
     """The keys that differ between the jobs, in the order in which they were given."""
     keys = dict.fromkeys(key for job in jobs for key in job.settings)
     return tuple(key for key in keys if len({job.settings.get(key) for job in jobs}) > 1)
-
-
-def others(jobs: Sequence[Job], kept: Sequence[str]) -> list[str]:
-    """What varied besides `kept`.
-
-    Raises:
-        UserError: no job sets one of `kept`, or nothing else varied.
-    """
-    known = dict.fromkeys(key for job in jobs for key in job.settings)
-    for key in kept:
-        if key not in known:
-            raise UserError(f"--by {key}: no job overrides it; they override {', '.join(known) or 'nothing'}")
-    rest = [key for key in varied(jobs) if key not in kept]
-    if not rest:
-        raise UserError(f"--by {','.join(kept)}: nothing else varied, so there is nothing to average over")
-    return rest
-
-
-def mean_rows(jobs: Sequence[Job], keys: Sequence[str], over: Sequence[str], metrics: Sequence[str]) -> list[Row]:
-    """Means over the keys `over`: for each seed first, then mean ± sd of those over the seeds.
-
-    A seed counts only if all combinations of `over` that occur in the sweep are there: a mean over fewer of them is
-    another quantity.
-    """
-    kept = [key for key in keys if key not in over]
-    expected = sorted({job.cell(over) for job in jobs}, key=_in_order)
-    groups: dict[tuple[str, ...], dict[str, dict[tuple[str, ...], Job]]] = {}
-    for job in jobs:
-        seeds = groups.setdefault(job.cell(kept), {}).setdefault(job.seed, {})
-        if not job.problem:
-            seeds[job.cell(over)] = job
-    rows = []
-    for cell, seeds in sorted(groups.items(), key=lambda item: _in_order(item[0])):
-        missing = {seed: [part for part in expected if part not in found] for seed, found in seeds.items()}
-        complete = [found for seed, found in seeds.items() if not missing[seed]]
-        means = {m: [_mean([job.number(m) for job in found.values()]) for found in complete] for m in metrics}
-        note = "; ".join([f"mean over {', '.join(over)}", *_left_out(missing)])
-        values = dict(zip(kept, cell, strict=True))
-        rows.append(Row(tuple(values.get(key, "mean") for key in keys), len(complete), _summaries(means), note))
-    return rows
-
-
-def _left_out(missing: Mapping[str, Sequence[tuple[str, ...]]]) -> Iterator[str]:
-    """The seeds with gaps, those with the same gaps together."""
-    gaps: dict[str, list[str]] = {}
-    for seed, parts in missing.items():
-        if parts:
-            gaps.setdefault(", ".join("/".join(part) for part in parts), []).append(seed or "?")
-    for parts, seeds in gaps.items():
-        yield f"without seed {', '.join(seeds)}: no {parts}"
-
-
-def summarise(values: Iterable[float | None]) -> Summary | None:
-    """Mean and sample standard deviation (n - 1) of the values that exist."""
-    found = [value for value in values if value is not None]
-    if not found:
-        return None
-    return Summary(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))
-
-
-def _in_order(cell: Iterable[str]) -> list[tuple[int, float, str]]:
-    return [natural(text) for text in cell]
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    numbers = [value for value in values if value is not None]
-    return statistics.fmean(numbers) if numbers and len(numbers) == len(values) else None
-
-
-def _summaries(columns: dict[str, list[float | None]]) -> dict[str, Summary]:
-    found = {metric: summarise(values) for metric, values in columns.items()}
-    return {metric: summary for metric, summary in found.items() if summary is not None}
 
 
 def _columns(finished: Sequence[Job], metrics: Sequence[str] | None) -> tuple[str, ...]:
@@ -178,3 +105,57 @@ def _columns(finished: Sequence[Job], metrics: Sequence[str] | None) -> tuple[st
     if unknown and finished:
         raise UserError(f"--metrics {unknown[0]}: no job has this number; they have {', '.join(sorted(known))}")
     return tuple(name for name in metrics if name in known)
+
+
+def _mean_rows(jobs: Sequence[Job], keys: Sequence[str], over: Sequence[str], metrics: Sequence[str]) -> list[Row]:
+    """Means over the keys `over`: for each seed first, then mean ± sd of those over the seeds.
+
+    A seed counts only if all combinations of `over` that occur in the sweep are there: a mean over fewer of them is
+    another quantity.
+    """
+    kept = [key for key in keys if key not in over]
+    expected = [cell for cell, _ in _by_cell(jobs, over)]
+    rows = []
+    for cell, group in _by_cell(jobs, kept):
+        seeds: dict[str, dict[tuple[str, ...], Job]] = {job.seed: {} for job in group}
+        for job in group:
+            if not job.problem:
+                seeds[job.seed][job.cell(over)] = job
+        complete, gaps = [], {}
+        for seed, found in seeds.items():
+            if missing := ["/".join(part) for part in expected if part not in found]:
+                gaps.setdefault(", ".join(missing), []).append(seed or "?")
+            else:
+                complete.append(found.values())
+        values = dict(zip(kept, cell, strict=True))
+        left_out = (f"without seed {', '.join(names)}: no {gap}" for gap, names in gaps.items())
+        note = "; ".join([f"mean over {', '.join(over)}", *left_out])
+        rows.append(_row([values.get(key, "mean") for key in keys], complete, metrics, note))
+    return rows
+
+
+def _by_cell(jobs: Iterable[Job], keys: Sequence[str]) -> list[tuple[tuple[str, ...], list[Job]]]:
+    """The jobs grouped by their values for `keys`, in natural order."""
+    groups: dict[tuple[str, ...], list[Job]] = {}
+    for job in jobs:
+        groups.setdefault(job.cell(keys), []).append(job)
+    return sorted(groups.items(), key=lambda item: [natural(text) for text in item[0]])
+
+
+def _row(settings: Iterable[str], seeds: Sequence[Collection[Job]], metrics: Sequence[str], note: str = "") -> Row:
+    """One line; a seed counts with the mean over its jobs, if all have the metric."""
+    values: dict[str, Summary] = {}
+    for metric in metrics:
+        numbers = [[job.number(metric) for job in jobs] for jobs in seeds]
+        means = [statistics.fmean(found) for found in numbers if None not in found]  # pyright: ignore[reportArgumentType]
+        if (summary := summarise(means)) is not None:
+            values[metric] = summary
+    return Row(tuple(settings), len(seeds), values, note)
+
+
+def summarise(values: Iterable[float | None]) -> Summary | None:
+    """Mean and sample standard deviation (n - 1) of the values that exist."""
+    found = [value for value in values if value is not None]
+    if not found:
+        return None
+    return Summary(statistics.fmean(found), statistics.stdev(found) if len(found) > 1 else None, len(found))

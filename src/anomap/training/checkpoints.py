@@ -1,4 +1,4 @@
-"""The training's own checkpoint: when it is written, and whether it is the one to go on from."""
+"""The training's own checkpoint: how and when it is written, and whether it is the one to go on from."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,59 +6,56 @@ from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Checkpoint
+from pytorch_lightning.plugins import TorchCheckpointIO
 
-from anomap.detection.checkpoint import read
+from anomap.config import flat
+from anomap.detection.checkpoint import read, save
 from anomap.training import steps
-from anomap.training.resumable import decisive
+from anomap.training.resumable import changing
 from anomap.training.stopping import Stop
 
 SECTION = "run"  # of a checkpoint: the configuration of the run that wrote it
 
 
+class AtomicCheckpointIO(TorchCheckpointIO):
+    """Lightning's checkpoints through anomap's writer and reader: whole or not at all, no code inside."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        save(path, checkpoint)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return read(path)
+
+
 class LastCheckpoint(Checkpoint):
-    """Writes `last.ckpt` in every pause, and after the step in which a signal asked to stop.
+    """Writes the last state, never the best on anything: in every pause, and after the step in which a signal came.
 
-    It is always the last state, never the best on anything.
-
-    Args:
-        path: of the checkpoint.
-        config: of the whole run, plain; put into the checkpoint.
-        stop: tells whether to stop.
+    The checkpoint holds the configuration of the whole run, plain.
     """
 
     def __init__(self, path: Path, config: Mapping[str, Any], stop: Stop) -> None:
         self.path, self.config, self.stop = path, dict(config), stop
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Take the signals back from Lightning, whose handler would stop without a checkpoint."""
-        self.stop.listen()
+    def on_train_start(self, *_: Any) -> None:
+        self.stop.listen()  # Lightning's own handler would stop without a checkpoint
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Stop inside an epoch."""
-        ends = trainer.is_last_batch or steps.done(trainer) >= steps.total(trainer)
-        if not ends and self.stop.check(trainer, steps.done(trainer)):
-            self._save(trainer, pl_module)
-            raise self.stop.stopped()
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        if not trainer.is_last_batch and steps.done(trainer) < steps.total(trainer):  # or the epoch's end does it
+            self._save(trainer, pl_module, pause=False)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep the pause; Lightning calls this after the module's own hook."""
-        pause = steps.pauses(trainer)
+        self._save(trainer, pl_module, steps.pauses(trainer))
+
+    def _save(self, trainer: pl.Trainer, pl_module: Any, pause: bool) -> None:
+        """In a pause or where a signal asked to stop; called after the module's own hook."""
         stopped = self.stop.check(trainer, 0 if pause else steps.done(trainer))
         if stopped or pause:
-            self._save(trainer, pl_module)
+            pl_module.check_finite()
+            trainer.save_checkpoint(self.path)
         if stopped:
             raise self.stop.stopped()
 
-    def _save(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        pl_module.check_finite()  # pyright: ignore[reportCallIssue]
-        trainer.save_checkpoint(self.path)
-
-    def on_save_checkpoint(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
-    ) -> None:
-        """Say whose checkpoint this is."""
+    def on_save_checkpoint(self, trainer: pl.Trainer, pl_module: Any, checkpoint: dict[str, Any]) -> None:
         checkpoint[SECTION] = self.config
 
 
@@ -68,6 +65,10 @@ def made_by(path: Path) -> dict[str, Any] | None:
 
 
 def goes_on(path: Path, config: Mapping[str, Any]) -> bool:
-    """Whether `path` holds training of this very configuration; never for an empty one."""
+    """Whether `path` holds training of this configuration, apart from what may change; never for an empty one."""
+
+    def decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in flat(config).items() if changing(key) is None and key != "resume"}
+
     found = made_by(path)
     return bool(found) and decisive(found) == decisive(config)

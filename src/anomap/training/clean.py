@@ -11,14 +11,9 @@ from anomap.data.sampler import SequentialBatches
 
 
 class CleanBatches:
-    """All training images (B, C, H, W) in [0, 1], in stored order (the training loader shuffles); may be iterated again.
+    """All training images (B, C, H, W) in [0, 1], in stored order (the training loader shuffles); iterable repeatedly.
 
-    Args:
-        data: ready to serve.
-        device: where the images are wanted; they travel there as bytes.
-
-    Raises:
-        UserError: there are none.
+    They travel to `device` as bytes. UserError if there are none.
     """
 
     def __init__(self, data: AnomalyDataModule, device: torch.device | str = "cpu") -> None:

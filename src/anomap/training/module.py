@@ -1,4 +1,4 @@
-"""The one LightningModule: two toggled optimiser steps around any adversarial method, and nothing of the method itself."""
+"""The one LightningModule: two toggled optimiser steps around any adversarial method, nothing of the method itself."""
 
 import math
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from anomap.errors import UserError
-from anomap.objectives.base import AdversarialObjective
+from anomap.objectives.base import AdversarialObjective, Losses
 from anomap.training import steps
 from anomap.training.ema import MovingAverage
 from anomap.training.optimizer import make_optimizer, make_scheduler
@@ -27,16 +27,12 @@ class AdversarialTraining(pl.LightningModule):
 
     Args:
         objective: the method: networks, losses, score.
-        lr_generator: the generator's learning rate.
-        lr_discriminator: the discriminator's.
-        algorithm: `_target_`, an optimiser of `torch.optim`, and its options.
-        schedule: of the learning rates: a name or a `_target_`, see `make_scheduler`.
-        interval: `step` or `epoch`: when the schedule moves on.
-        ema_decay: of the averaged weights.
+        lr_generator, lr_discriminator: learning rates.
+        ema_decay: of the averaged weights, see `MovingAverage`.
+        algorithm: of the optimisers, see `make_optimizer`.
+        schedule: of the learning rates, see `make_scheduler`.
+        interval: `step` or `epoch`, when the schedule moves on; UserError for anything else.
         seed: of the random numbers that a method draws in a step.
-
-    Raises:
-        UserError: an unknown interval.
     """
 
     def __init__(
@@ -59,7 +55,7 @@ class AdversarialTraining(pl.LightningModule):
         self.learning_rates = {"generator": lr_generator, "discriminator": lr_discriminator}
         self.algorithm, self.schedule, self.interval = algorithm, schedule, interval
         self.seed = seed
-        self._forget_losses()
+        self._summed = 0  # steps since the last pause
 
     def configure_optimizers(self) -> Any:
         """One optimiser with its schedule for the generator, and one for the discriminator."""
@@ -88,78 +84,66 @@ class AdversarialTraining(pl.LightningModule):
             generator = self.objective.generator_losses(step)
             self._descend(generator_optimizer, generator["loss"])
         self.ema.update()
-        self._remember({"generator": generator, "discriminator": discriminator})
-        if self.interval == "step":
-            self._step_schedules()
+        self._remember(generator, discriminator)
+        self._move_schedules("step")
 
     def _descend(self, optimizer: Any, loss: Tensor) -> None:
         optimizer.zero_grad()
         self.manual_backward(loss)
         optimizer.step()
 
-    def _step_schedules(self) -> None:
-        for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
-            scheduler.step()
+    def _move_schedules(self, interval: str) -> None:
+        if interval == self.interval:
+            for scheduler in self.lr_schedulers():  # pyright: ignore[reportGeneralTypeIssues, reportOptionalIterable]
+                scheduler.step()
 
     # --- losses: summed on the device, read in pauses ---
 
-    def _forget_losses(self) -> None:
-        self._names: list[str] = []  # the two losses first, then their terms
-        self._sums: Tensor | None = None  # over the steps since the last pause
-        self._finite: Tensor | None = None  # how many steps it took until a loss was no finite number
-        self._summed = 0
-
-    def _remember(self, losses: Mapping[str, Mapping[str, Tensor]]) -> None:
+    def _remember(self, generator: Losses, discriminator: Losses) -> None:
         """Add up without waiting for the device."""
-        named = {f"{network}_loss": values["loss"] for network, values in losses.items()}
-        for network, values in losses.items():
-            named |= {f"{network}_{name}": value for name, value in values.items()}
+        named = {"generator_loss": generator["loss"], "discriminator_loss": discriminator["loss"]}
+        for network, losses in (("generator", generator), ("discriminator", discriminator)):
+            named |= {f"{network}_{name}": value for name, value in losses.items()}
         terms = torch.stack([value.detach().float() for value in named.values()])
-        if self._sums is None or self._finite is None:
+        if not self._summed:
             self._names, self._sums = list(named), torch.zeros_like(terms)
-            self._finite = torch.zeros((), dtype=torch.int32, device=terms.device)
+            self._finite = torch.zeros_like(terms[0], dtype=torch.int32)  # steps until a loss was no finite number
         self._sums += terms
         self._finite += torch.isfinite(self._sums[:2]).all()  # once it is not, no later sum is
         self._summed += 1
 
     def mean_losses(self) -> dict[str, float]:
         """Means of the losses and their terms since the last pause; waits for the device."""
-        means = [] if self._sums is None else (self._sums / self._summed).tolist()
+        if not self._summed:
+            return {}
+        means = (self._sums / self._summed).tolist()
         return {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
 
     def on_train_epoch_end(self) -> None:
         """In a pause, log the losses, unless the training diverged."""
-        if self.interval == "epoch":
-            self._step_schedules()
+        self._move_schedules("epoch")
         if steps.pauses(self.trainer):
             self.check_finite()
             for name, mean in self.mean_losses().items():
                 self.log(name, mean, sync_dist=True)
-            self._forget_losses()
+            self._summed = 0
 
     def check_finite(self) -> None:
-        """Stop before a checkpoint could be written with weights that are no numbers.
-
-        Raises:
-            TrainingDiverged: a loss since the last pause, or a weight, is not a finite number.
-        """
-        if self._finite is not None and (finite := int(self._finite)) < self._summed:
-            first = steps.done(self.trainer) - self._summed + finite
-            epoch, step = divmod(first, steps.batches(self.trainer))
-            self._diverged(epoch, f"step {step}: the loss is not a finite number")
-        # the last step may have spoilt the weights that no loss has seen yet
+        """Raise TrainingDiverged, so that nothing is saved, if a loss since the last pause or a weight is no number."""
+        saved = steps.done(self.trainer) - self._summed  # steps
         weights = [tensor for tensor in self.objective.state_dict().values() if tensor.is_floating_point()]
-        if not bool(torch.stack([torch.isfinite(tensor).all() for tensor in weights]).all()):
-            self._diverged(self.current_epoch, "the end: a weight is not a finite number")
-
-    def _diverged(self, epoch: int, where: str) -> None:
-        saved = steps.done(self.trainer) > self._summed
+        if self._summed and (finite := int(self._finite)) < self._summed:
+            epoch, step = divmod(saved + finite, steps.batches(self.trainer))
+            found = f"epoch {epoch}, step {step}: the loss"
+        elif not torch.stack([torch.isfinite(tensor).all() for tensor in weights]).all():  # spoilt by the last step
+            found = f"epoch {self.current_epoch}, the end: a weight"
+        else:
+            return
         raise TrainingDiverged(
-            f"training diverged at epoch {epoch}, {where}; lower model.optimizer.lr_generator and lr_discriminator; "
-            + ("the last good checkpoint is kept" if saved else "nothing was saved")
+            f"training diverged at {found} is not a finite number; lower model.optimizer.lr_generator and "
+            f"lr_discriminator; {'the last good checkpoint is kept' if saved > 0 else 'nothing was saved'}"
         )
 
-    def validation_step(self, batch: dict[str, Tensor], batch_index: int, dataloader_idx: int = 0) -> Any:
+    def validation_step(self, batch: dict[str, Tensor], *_: Any) -> Any:
         """Score with the averaged weights: a `MethodOutput`, which callbacks collect."""
-        del batch_index, dataloader_idx
         return self.ema.objective.score(batch["image"])

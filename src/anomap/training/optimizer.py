@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import lr_scheduler
+from torch.optim import Optimizer, lr_scheduler
 from torch.optim.lr_scheduler import LRScheduler
 
 from anomap.config import find
@@ -20,44 +20,34 @@ SCHEDULES: dict[str, dict[str, Any]] = {
 _LENGTH = ("total_steps", "T_max", "total_iters")  # what schedulers call the length of the training
 
 
-class _ChannelsLast(torch.optim.Adam):
-    """Adam whose fused kernel gets views that are contiguous: on a CPU it copies what is not, as channels-last weights are.
+class ChannelsLastAdam(torch.optim.Adam):
+    """Adam whose fused kernel gets contiguous views: on a CPU it copies what is not, as channels-last weights are.
 
-    Results and state are Adam's. Should PyTorch one day not call `_init_group` any more, the copies are back, and no
-    result changes.
+    Results and state are Adam's. If a later PyTorch does not call `_init_group`, the copies are back, nothing else.
     """
 
     def _init_group(self, group: dict[str, Any], *lists: list[Tensor]) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Collect weights, gradients, moments (and, not changed here, maximal moments and numbers of steps)."""
         has_complex = super()._init_group(group, *lists)  # pyright: ignore[reportArgumentType, reportCallIssue]
-        if not group["fused"] or group["amsgrad"]:
-            return bool(has_complex)
-        columns = lists[:4]
-        for row, tensors in enumerate(zip(*columns, strict=True)):
-            if all(tensor.dim() == 4 and tensor.is_contiguous(memory_format=torch.channels_last) for tensor in tensors):
-                for column, tensor in zip(columns, tensors, strict=True):
-                    column[row] = tensor.permute(0, 2, 3, 1)  # the same memory in the order it lies
+        if group["fused"] and not group["amsgrad"]:
+            columns = lists[:4]  # weights, gradients, moments
+            for row, tensors in enumerate(zip(*columns, strict=True)):
+                if all(t.dim() == 4 and t.is_contiguous(memory_format=torch.channels_last) for t in tensors):
+                    for column, tensor in zip(columns, tensors, strict=True):
+                        column[row] = tensor.permute(0, 2, 3, 1)  # the same memory in the order it lies
         return bool(has_complex)
 
 
-class ChannelsLastAdam(_ChannelsLast):
-    """`torch.optim.Adam`, fast over channels-last weights."""
-
-
-class ChannelsLastAdamW(_ChannelsLast, torch.optim.AdamW):  # pyright: ignore[reportIncompatibleMethodOverride]
-    """`torch.optim.AdamW`, fast over channels-last weights."""
+class ChannelsLastAdamW(ChannelsLastAdam, torch.optim.AdamW):  # pyright: ignore[reportIncompatibleMethodOverride]
+    """AdamW, fast over channels-last weights."""
 
 
 _FASTER = {torch.optim.Adam: ChannelsLastAdam, torch.optim.AdamW: ChannelsLastAdamW}
 
 
-def make_optimizer(
-    algorithm: Mapping[str, Any], parameters: Iterable[nn.Parameter], lr: float
-) -> torch.optim.Optimizer:
+def make_optimizer(algorithm: Mapping[str, Any], parameters: Iterable[nn.Parameter], lr: float) -> Optimizer:
     """The optimiser that `algorithm` names (`_target_`) with its options; Adam and AdamW fused and over views.
 
-    Raises:
-        UserError: no such optimiser, or options that it does not take.
+    UserError if there is none, or it does not take the options.
     """
     kind, options = _named(algorithm)
     trained = [parameter for parameter in parameters if parameter.requires_grad]
@@ -67,17 +57,13 @@ def make_optimizer(
     return _make("algorithm", kind, trained, lr=lr, **options)
 
 
-def make_scheduler(schedule: str | Mapping[str, Any], optimizer: torch.optim.Optimizer, length: int) -> LRScheduler:
-    """The schedule of an optimiser's learning rate.
+def make_scheduler(schedule: str | Mapping[str, Any], optimizer: Optimizer, length: int) -> LRScheduler:
+    """A schedule of the optimiser's learning rate, which is its highest.
 
     Args:
-        schedule: one of `SCHEDULES`, or a `_target_` in `torch.optim.lr_scheduler` with its options.
-        optimizer: with the learning rate that is the schedule's highest.
-        length: of the training, in the schedule's unit; schedulers that need one (`total_steps`, `T_max`, `total_iters`)
-            get it unless the options say otherwise.
-
-    Raises:
-        UserError: no such schedule, or options that it does not take.
+        schedule: one of `SCHEDULES`, or a `_target_` of `torch.optim.lr_scheduler` with options; UserError if wrong.
+        optimizer: to be driven.
+        length: of the training, in the schedule's unit, for schedulers that want one; their options win.
     """
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:
@@ -87,12 +73,10 @@ def make_scheduler(schedule: str | Mapping[str, Any], optimizer: torch.optim.Opt
             )
         schedule = SCHEDULES[schedule]
     kind, options = _named(schedule)
-    for name in inspect.signature(kind).parameters:
-        if name in _LENGTH:
-            options.setdefault(name, max(1, length))
+    lengths = {name: max(1, length) for name in inspect.signature(kind).parameters if name in _LENGTH}
     if kind is lr_scheduler.OneCycleLR:
         options.setdefault("max_lr", [group["lr"] for group in optimizer.param_groups])
-    return _make("schedule", kind, optimizer, **options)
+    return _make("schedule", kind, optimizer, **{**lengths, **options})
 
 
 def _named(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:

@@ -1,11 +1,10 @@
 """Training in several processes (DDP): what they share, and how all but one end.
 
-Every process makes the same preparations on all of the data, trains on its share of each batch, and holds the same weights
-and statistics after every step. When training is over, rank 0 goes on alone: calibration, test and files are those of a
-single process.
+Every process prepares all of the data, trains on its share of each batch, and holds the same weights and statistics
+after every step. After the training, rank 0 goes on alone.
 
-BatchNorm normalises by the share of its own process (SyncBatchNorm does not run on CPUs; on GPUs `+trainer.sync_batchnorm=true`
-switches it on). Its running statistics are the means over the processes.
+BatchNorm normalises by the share of its own process (SyncBatchNorm does not run on CPUs; on GPUs
+`+trainer.sync_batchnorm=true` switches it on). Its running statistics are the means over the processes.
 """
 
 import os
@@ -15,7 +14,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
-from torch import distributed, nn
+from torch import distributed
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
 
 from anomap.errors import UserError
@@ -27,8 +26,8 @@ _LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_POR
 def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
     """Arguments for Lightning's Trainer, in which `strategy: ddp` is one that fits two networks trained in turns.
 
-    Each optimiser step leaves the other network's parameters without gradients, hence `find_unused_parameters`. Buffers are
-    not broadcast in each forward pass: processes may score different numbers of batches, and would wait for each other.
+    Each optimiser step leaves the other network's parameters without gradients, hence `find_unused_parameters`. Without
+    `broadcast_buffers`, processes that score different numbers of batches need not wait for each other.
     """
     arguments = dict(trainer)
     if str(arguments.get("strategy", "auto")).startswith("ddp"):
@@ -37,19 +36,14 @@ def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_processes(trainer: pl.Trainer, images: int) -> None:
-    """Refuse what cannot be shared.
-
-    Raises:
-        UserError: several processes without `strategy=ddp`, or more of them than training images.
-    """
-    if trainer.world_size > 1 and not isinstance(trainer.strategy, DDPStrategy):
-        raise UserError(f"trainer.strategy={trainer.strategy.strategy_name}: several processes train by ddp only")  # pyright: ignore[reportAttributeAccessIssue]
-    if trainer.world_size > 1 and not trainer.strategy._ddp_kwargs.get("find_unused_parameters"):  # pyright: ignore[reportAttributeAccessIssue]
-        raise UserError(
-            f"trainer.devices are {trainer.world_size} here: set +trainer.strategy=ddp, or trainer.devices=1"
-        )
-    if trainer.world_size > images:
-        raise UserError(f"{trainer.world_size} processes for {images} training images: use fewer (trainer.devices)")
+    """Raise UserError for several processes without `strategy=ddp`, or more of them than training images."""
+    strategy, count = trainer.strategy, trainer.world_size
+    if count > 1 and not isinstance(strategy, DDPStrategy):
+        raise UserError(f"trainer.strategy={strategy.strategy_name}: several processes train by ddp only")  # pyright: ignore[reportAttributeAccessIssue]
+    if count > 1 and not strategy._ddp_kwargs.get("find_unused_parameters"):  # pyright: ignore[reportAttributeAccessIssue]
+        raise UserError(f"trainer.devices are {count} here: set +trainer.strategy=ddp, or trainer.devices=1")
+    if count > images:
+        raise UserError(f"{count} processes for {images} training images: use fewer (trainer.devices)")
 
 
 class SharedStatistics(pl.Callback):
@@ -63,24 +57,18 @@ class SharedStatistics(pl.Callback):
                 distributed.broadcast(values, 0)
                 buffer.copy_(values)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """The mean of BatchNorm's running statistics, of the networks and of their averaged copies."""
-        if trainer.world_size > 1:
-            running = _running_statistics(pl_module)
-            if running:
-                flat = torch.cat([buffer.flatten() for buffer in running])
-                distributed.all_reduce(flat)
-                flat /= trainer.world_size
-                for buffer, mean in zip(running, flat.split([buffer.numel() for buffer in running]), strict=True):
-                    buffer.copy_(mean.view_as(buffer))
-
-
-def _running_statistics(module: nn.Module) -> list[torch.Tensor]:
-    norms = [part for part in module.modules() if isinstance(part, _BatchNorm)]
-    found = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var)]
-    return [buffer for buffer in found if buffer is not None]
+        if trainer.world_size == 1:
+            return
+        norms = [part for part in pl_module.modules() if isinstance(part, _BatchNorm)]
+        buffers = [buffer for norm in norms for buffer in (norm.running_mean, norm.running_var) if buffer is not None]
+        if buffers:
+            means = torch.cat([buffer.flatten() for buffer in buffers])
+            distributed.all_reduce(means)
+            means /= trainer.world_size
+            for buffer, mean in zip(buffers, means.split([buffer.numel() for buffer in buffers]), strict=True):
+                buffer.copy_(mean.view_as(buffer))
 
 
 def go_on_alone() -> None:

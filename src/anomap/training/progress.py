@@ -8,8 +8,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from rich.console import Console
+from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
-from rich.progress import TextColumn, TimeRemainingColumn
 
 from anomap.training import steps
 
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 class Progress(pl.Callback):
     """A bar over all steps on a terminal; elsewhere a line every ten seconds, so that a log file tells how it goes.
 
-    Reading the losses waits for the device, so they are read as often as they are shown and no oftener.
+    Reading the losses waits for the device, so they are read only when they are shown.
     """
 
     def __init__(self) -> None:
@@ -29,55 +29,41 @@ class Progress(pl.Callback):
         self._said = time.monotonic()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Open the bar."""
         self._said = time.monotonic()
         if sys.stderr.isatty() and trainer.is_global_zero:
-            columns = (
-                *Bar.get_default_columns()[:3],
-                TextColumn("{task.completed}/{task.total}"),
-                TimeRemainingColumn(),
-            )
+            columns = (*Bar.get_default_columns()[:3], MofNCompleteColumn(), TimeRemainingColumn())
             self._bar = Bar(*columns, console=Console(stderr=True), transient=True)
             self._bar.add_task("training", total=steps.total(trainer), completed=steps.done(trainer))
             self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Move the bar; say something if it is time."""
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *_: Any) -> None:
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], completed=steps.done(trainer))
         if time.monotonic() - self._said >= (1 if self._bar else SECONDS):
-            self._say(trainer, pl_module.mean_losses())  # pyright: ignore[reportCallIssue]
+            self._say(trainer, pl_module.mean_losses())
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """The AUROC, while it is fresh."""
+        """Say the AUROC while it is fresh."""
         found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith("auroc")}
         if found and not self._bar:
             self._say(trainer, found)
 
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Close the bar."""
-        self._close()
+    def on_train_end(self, *_: Any) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
 
-    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """Close the bar, or the terminal would be left without a cursor."""
-        self._close()
+    def on_exception(self, *_: Any) -> None:
+        self.on_train_end()  # or the terminal would be left without a cursor
 
     def _say(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         self._said = time.monotonic()
-        text = "  ".join(
-            f"{name.split('/')[-1]} {value:.4f}" for name, value in values.items() if "loss" in name or "auroc" in name
-        )
+        shown = {name.split("/")[-1]: value for name, value in values.items() if "loss" in name or "auroc" in name}
+        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=text)
         else:
             log.info("step %d of %d  %s", steps.done(trainer), steps.total(trainer), text)
-
-    def _close(self) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-            self._bar = None
 
 
 class Stopwatch(pl.Callback):
@@ -91,33 +77,24 @@ class Stopwatch(pl.Callback):
         self._since: float | None = None
 
     def state_dict(self) -> dict[str, Any]:
-        """Up to now, for the checkpoint."""
         running = 0.0 if self._since is None else time.perf_counter() - self._since
         return {"seconds": self.seconds + running, "images": self.images}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on counting."""
         self.seconds, self.images = state_dict["seconds"], state_dict["images"]
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
-    ) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
         """Start at the first batch, then run through data loading."""
         if self._since is None:
             self._since = time.perf_counter()
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """Count the batch."""
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, *_: Any) -> None:
         self.images += len(batch["image"]) * trainer.world_size  # shares differ by one at most
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Monitoring is not training."""
         self._stop(pl_module.device)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Nor is what happens in a pause."""
         if steps.pauses(trainer):
             self._stop(pl_module.device)
 

@@ -1,7 +1,6 @@
 """How long a training lasts and where it pauses, counted in steps: a step is one batch, with both optimisers' turns.
 
-Lightning counts optimiser steps, so its `global_step` is twice ours. Everything here follows from the trainer's own counters:
-a resumed training pauses where an uninterrupted one would.
+Everything here follows from the trainer's own counters: a resumed training pauses where an uninterrupted one would.
 """
 
 import logging
@@ -13,7 +12,6 @@ import pytorch_lightning as pl
 
 from anomap.errors import UserError
 
-OPTIMIZERS = 2  # of a step, generator's and discriminator's
 BETWEEN_PAUSES = 50  # steps at least from one checkpoint, monitoring and logging of losses to the next
 FEW = 50  # steps: fewer leave a network about as it was drawn
 
@@ -22,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def done(trainer: pl.Trainer) -> int:
     """Steps taken so far, those before a resume included."""
-    return trainer.global_step // OPTIMIZERS
+    return trainer.global_step // 2  # Lightning counts the steps of both optimisers
 
 
 def batches(trainer: pl.Trainer) -> int:
@@ -37,12 +35,13 @@ def batches(trainer: pl.Trainer) -> int:
 
 def total(trainer: pl.Trainer) -> int:
     """Steps of the whole training."""
-    given = [callback.steps for callback in trainer.callbacks if isinstance(callback, Pace) and callback.steps]  # pyright: ignore[reportAttributeAccessIssue]
+    callbacks: list[pl.Callback] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]
+    given = [callback.steps for callback in callbacks if isinstance(callback, Pace) and callback.steps]
     return min([*given, (trainer.max_epochs or 1) * batches(trainer)])
 
 
 def pauses(trainer: pl.Trainer) -> bool:
-    """Whether the current epoch ends with a pause: the last one does, and every one that completes `BETWEEN_PAUSES` steps."""
+    """Whether the current epoch ends with a pause: the last, and every one that completes `BETWEEN_PAUSES` steps."""
     return (trainer.current_epoch + 1) % _epochs_between(trainer) == 0 or in_last_epoch(trainer)
 
 
@@ -56,39 +55,32 @@ def _epochs_between(trainer: pl.Trainer) -> int:
 
 
 class Pace(pl.Callback):
-    """Sets the length of a training, and monitors at pauses only.
+    """Sets the length of a training, and when it is monitored: in the last epoch in any case.
 
-    Not by Lightning's `max_steps`: a training with it does not go on at the right epoch when it is resumed.
+    Lightning's `max_steps` is not used: with it a resumed training would not go on at the right epoch.
 
     Args:
-        trainer: the `trainer` group. `max_epochs` null: the training takes `steps` steps; a number wins over them.
-            `check_val_every_n_epoch` null: it is monitored at pauses. The last epoch is always monitored.
-        steps: of the `model` group.
-
-    Raises:
-        UserError: neither says how long to train.
+        trainer: the `trainer` group: `max_epochs` wins over `steps`, `check_val_every_n_epoch` over pauses.
+        steps: of the `model` group; UserError if they are needed and wrong.
     """
 
     def __init__(self, trainer: Mapping[str, Any], steps: int | None) -> None:
         by_steps = trainer.get("max_epochs") is None
-        if by_steps and (isinstance(steps, bool) or not isinstance(steps, int) or steps < 1):
+        if by_steps and (type(steps) is not int or steps < 1):
             raise UserError(f"model.steps={steps}: give a whole number of at least 1, or trainer.max_epochs=N")
         self.steps = steps if by_steps else None
         self.every: int | None = trainer.get("check_val_every_n_epoch")
-
-    @property
-    def limits(self) -> dict[str, int]:
-        """What Lightning's Trainer is made with where the `trainer` group leaves it open."""
-        return ({"max_epochs": -1} if self.steps else {}) | ({} if self.every else {"check_val_every_n_epoch": 1})
+        # arguments of Lightning's Trainer, which knows no null
+        epochs = -1 if self.steps else trainer["max_epochs"]
+        self.limits = {"max_epochs": epochs, "check_val_every_n_epoch": self.every or 1}
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """As many epochs as the steps take, the last perhaps not to its end."""
-        if self.steps:
+        if self.steps:  # the last epoch may be incomplete
             trainer.fit_loop.max_epochs = math.ceil(self.steps / batches(trainer))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Say if the training is too short to mean anything."""
-        self._choose(trainer)  # Lightning starts no epoch that is resumed in its middle
+        """Warn if the training is too short to mean anything."""
+        self.on_train_epoch_start(trainer, pl_module)  # Lightning starts no epoch that is resumed in its middle
         steps, each = total(trainer), batches(trainer)
         if steps < FEW:
             log.warning(
@@ -99,15 +91,10 @@ class Pace(pl.Callback):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Decide whether this epoch is monitored."""
-        self._choose(trainer)
-
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        """After the last step, in the middle of an epoch too, Lightning monitors and ends."""
-        if done(trainer) >= total(trainer):
-            trainer.should_stop = True
-
-    def _choose(self, trainer: pl.Trainer) -> None:
         every = self.every or _epochs_between(trainer)
         trainer.check_val_every_n_epoch = 1 if in_last_epoch(trainer) else every
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        """After the last step, in the middle of an epoch too, let Lightning monitor and end."""
+        if done(trainer) >= total(trainer):
+            trainer.should_stop = True

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import signal
 import threading
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 from anomap.errors import Stopped
@@ -15,15 +14,13 @@ from anomap.errors import Stopped
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 EVERY = 10  # steps between two questions to the other processes: each makes all of them wait for each other
 
 
 class Stop:
-    """Notes a signal instead of obeying it at once; a second one is obeyed at once.
+    """A context in which a signal is noted instead of obeyed at once; a second one is obeyed at once.
 
-    A context manager, so that the signals do afterwards what they did before. Outside the main thread, where Python
-    delivers no signals, it does nothing.
+    Outside the main thread, where Python delivers no signals, it does nothing.
     """
 
     def __init__(self) -> None:
@@ -34,27 +31,23 @@ class Stop:
         self.listen()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
         if kind is None and self.signal is not None:  # it came after the last look
             raise Stopped(self.signal)
 
     def listen(self) -> None:
-        """Take the signals; once more if somebody else has taken them since (Lightning takes SIGTERM when it starts)."""
+        """Take the signals; once more if somebody else has taken them since (Lightning takes SIGTERM)."""
         if threading.current_thread() is threading.main_thread():
-            for number in SIGNALS:
+            for number in (signal.SIGINT, signal.SIGTERM):
                 self._before.setdefault(number, signal.getsignal(number))
                 signal.signal(number, self._note)
 
     def check(self, trainer: pl.Trainer, step: int = 0) -> bool:
         """Whether to stop here; all processes get the same answer, so all must ask at the same place.
 
-        Args:
-            trainer: knows the other processes.
-            step: where the training is; several processes look at every tenth step only.
+        Several processes look at every tenth `step` (of the training) only.
         """
         asked = self.signal is not None
         if trainer.world_size == 1:
@@ -65,8 +58,7 @@ class Stop:
         """What to raise where `check` said so; the signal may have reached another process only."""
         return Stopped(self.signal or signal.SIGTERM)
 
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        del frame
+    def _note(self, number: int, *_: object) -> None:
         if self.signal is not None:
             raise Stopped(number)
         self.signal = number

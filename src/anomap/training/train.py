@@ -11,6 +11,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
+from pytorch_lightning.loggers import Logger
 
 from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
@@ -19,8 +20,7 @@ from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective, Objective
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
-from anomap.training.checkpoint_io import AtomicCheckpointIO
-from anomap.training.checkpoints import LastCheckpoint, goes_on
+from anomap.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, goes_on
 from anomap.training.clean import CleanBatches
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
@@ -42,29 +42,16 @@ for _text in (
     warnings.filterwarnings("ignore", _text)
 
 
-@dataclass
+@dataclass(frozen=True)
 class Stage:
     """A finished adversarial training."""
 
-    module: AdversarialTraining
-    trainer: pl.Trainer
-    seconds: float  # of training steps, monitoring left out
-    images: int  # training images seen, an image and its augmented copy counted once
-
-    @property
-    def objective(self) -> AdversarialObjective:
-        """The method with the averaged weights, which score."""
-        return self.module.ema.objective
-
-    @property
-    def steps(self) -> int:
-        """That were taken."""
-        return steps.done(self.trainer)
-
-    @property
-    def epochs(self) -> int:
-        """Passes over the training images, the last perhaps not to its end."""
-        return math.ceil(self.steps / steps.batches(self.trainer))
+    objective: AdversarialObjective  # with the averaged weights, which score
+    steps: int
+    epochs: int  # passes over the training images, the last perhaps incomplete
+    seconds: float  # of training steps, without monitoring
+    images: int  # training images seen; an image and its augmented copy count once
+    loggers: Sequence[Logger]
 
 
 def train_method(
@@ -74,23 +61,13 @@ def train_method(
     run: RunFolder,
     callbacks: Sequence[pl.Callback] = (),
 ) -> tuple[Objective, list[Stage]]:
-    """Stage 1, closed-form statistics, then the adversarial training, as far as the method has them.
+    """Train an untrained method by the whole configuration; `callbacks` are further ones, of the last stage's training.
 
-    In a run that is resumed the closed-form statistics are made again, and only the training goes on.
-
-    Args:
-        objective: the method, untrained.
-        data: ready to serve.
-        config: the whole configuration.
-        run: where checkpoints and logs go; stage 1 has the folder `stage1/` in it.
-        callbacks: further ones, of the last stage's training.
+    A resumed run computes the closed-form statistics again; only the training goes on. Raises what `train_stage` and
+    `load_stage1` do.
 
     Returns:
-        The method with the weights that score, on the device where it was trained, and the stages trained, in order.
-
-    Raises:
-        UserError: see `train_stage` and `load_stage1`.
-        Stopped: a signal came; the checkpoint is written.
+        The method with the weights that score, on the device that trained it, and the stages trained, in order.
     """
     device = device_of(config["trainer"])
     objective.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
@@ -122,20 +99,8 @@ def device_of(trainer: Mapping[str, Any]) -> torch.device:
     return _trainer(chosen, logger=False, enable_checkpointing=False).strategy.root_device
 
 
-def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
-    """The closed-form part of a method's training, from clean images."""
-    if type(objective).learn_statistics is not Objective.learn_statistics:
-        log.info("statistics of %d training images", len(data.train))
-    objective.learn_statistics(CleanBatches(data, device))
-    objective.to(device)  # what scikit-learn fitted lies on the CPU
-
-
 def load_stage1(stage1: Objective, path: str) -> None:
-    """Take a stage 1 that was trained before.
-
-    Raises:
-        UserError: the checkpoint is no attention network of this architecture.
-    """
+    """Take a stage 1 that was trained before; UserError if it is no attention network of this architecture."""
     detector, found = load_model(path)
     try:
         stage1.load_state_dict(detector.objective.state_dict())
@@ -146,6 +111,14 @@ def load_stage1(stage1: Objective, path: str) -> None:
         ) from None
 
 
+def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
+    """The closed-form part of a method's training, from clean images."""
+    if type(objective).learn_statistics is not Objective.learn_statistics:
+        log.info("statistics of %d training images", len(data.train))
+    objective.learn_statistics(CleanBatches(data, device))
+    objective.to(device)  # what scikit-learn fitted lies on the CPU
+
+
 def train_stage(
     objective: AdversarialObjective,
     data: AnomalyDataModule,
@@ -154,17 +127,10 @@ def train_stage(
     run: RunFolder,
     callbacks: Sequence[pl.Callback] = (),
 ) -> Stage:
-    """Train two networks for a fixed number of steps, from where the run's checkpoint left off if this very run wrote one.
+    """Train two networks for a fixed number of steps, going on from the run's checkpoint if this very run wrote it.
 
-    Neither uses nor changes the caller's random state.
-
-    Args:
-        objective: the method; its closed-form statistics are already learned.
-        data: ready to serve.
-        model: the `model` group of this stage: `optimizer`, `ema_decay`, `steps`.
-        config: of the whole run, by which its checkpoint is known again: `trainer`, `logger`.
-        run: where checkpoint and logs go.
-        callbacks: further ones.
+    The method has its closed-form statistics. `model` is the `model` group of this stage (`optimizer`, `ema_decay`,
+    `steps`); `config`, that of the whole run, goes into the checkpoint. The caller's random state stays as it is.
 
     Raises:
         Stopped: a signal came; the checkpoint is written.
@@ -175,17 +141,13 @@ def train_stage(
     )
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     stop, stopwatch, pace = Stop(), Stopwatch(), steps.Pace(config["trainer"], model.get("steps"))
-    used = [
-        *(*callbacks, pace, SharedStatistics(), stopwatch),
-        *(Monitoring(), Progress(), LastCheckpoint(run.last_checkpoint, config, stop)),
-    ]
-    logger = config["logger"]
-    if logger:
-        used.append(LearningRateMonitor("epoch"))
+    logger = build({**config["logger"], "save_dir": str(run.tensorboard)}) if config["logger"] else False
+    used = [*callbacks, pace, SharedStatistics(), stopwatch, Monitoring(), Progress()]
+    used += [LastCheckpoint(run.last_checkpoint, config, stop), *([LearningRateMonitor("epoch")] if logger else [])]
     trainer = _trainer(
         {**config["trainer"], **pace.limits},
         default_root_dir=run.path,
-        logger=build({**logger, "save_dir": str(run.tensorboard)}) if logger else False,
+        logger=logger,
         callbacks=used,
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,  # two batches of one class say nothing
@@ -199,7 +161,9 @@ def train_stage(
         trainer.fit(module, data, ckpt_path=start)
         if stop.check(trainer):  # it came when there was nothing left to do
             raise stop.stopped()
-    return Stage(module, trainer, stopwatch.seconds, stopwatch.images)
+    done = steps.done(trainer)
+    epochs = math.ceil(done / steps.batches(trainer))
+    return Stage(module.ema.objective, done, epochs, stopwatch.seconds, stopwatch.images, trainer.loggers)
 
 
 def _trainer(options: Mapping[str, Any], **fixed: Any) -> pl.Trainer:
