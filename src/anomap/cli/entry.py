@@ -1,40 +1,18 @@
-"""Console scripts, one line each: `anomap-train` is `train()`, and so is `scripts/train.py`."""
+"""Console scripts: `anomap-train` is `train()`, and so is `scripts/train.py`."""
 
+from functools import partial
 from importlib import import_module
 
 from anomap.cli.runner import run
 
-
-def train() -> None:
-    """anomap-train."""
-    run("train")
-
-
-def evaluate() -> None:
-    """anomap-evaluate."""
-    run("evaluate")
-
-
-def predict() -> None:
-    """anomap-predict."""
-    run("predict")
-
-
-def export() -> None:
-    """anomap-export."""
-    run("export")
-
-
-def preview() -> None:
-    """anomap-preview."""
-    run("preview")
-
-
-def tune() -> None:
-    """anomap-tune."""
-    run("tune")
+train = partial(run, "train")
+evaluate = partial(run, "evaluate")
+predict = partial(run, "predict")
+export = partial(run, "export")
+preview = partial(run, "preview")
+tune = partial(run, "tune")
 
 
 def report() -> None:
-    """anomap-report: arguments, not overrides, so Hydra is not needed."""
+    """anomap-report: arguments, not overrides of a configuration."""
     import_module("anomap.commands.report").main()

@@ -28,10 +28,9 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]+")
 
 
 def folder_name(overrides: Iterable[str]) -> str:
-    """The name of a job's folder: its overrides if they make a valid name, else shortened and with a hash.
+    """The name of a job's folder: its overrides if they make a valid name, else shortened, with `~` and a hash.
 
-    It depends only on the overrides, not on their order, so the same sweep finds its folders again. `~` stands only before
-    a hash: a name with one never equals a name without.
+    The order of the overrides does not matter, so the same sweep finds its folders again.
     """
     # the last override of a key counts; the name of a prepared sweep adds nothing
     chosen = {line.lstrip("+").partition("=")[0]: line for line in overrides}
@@ -54,41 +53,30 @@ OmegaConf.register_new_resolver("anomap.sweep_name", folder_name, replace=True)
 
 def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     """Do one job of a sweep, unless it is done; a failure is recorded in its folder and does not stop the others."""
-    elsewhere = not str(HydraConfig.get().launcher._target_).endswith("BasicLauncher")
-    if not elsewhere:
-        refuse_several_processes(config)
+    wrong = several_processes(config)
+    if wrong is not None and str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
+        fail(wrong)
     if RunFolder(folder).finished:
         log.info("%s: finished before, skipped (delete the folder to run it again)", folder.name)
         return
     error_file = folder / ERROR
     error_file.unlink(missing_ok=True)
     try:
-        if elsewhere and (why := several_processes(config)) is not None:
-            raise UserError(why)  # a job's failure: exiting would only end the launcher's process
+        if wrong is not None:
+            raise UserError(wrong)  # exiting would only end the launcher's process
         work()
     except Exception as error:
         if signals.behind(error) is not None:
             raise  # a signal: the sweep ends
-        if not isinstance(error, UserError | OmegaConfBaseException):
-            write_atomically(error_file, traceback.format_exc())
-            log.error("%s: failed: %s; all of it: %s", folder.name, reason(error_file), error_file)
-            return
-        line = " ".join(one_line(error).split())
-        write_atomically(error_file, line + "\n")
-        log.error("%s: failed: %s", folder.name, line)
-
-
-def refuse_several_processes(config: DictConfig) -> None:
-    """Stop a sweep whose jobs would start further processes, with one line and exit status 2."""
-    if (why := several_processes(config)) is not None:
-        fail(why)
+        if isinstance(error, OSError):
+            error = signals.full_disk(error, folder) or error
+        expected = isinstance(error, UserError | OmegaConfBaseException)  # one line says it
+        write_atomically(error_file, " ".join(one_line(error).split()) + "\n" if expected else traceback.format_exc())
+        log.error("%s: failed: %s%s", folder.name, reason(error_file), "" if expected else f"; all of it: {error_file}")
 
 
 def several_processes(config: DictConfig) -> str | None:
-    """Why this job cannot be in a sweep: it would start further processes. None if it starts none.
-
-    Lightning starts them with the sweep's own command line, so each would run the whole sweep again.
-    """
+    """Why this job cannot be in a sweep: Lightning would start processes with the sweep's command line. None if it can."""
     for key, alone in (("strategy", ("auto", "single_device")), ("devices", ("1",)), ("num_nodes", ("1",))):
         value = OmegaConf.select(config, f"trainer.{key}")
         one_of_many = OmegaConf.is_list(value) and len(value) == 1  # [3] is one device: the fourth
@@ -107,11 +95,10 @@ class Conclusion(Callback):
         if not failed:
             print(f"sweep        {sweep}\ncompare      anomap-report {sweep}")
             return
-        lines = [
-            f"error: {len(failed)} failed in {sweep}; started again there, the sweep repeats only what is not done"
-        ]
-        lines += [f"  {path.parent.relative_to(sweep)}: {reason(path)}" for path in failed]
-        print("\n".join(lines), file=sys.stderr)
+        again = "started again there, the sweep repeats only what is not done"
+        print(f"error: {len(failed)} failed in {sweep}; {again}", file=sys.stderr)
+        for path in failed:
+            print(f"  {path.parent.relative_to(sweep)}: {reason(path)}", file=sys.stderr)
         sys.exit(FAILED)
 
 

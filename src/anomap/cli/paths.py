@@ -1,4 +1,4 @@
-"""What is wrong with a path is told before torch is imported, which takes seconds."""
+"""A wrong path is told before torch is imported, which takes seconds."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,16 +9,9 @@ from anomap.runs.checkpoint_file import checkpoint_file
 
 
 def check_paths(config: Mapping[str, Any]) -> None:
-    """Refuse a checkpoint or a folder of images that is not there.
-
-    Args:
-        config: of any command, plain.
-
-    Raises:
-        UserError: which path, and what to give instead.
-    """
+    """Raise UserError for a checkpoint or a folder of images that is not there, in a plain configuration of any command."""
     if config.get("resume") is not None:
-        return  # whose own configuration counts
+        return  # the run's own configuration counts
     if "checkpoint" in config:
         checkpoint_file(config)
     data = config.get("data", {})

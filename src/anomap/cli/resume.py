@@ -1,12 +1,15 @@
 """`anomap-train resume=RUN_DIR`: goes on in the run's folder with its own configuration. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
+
+from anomap.config import plain
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
 from anomap.training.resumable import MAY_CHANGE, changing
@@ -25,6 +28,7 @@ def arguments(given: Sequence[str]) -> list[str]:
         return list(given)
     text = chosen[-1].removeprefix(_KEY).strip("'\"")
     folder = Path(text).expanduser().absolute()
+    run = RunFolder(folder)
     for argument in given:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):
@@ -34,19 +38,14 @@ def arguments(given: Sequence[str]) -> list[str]:
                 f"resume={text} goes on with the run's own configuration: {argument} cannot change it; "
                 f"only {', '.join(MAY_CHANGE)} can"
             )
-    if not folder.is_dir():
-        raise UserError(
-            f"resume={text}: no such folder; give the folder of a run (its .hydra and checkpoints lie there)"
-        )
-    if not _is_run(RunFolder(folder)):
-        if (folder / "multirun.yaml").is_file():
-            raise UserError(
-                f"resume={text}: the folder of a sweep; start the same sweep again with hydra.sweep.dir={text}, "
-                "or resume one of the runs in it"
-            )
-        raise UserError(
-            f"resume={text}: no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
-        )
+    if not any(path.is_file() for path in (run.config, run.last_checkpoint, run.stage1.last_checkpoint, run.metrics)):
+        if not folder.is_dir():
+            why = "no such folder; give the folder of a run (its .hydra and checkpoints lie there)"
+        elif (folder / "multirun.yaml").is_file():
+            why = f"the folder of a sweep; start it again with hydra.sweep.dir={text}, or resume one of the runs in it"
+        else:
+            why = "no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
+        raise UserError(f"resume={text}: {why}")
     place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
     # first, so that what Lightning appends for its child processes overrides them
     ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
@@ -56,18 +55,11 @@ def arguments(given: Sequence[str]) -> list[str]:
 def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple[dict[str, Any], Path]:
     """The stored configuration of the run that `config["resume"]` names, and its folder.
 
-    Args:
-        config: of this start, plain.
-        overridden: the command line's overrides: keys among them that may change are taken from `config`.
+    Keys among the command line's overrides that may change are taken from `config`, the plain configuration of this start.
 
     Raises:
         UserError: the stored configuration cannot be read.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-    from yaml import YAMLError
-
-    from anomap.config import plain
     from anomap.training.checkpoints import made_by
 
     run = RunFolder(config["resume"])
@@ -99,7 +91,3 @@ def advice(folder: Path, sweep: bool) -> str:
     if sweep:
         return f"start the same sweep again with hydra.sweep.dir={shlex.quote(str(folder.parent))}"
     return f"anomap-train resume={shlex.quote(str(folder))}"
-
-
-def _is_run(run: RunFolder) -> bool:
-    return any(path.is_file() for path in (run.config, run.last_checkpoint, run.stage1.last_checkpoint, run.metrics))

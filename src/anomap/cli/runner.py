@@ -1,7 +1,5 @@
 """How every command starts and ends: allocator, Hydra, one-line errors, exit status. Imports nothing heavy."""
 
-from __future__ import annotations
-
 import importlib
 import logging
 import os
@@ -11,15 +9,19 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from anomap.cli import resume, signals
+import hydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from anomap.cli import multirun, resume, signals
+from anomap.cli.paths import check_paths
+from anomap.cli.schema import check_keys
 from anomap.cli.user_errors import FAILED, fail, lost_process, user_message
+from anomap.config import config_dir, plain
 from anomap.memory import keep_memory
 from anomap.training.stopping import Stop
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 _SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
 
@@ -27,11 +29,11 @@ _SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
 def quoted(argument: str, many: bool = False) -> str:
     """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
 
-    Values that are quoted already, or hold brackets or quotes of their own, are left to the user. In a sweep (`many`) commas
-    separate values, unless what they are in is the path of something that exists: a job's folder has commas in its name.
+    Values with quotes or brackets are left to the user. In a sweep (`many`) commas separate values, unless they belong to
+    the path of something that exists: a job's folder has commas in its name.
     """
     found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
-    if found is None or any(sign in found[2] for sign in "'\"[]{}()\\$"):
+    if found is None or set("'\"[]{}()\\$") & set(found[2]):
         return argument
     values = _separate(found[2].split(",")) if many else [found[2]]
     return f"{found[1]}=" + ",".join(f"'{value}'" if "=" in value else value for value in values)
@@ -39,12 +41,11 @@ def quoted(argument: str, many: bool = False) -> str:
 
 def _separate(pieces: Sequence[str]) -> Iterator[str]:
     """The values that were joined with commas; as many pieces together as make an existing path."""
-    start = 0
-    while start < len(pieces):
-        joined = ((end, ",".join(pieces[start:end])) for end in range(len(pieces), start + 1, -1))
-        end, value = next((pair for pair in joined if Path(pair[1]).expanduser().exists()), (start + 1, pieces[start]))
-        yield value
-        start = end
+    while pieces:
+        ends = range(len(pieces), 1, -1)
+        end = next((end for end in ends if Path(",".join(pieces[:end])).expanduser().exists()), 1)
+        yield ",".join(pieces[:end])
+        pieces = pieces[end:]
 
 
 def is_sweep(arguments: Iterable[str]) -> bool:
@@ -59,25 +60,19 @@ def is_sweep(arguments: Iterable[str]) -> bool:
 def run(name: str) -> None:
     """Run the command `name`: compose `conf/<name>.yaml` and call `anomap.commands.<name>.command` with it.
 
-    The command's module, and with it torch, is imported only once there is something to do: `--help` is quick.
+    That module, and with it torch, is imported only once there is something to do: `--help` is quick.
     Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; 130 and 143 when
-    stopped by Ctrl-C and SIGTERM, with a line that says how to go on; an unexpected error keeps its traceback and gives 1,
-    as does a sweep of which a job failed.
+    stopped by Ctrl-C and SIGTERM, with a line that says how to go on; 1 with a traceback for an unexpected error, and
+    when a job of a sweep failed.
     """
     # Hydra would print errors in its own way and exit with 1: let them through to `end`
     os.environ["HYDRA_FULL_ERROR"] = "1"
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # Ray would report its use over the network
-    import hydra
-
-    from anomap.config import config_dir
-
     logging.raiseExceptions = False  # a log on a full disk would say so with a traceback for every line
     signal.signal(signal.SIGTERM, signals.obey)
     try:
-        if name == "train":
-            sys.argv[1:] = resume.arguments(sys.argv[1:])
-        many = is_sweep(sys.argv[1:])
-        sys.argv[1:] = [quoted(argument, many) for argument in sys.argv[1:]]
+        given = resume.arguments(sys.argv[1:]) if name == "train" else sys.argv[1:]
+        sys.argv[1:] = [quoted(argument, is_sweep(given)) for argument in given]
         main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
         main(partial(job, name))()
     except BaseException as error:
@@ -87,31 +82,17 @@ def run(name: str) -> None:
 
 def job(name: str, config: DictConfig) -> None:
     """One composed run of the command `name`, alone or in a sweep, perhaps in a process of a launcher's."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    from anomap.cli import multirun
-    from anomap.cli.paths import check_paths
-    from anomap.cli.schema import check_keys
-    from anomap.config import plain
-
     keep_memory()  # here, because a sweep's jobs may run in processes of their own
     folder = Path(HydraConfig.get().runtime.output_dir)
     sweep = HydraConfig.get().mode == RunMode.MULTIRUN
 
     def work() -> None:
-        try:
-            check_keys(config, name, HydraConfig.get().runtime.choices)
-            given = plain(config)
-            check_paths(given)
-            with Stop():  # some imports swallow what a signal raises in them, and the command would go on
-                module = importlib.import_module(f"anomap.commands.{name}")
-            module.command(given, folder)
-        except OSError as error:  # a sweep records one line of it
-            full = signals.full_disk(error, folder)
-            if full is None:
-                raise
-            raise full from error
+        check_keys(config, name, HydraConfig.get().runtime.choices)
+        given = plain(config)
+        check_paths(given)
+        with Stop():  # some imports swallow what a signal raises in them, and the command would go on
+            module = importlib.import_module(f"anomap.commands.{name}")
+        module.command(given, folder)
 
     try:
         with signals.further_process():
@@ -127,11 +108,7 @@ def job(name: str, config: DictConfig) -> None:
 def end(error: BaseException, name: str, folder: Path, advice: str = "") -> None:
     """Leave with one line and the exit status that fits; return for an error that keeps its traceback.
 
-    Args:
-        error: what ended the command.
-        name: of the command.
-        folder: named where a disk is full.
-        advice: how to go on after a signal.
+    `folder` is named where a disk is full; `advice` says how to go on after a signal.
     """
     if (signalled := signals.behind(error)) is not None:
         signals.leave(signalled, advice)

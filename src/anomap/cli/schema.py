@@ -16,7 +16,6 @@ from anomap.config import config_dir, flat
 from anomap.errors import UserError
 
 PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what others define
-FREE = ("space.",)  # may hold any keys: the command checks them
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
@@ -30,16 +29,16 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
     Raises:
         UserError: a key that is not known; the nearest known one is named.
     """
-    groups = {
-        group: choice
+    options = [
+        f"{group}={choice}"
         for group, choice in choices.items()
-        if choice not in (None, "null") and group not in PRESETS and not set("@/") & set(group)
-    }
-    reference = compose(name, [f"{group}={choice}" for group, choice in groups.items() if group != "hydra"])
-    known = container(reference)
+        if choice not in (None, "null") and group not in (*PRESETS, "hydra") and not set("@/") & set(group)
+    ]
+    known = container(compose(name, options))
     for key in unknown(container(config), known):
         parent, _, last = key.rpartition(".")
-        if not key.startswith(FREE) and (parent != "trainer" or last not in _trainer_arguments()):
+        # anomap-tune checks its space by itself
+        if not key.startswith("space.") and (parent != "trainer" or last not in _trainer_arguments()):
             raise UserError(f"{key}: no such key; {suggestion(key, known, groups_of(name))}")
 
 
@@ -55,24 +54,18 @@ def groups_of(name: str) -> list[str]:
 
 
 def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ()) -> str:
-    """What may have been meant by `key`, which `reference` does not have.
+    """What may have been meant by `key` (with dots), which the plain configuration `reference` does not have.
 
-    The nearest key in the same place; else keys of that name elsewhere; else all keys of the place.
-
-    Args:
-        key: with dots, as on the command line.
-        reference: the configuration, plain containers.
-        more: further names at the top: of groups.
+    The nearest key in the same place; else keys of that name elsewhere; else all keys of the place. `more`: names of
+    groups, which belong to the top.
     """
-    parts: list[str] = key.split(".")
     here: Any = reference
-    known = [*map(str, reference), *more]
-    for depth, part in enumerate(parts):
+    known, prefix = [*map(str, reference), *more], ""
+    for part in key.split("."):
         if isinstance(here, Mapping) and part in here:
-            here = here[part]
-            known = [str(name) for name in here] if isinstance(here, Mapping) else []
+            here, prefix = here[part], f"{prefix}{part}."
+            known = [*map(str, here)] if isinstance(here, Mapping) else []
             continue
-        prefix = ".".join([*parts[:depth], ""])
         if close := nearest(part, known):
             return f"did you mean {prefix}{close}?"
         if not known:  # Hydra leaves an empty mapping where it failed to put a key below a value
@@ -93,16 +86,15 @@ def nearest(word: str, known: Iterable[str]) -> str | None:
 def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     """Keys of `config` that `reference` does not have.
 
-    A new mapping with a `_target_` is a user's own part (a fill, a region): its constructor checks its keys.
+    A mapping with a `_target_` of its own is a user's part (a fill, a region): its constructor checks its keys.
     """
     for key, value in config.items():
+        known, nested = reference.get(key), isinstance(value, Mapping)
         if key not in reference:
-            if not (isinstance(value, Mapping) and "_target_" in value):
+            if not (nested and "_target_" in value):
                 yield f"{prefix}{key}"
-        elif isinstance(value, Mapping) and isinstance(reference[key], Mapping):
-            own = value.get("_target_") != reference[key].get("_target_")
-            if not own:
-                yield from unknown(value, reference[key], f"{prefix}{key}.")
+        elif nested and isinstance(known, Mapping) and value.get("_target_") == known.get("_target_"):
+            yield from unknown(value, known, f"{prefix}{key}.")
 
 
 def container(config: DictConfig) -> dict[str, Any]:

@@ -32,8 +32,7 @@ def obey(number: int, frame: FrameType | None) -> None:
 def behind(error: BaseException) -> Stopped | KeyboardInterrupt | None:
     """The signal that ended the work, even if a library's clean-up then raised an error of its own (as OmegaConf's does).
 
-    An error in the user's files or disk counts by itself, even after a signal: it has to be reported. So does an exit, which
-    has been reported already.
+    Errors in the user's files or disk, and exits, count by themselves, even after a signal.
     """
     found: BaseException | None = error
     while found is not None and not isinstance(found, Stopped | KeyboardInterrupt):
@@ -76,11 +75,11 @@ def further_process() -> Iterator[None]:
         yield
         return
     logging.getLogger().setLevel(logging.ERROR)
-    parent = os.getppid()
+    first = os.getppid()
     try:
         yield
     except Exception:
         time.sleep(2)  # until the first process, if it ended, is gone; it has said why
-        if os.getppid() != parent:
+        if os.getppid() != first:
             sys.exit(1)
         raise

@@ -1,17 +1,17 @@
 """Errors as one line for the user: their input, Hydra's messages, lost worker processes."""
 
-from __future__ import annotations
-
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
+
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from anomap.cli import signals
+from anomap.cli.schema import container, groups_of, nearest, suggestion
 from anomap.errors import UserError
-
-if TYPE_CHECKING:
-    from hydra.errors import ConfigCompositionException, MissingConfigException
 
 FAILED = 1  # exit status: a job of a sweep failed
 USER_ERROR = 2  # exit status: what the user gave is wrong
@@ -34,15 +34,16 @@ def fail(message: str) -> NoReturn:
     sys.exit(USER_ERROR)
 
 
-def user_message(error: Exception, name: str, folder: Path) -> str | None:
-    """One line for an error that the user can fix; None for any other."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+def user_message(error: Exception, command: str, folder: Path) -> str | None:
+    """One line for an error that the user of `command` can fix; None for any other. `folder`: for a full disk."""
     if (absent := missing_launcher(error)) is not None:
         return absent
+    if isinstance(error, MissingConfigException) and error.options:
+        return _no_such_option(error, command)
+    if isinstance(error, ConfigCompositionException):
+        return _wrong_override(error, command) or one_line(error)
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
-        return explain(error, name) or one_line(error)
+        return one_line(error)
     if isinstance(error, OSError) and (full := signals.full_disk(error, folder)) is not None:
         return str(full)
     if isinstance(error, ValueError) and "Config group override" in str(error):  # Hydra's, of threshold=3.5
@@ -59,62 +60,31 @@ def one_line(error: Exception) -> str:
     return f"{lines[0]}{f' ({cause})' if cause and cause not in lines[0] else ''}; --help shows the keys"
 
 
-def explain(error: Exception, command: str) -> str | None:
-    """What is wrong with the command line or a preset, and what may have been meant.
-
-    Args:
-        error: raised while the configuration was composed.
-        command: its name, as in `conf/<command>.yaml`.
-
-    Returns:
-        One line, or None if the error's own message is good enough.
-    """
-    from hydra.errors import ConfigCompositionException, MissingConfigException
-
-    from anomap.cli.schema import groups_of
-
-    if isinstance(error, MissingConfigException):
-        return _no_such_option(error, command)
-    if not isinstance(error, ConfigCompositionException):
-        return None
-    text = str(error)
-    if text.startswith("Ambiguous value"):
-        return f"{text.splitlines()[0]}; several values make a sweep: anomap-{command} -m ...; a list is written [a,b]"
-    if (found := re.match(r"Could not override '([^']+)'\. No match in the defaults list", text)) is not None:
-        groups = [group for group in groups_of(command) if group != "hydra"]
-        return f"{found[1]}: anomap-{command} has no such group; known: {', '.join(groups)}"
-    return _no_such_key(error, command)
-
-
-def _no_such_option(error: MissingConfigException, command: str) -> str | None:
+def _no_such_option(error: MissingConfigException, command: str) -> str:
     """`model=adgn`, where the group has no such option."""
-    from anomap.cli.schema import nearest
-
-    path = PurePosixPath(error.missing_cfg_file or "")
-    if not error.options:
-        return None
-    close = nearest(path.name, error.options)
+    path, known = PurePosixPath(error.missing_cfg_file or ""), error.options or []
+    close = nearest(path.name, known)
     hint = f"did you mean {path.parent}={close}? " if close else ""
     asked = re.match(r"In '([^']+)'", str(error))
     where = f"in {asked[1]}: " if asked and asked[1] not in (command, "hydra/config") else ""
-    return f"{where}{path.parent}={path.name}: no such option; {hint}known: {', '.join(error.options)}"
+    return f"{where}{path.parent}={path.name}: no such option; {hint}known: {', '.join(known)}"
 
 
-def _no_such_key(error: ConfigCompositionException, command: str) -> str | None:
-    """`trainer.max_epoch=5`; its cause, an error of OmegaConf's, holds the configuration that was searched."""
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
-    from anomap.cli.schema import container, groups_of, suggestion
-
-    found = re.match(r"Could not override '([^'@]+)'", str(error))
-    cause = error.__cause__
+def _wrong_override(error: ConfigCompositionException, command: str) -> str | None:
+    """What is wrong with an override, and what may have been meant; None if Hydra's own message is good enough."""
+    text = str(error)
+    if text.startswith("Ambiguous value"):
+        return f"{text.splitlines()[0]}; several values make a sweep: anomap-{command} -m ...; a list is written [a,b]"
+    if found := re.match(r"Could not override '([^']+)'\. No match in the defaults list", text):
+        groups = [group for group in groups_of(command) if group != "hydra"]
+        return f"{found[1]}: anomap-{command} has no such group; known: {', '.join(groups)}"
+    found, cause = re.match(r"Could not override '([^'@]+)'", text), error.__cause__
     if found is None or not isinstance(cause, OmegaConfBaseException) or cause.parent_node is None:
         return None
-    root = cause.parent_node._get_root()
-    if not OmegaConf.is_dict(root):
+    searched = cause.parent_node._get_root()
+    if not OmegaConf.is_dict(searched):
         return None
-    return f"{found[1]}: no such key; {suggestion(found[1], container(root), groups_of(command))}"
+    return f"{found[1]}: no such key; {suggestion(found[1], container(searched), groups_of(command))}"
 
 
 def missing_launcher(error: Exception) -> str | None:
