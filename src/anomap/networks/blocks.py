@@ -13,10 +13,7 @@ from torch.nn.utils.parametrizations import spectral_norm
 class ChannelGate(nn.Module):
     """Channel attention of CBAM, eq. 2: sigmoid(MLP(avg-pool) + MLP(max-pool)), one MLP for both.
 
-    Args:
-        channels: C.
-        reduction: the hidden layer has C / reduction units.
-        floor: but at least this many: a single unit could tell nothing apart.
+    The hidden layer has C / reduction units, but at least `floor`: a single one could tell nothing apart.
     """
 
     def __init__(self, channels: int, reduction: int = 16, floor: int = 4) -> None:
@@ -56,9 +53,6 @@ class SelfAttention(nn.Module):
 
     As in the authors' code, queries and keys have C/8 channels, values C/2; keys and values are 2x2 max-pooled, so the
     attention matrix is N x N/4; there is no 1/sqrt(d); all 1x1 convolutions are spectrally normalised.
-
-    Raises:
-        ValueError: fewer than 8 channels.
     """
 
     def __init__(self, channels: int) -> None:

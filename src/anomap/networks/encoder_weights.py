@@ -23,16 +23,7 @@ TOLERANCE = 0.01  # of the standard deviation
 
 
 def load_weights(network: nn.Module, name: str, weights: str) -> None:
-    """Fill a network.
-
-    Args:
-        network: with feature maps.
-        name: its name in timm.
-        weights: `package`, or the path of a state dict.
-
-    Raises:
-        UserError: no such file, or weights of another network.
-    """
+    """Fill a network of this name in timm from `package` or the path of a state dict; UserError for missing or other weights."""
     if weights == "package":
         network.load_state_dict(by_name(network, packaged(name), f"the package {PACKAGED}"))
         check_answer(network)
@@ -50,40 +41,28 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
 
 
 def by_name(network: nn.Module, found: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """The tensors of a whole network that one with feature maps needs, under its own names; others are ignored.
+    """What of `found` a network with feature maps needs, under its own names; UserError if that is missing or of another shape.
 
     timm renames where feature maps are asked for: `stem.0.weight` becomes `stem_0.weight`, or `model.stem.0.weight`.
-
-    Raises:
-        UserError: a tensor is missing or of another shape; names the `source`.
     """
-    renamed = {
-        spelling: value
-        for name, value in found.items()
-        for spelling in (f"model.{name}", name.replace(".", "_", 1), name)
-    }
+    renamed: dict[str, Tensor] = {}
+    for name, value in found.items():
+        renamed |= dict.fromkeys((f"model.{name}", name.replace(".", "_", 1), name), value)
     wanted = network.state_dict()
-    missing = [name for name in wanted if name not in renamed]
-    if missing:
-        raise UserError(
-            f"{source}: not this network's weights under timm's names: "
-            f"{len(missing)} of {len(wanted)} tensors are missing, {missing[0]} is the first"
-        )
+    if missing := [name for name in wanted if name not in renamed]:
+        problem = f"{len(missing)} of {len(wanted)} tensors are missing, {missing[0]} is the first"
+        raise UserError(f"{source}: not this network's weights under timm's names: {problem}")
     for name, value in wanted.items():
-        if renamed[name].shape != value.shape:
-            raise UserError(
-                f"{source}: not this network's weights: {name} is {tuple(renamed[name].shape)}, not {tuple(value.shape)}"
-            )
+        shape, expected = tuple(renamed[name].shape), tuple(value.shape)
+        if shape != expected:
+            raise UserError(f"{source}: not this network's weights: {name} is {shape}, not {expected}")
     return {name: renamed[name] for name in wanted}
 
 
 def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
-    """The state dict of EfficientNet-Lite0 with timm's names.
+    """The state dict of EfficientNet-Lite0 with timm's names; UserError if the package is missing, or the network is another.
 
     The file's own names differ, its order does not: tensors go by position, which shapes and a known answer confirm.
-
-    Raises:
-        UserError: the package is not installed, or the network is another.
     """
     import timm
 
@@ -106,11 +85,7 @@ def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def check_answer(network: nn.Module) -> None:
-    """Compare the maps of an image of waves (1, 3, 64, 64) with `KNOWN_ANSWER`.
-
-    Raises:
-        UserError: weights are in the wrong place, or are others than the package had.
-    """
+    """Refuse weights in the wrong place, or others than the package had: they draw another map of these waves (1, 3, 64, 64)."""
     y, x = torch.meshgrid(torch.linspace(0, 12, 64), torch.linspace(0, 12, 64), indexing="ij")
     waves = torch.stack([(x + y).sin(), (x - y).cos(), (x * y / 4).sin()])[None]
     for level in network(waves.to(next(network.parameters()).device)):

@@ -19,11 +19,7 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
 
     A BatchNorm is folded where its input is a convolution's output, seen in a pass of the example. What else the network does
     with that output is unknown, so copy and network are compared: on the CPU in full precision, so that neither device nor
-    autocast decides.
-
-    Args:
-        network: in evaluation mode; gives a list of tensors.
-        example: an input (B, C, H, W).
+    autocast decides. The network is in evaluation mode, and gives a list of tensors.
     """
     device, example = example.device, example.cpu()
     with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
@@ -77,13 +73,10 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
 
 
 class HalvingSame(nn.Module):
-    """TensorFlow's "same" padding with stride 2, without a padded copy of an input of even sides.
+    """timm's `Conv2dSame` (TensorFlow's padding) with an odd square kernel and stride 2, without a padded copy of even inputs.
 
     It pads one cell less on the top and the left than on the bottom and the right. A kernel with one more tap there, which is
     zero, does that with equal padding on all sides.
-
-    Args:
-        convolution: timm's `Conv2dSame` with an odd square kernel.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:

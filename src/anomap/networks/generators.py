@@ -3,10 +3,11 @@
 Sources: GANomaly (arXiv 1805.06725) and its authors' networks.py; Skip-GANomaly (arXiv 1901.08954), whose U-Net is
 that of pix2pix (arXiv 1611.07004). Networks take and return images in [-1, 1].
 
-All networks share four arguments: `channels` of the images; `image_size`, one side or (H, W), multiples of `2 ** depth`;
-`width`, channels after the first halving; `depth`, number of halvings.
+Arguments of all: `channels` of the images; `image_size`, one side or (H, W), multiples of `2 ** depth`; `width`, channels after
+the first halving; `depth`, number of halvings.
 """
 
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -20,7 +21,10 @@ from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
 from anomap.networks.convolutions import Convolution, TransposedConvolution, double
 from anomap.networks.map_heads import FineHead, cell_head
 
+# none: a plain auto-encoder; plain: concatenation; cbam: each skip through CBAM first
 Skips = Literal["none", "plain", "cbam"]
+# decoder: beside the image's head. Without U-Net: cell judges each cell alone, and sees context and density;
+# fine draws to twice the resolution, and sees density and detail
 MapHead = Literal["none", "decoder", "cell", "fine"]
 WIDTH_CAP = 8  # no layer is wider than 8 x the first, as in DCGAN and pix2pix
 SELF_ATTENTION_MAX_SIDE = 32  # N x N/4 attention above 32 x 32 costs more than all convolutions together
@@ -36,11 +40,8 @@ def down(inputs: int, outputs: int, norm: bool = True) -> nn.Sequential:
 
 def up(inputs: int, outputs: int) -> nn.Sequential:
     """Twice the size: 4x4 transposed convolution with stride 2, BatchNorm, ReLU."""
-    return nn.Sequential(
-        TransposedConvolution(inputs, outputs, 4, 2, 1, bias=False),
-        nn.BatchNorm2d(outputs),
-        nn.ReLU(inplace=True),
-    )
+    convolution = TransposedConvolution(inputs, outputs, 4, 2, 1, bias=False)
+    return nn.Sequential(convolution, nn.BatchNorm2d(outputs), nn.ReLU(inplace=True))
 
 
 def widths(width: int, depth: int) -> list[int]:
@@ -49,11 +50,7 @@ def widths(width: int, depth: int) -> list[int]:
 
 
 def halved(image_size: int | Sequence[int], times: int) -> tuple[int, int]:
-    """(H, W) after so many halvings of an image of one side or (H, W).
-
-    Raises:
-        ValueError: not one or two integers, or so small that nothing is left.
-    """
+    """(H, W) after so many halvings; ValueError for anything but one or two integers, or if nothing would be left."""
     sides = (image_size, image_size) if isinstance(image_size, int) else image_size
     if not isinstance(sides, Sequence) or len(sides) != 2 or not all(isinstance(side, int) for side in sides):
         raise ValueError(f"image_size={image_size}: use one positive integer or [height,width], in pixels")
@@ -62,38 +59,26 @@ def halved(image_size: int | Sequence[int], times: int) -> tuple[int, int]:
     return sides[0] >> times, sides[1] >> times
 
 
-class Encoder(nn.Module):
-    """DCGAN encoder: halve `depth` times, then one convolution over all that is left, to the `latent` channels of the latent."""
-
-    def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
-        super().__init__()
-        sizes = [channels, *widths(width, depth)]
-        self.body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(pairwise(sizes))))
-        self.latent = Convolution(sizes[-1], latent, halved(image_size, depth), bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, C, H, W) -> (B, latent, 1, 1)."""
-        return self.latent(self.body(x))
+def encoder(channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> nn.Sequential:
+    """DCGAN encoder, (B, C, H, W) -> (B, latent, 1, 1): halvings, then one convolution over all that is left."""
+    sizes = [channels, *widths(width, depth)]
+    body = nn.Sequential(*(down(a, b, norm=i > 0) for i, (a, b) in enumerate(pairwise(sizes))))
+    whole = Convolution(sizes[-1], latent, halved(image_size, depth), bias=False)
+    return nn.Sequential(OrderedDict(body=body, latent=whole))
 
 
-class Decoder(nn.Module):
-    """The mirror of `Encoder`: a latent (B, latent, 1, 1) -> an image in [-1, 1] through tanh."""
-
-    def __init__(self, channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> None:
-        super().__init__()
-        sizes = widths(width, depth)[::-1]
-        self.body = nn.Sequential(
-            TransposedConvolution(latent, sizes[0], halved(image_size, depth), bias=False),
-            nn.BatchNorm2d(sizes[0]),
-            nn.ReLU(inplace=True),
-            *(up(a, b) for a, b in pairwise(sizes)),
-            TransposedConvolution(sizes[-1], channels, 4, 2, 1),
-            nn.Tanh(),
-        )
-
-    def forward(self, latent: Tensor) -> Tensor:
-        """(B, latent, 1, 1) -> (B, C, H, W)."""
-        return self.body(latent)
+def decoder(channels: int, image_size: int | Sequence[int], latent: int, width: int, depth: int) -> nn.Sequential:
+    """The mirror of `encoder`, (B, latent, 1, 1) -> (B, C, H, W) in [-1, 1] through tanh."""
+    sizes = widths(width, depth)[::-1]
+    body = nn.Sequential(
+        TransposedConvolution(latent, sizes[0], halved(image_size, depth), bias=False),
+        nn.BatchNorm2d(sizes[0]),
+        nn.ReLU(inplace=True),
+        *(up(a, b) for a, b in pairwise(sizes)),
+        TransposedConvolution(sizes[-1], channels, 4, 2, 1),
+        nn.Tanh(),
+    )
+    return nn.Sequential(OrderedDict(body=body))
 
 
 class EncoderDecoderEncoder(nn.Module):
@@ -103,11 +88,9 @@ class EncoderDecoderEncoder(nn.Module):
         self, channels: int, image_size: int | Sequence[int], latent: int = 100, width: int = 64, depth: int = 4
     ) -> None:
         super().__init__()
-        sizes = (channels, image_size, latent, width, depth)
         self.stride = 2**depth
-        self.encoder1 = Encoder(*sizes)
-        self.decoder = Decoder(*sizes)
-        self.encoder2 = Encoder(*sizes)
+        sizes = (channels, image_size, latent, width, depth)
+        self.encoder1, self.decoder, self.encoder2 = encoder(*sizes), decoder(*sizes), encoder(*sizes)
         self.apply(dcgan_init)
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -141,23 +124,6 @@ class UNet(nn.Module):
 
     Its input is an image, or feature maps that have already seen their surroundings: the `channels` to reconstruct, then those
     of `context`, `detail` and `density`, which only some map heads see.
-
-    Args:
-        skips: `none` (a plain auto-encoder), `plain` (concatenation), `cbam` (each skip through CBAM first).
-        self_attention: put SAGAN's block into the decoder, at its largest size of at most 32 x 32.
-        map_head: of the attention map: `decoder`, from the last feature map, beside the image's head. Two need no U-Net:
-            `fine`, to twice the resolution, sees density and details; `cell` judges each cell alone, and sees context and density.
-        context: channels of coarser maps.
-        detail: channels of finer maps, folded onto the grid.
-        density: 1 if the input says how rare a cell is.
-        sees_density: whether the heads see that channel (off only for an ablation).
-        masked_input: also multiply the input by the guiding map, and append the map to it.
-        input_stride: 1 for images; for feature maps, the image's pixels to a cell.
-        stem: one more level, at full resolution, before the first halving: for inputs whose every cell counts.
-        bounded: end in tanh, for images in [-1, 1].
-
-    Raises:
-        ValueError: unknown skips or map head.
     """
 
     def __init__(
@@ -167,16 +133,16 @@ class UNet(nn.Module):
         width: int = 64,
         depth: int = 5,
         skips: Skips = "plain",
-        self_attention: bool = False,
+        self_attention: bool = False,  # SAGAN's block in the decoder, at its largest size of at most 32 x 32
         map_head: MapHead = "none",
-        context: int = 0,
-        detail: int = 0,
-        density: int = 0,
-        sees_density: bool = True,
-        masked_input: bool = False,
-        input_stride: int = 1,
-        stem: bool = False,
-        bounded: bool = True,
+        context: int = 0,  # channels of coarser maps
+        detail: int = 0,  # channels of finer maps, folded onto the grid
+        density: int = 0,  # 1 if the input says how rare a cell is
+        sees_density: bool = True,  # whether the heads see that; off only for an ablation
+        masked_input: bool = False,  # also multiply the input by the guiding map, and append the map to it
+        input_stride: int = 1,  # 1 for images; for feature maps, the image's pixels to a cell
+        stem: bool = False,  # one more level, at full resolution, before the first halving: every cell counts
+        bounded: bool = True,  # end in tanh, for images in [-1, 1]
     ) -> None:
         super().__init__()
         for key, value, kinds in (("skips", skips, Skips), ("map_head", map_head, MapHead)):
@@ -210,16 +176,9 @@ class UNet(nn.Module):
         self.fine_head = FineHead(seen, detail) if map_head == "fine" else None
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """The logits of the attention map alone, fine and coarse: the same, but for a `fine` head.
+        """The logits of the attention map alone: x (B, C, H, W), all channels -> fine and coarse (B, 1, H, W).
 
-        Args:
-            x: (B, C, H, W), all channels.
-
-        Returns:
-            (B, 1, H, W) each, the fine ones perhaps finer. The U-Net runs only for a `decoder` head.
-
-        Raises:
-            ValueError: there is no map head.
+        They are the same, but for a `fine` head. The U-Net runs only for a `decoder` head. ValueError without a head.
         """
         local, context, detail, density = x.split([self.channels, *self.behind], dim=1)
         density = density if self.sees_density else density[:, :0]
@@ -232,12 +191,10 @@ class UNet(nn.Module):
         return logits, logits
 
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
-        """Reconstruct an image or feature map, under the guidance of a map if one is given.
+        """Reconstruct x (B, C, H, W), all channels, if a map is given under its guidance.
 
-        Args:
-            x: (B, C, H, W), all channels.
-            attention_map: (B, 1, H, W) in [0, 1], 1 = normal region. Every feature map that reaches the decoder is
-                multiplied by it, so that nothing from outside the normal region is carried over.
+        Every feature map that reaches the decoder is multiplied by the attention map (B, 1, H, W) in [0, 1], 1 = normal region,
+        so that nothing from outside the normal region is carried over.
         """
         fine, coarse = (None, None) if self.cell_head is None and self.fine_head is None else self.maps(x)
         x = x[:, : self.channels]

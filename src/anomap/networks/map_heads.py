@@ -18,10 +18,8 @@ def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
 class FineHead(nn.Module):
     """Coarse logits from the features and their neighbours, fine ones from these and from details: where an outline runs.
 
-    Args:
-        channels: C of the features, their density among them.
-        detail: D of the details: maps of half the stride, folded onto the grid (`F.pixel_unshuffle`); 0: none.
-        width: channels at the features' resolution; half as many at the details', where each costs four times as much.
+    The features have C `channels`, their density among them; the D of `detail` are maps of half the stride, folded onto the grid
+    (`F.pixel_unshuffle`). The fine part has half the `width`, since each of its channels costs four times as much.
     """
 
     FACTOR = 2  # how much finer the map is than the features

@@ -69,14 +69,10 @@ class SmallGrid(torch.autograd.Function):
         return for_x, for_weight, None
 
 
-def gradients(
-    gradient: Tensor, x: Tensor, weight: Tensor, transposed: bool, needed: tuple[bool, ...]
-) -> tuple[Tensor | None, Tensor | None]:
-    """PyTorch's own gradients towards input and weight, of a kernel 4x4 with stride 2 and padding 1."""
-    found = torch.ops.aten.convolution_backward(
-        gradient, x, weight, None, [2, 2], [1, 1], [1, 1], transposed, [0, 0], 1, [*needed[:2], False]
-    )
-    return found[0], found[1]
+def gradients(gradient: Tensor, x: Tensor, weight: Tensor, transposed: bool, needed: tuple[bool, ...]) -> Any:
+    """PyTorch's own gradients towards input and weight, each None unless needed."""
+    how = ([2, 2], [1, 1], [1, 1], transposed, [0, 0], 1)  # stride, padding, dilation; output padding, groups
+    return torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, [*needed[:2], False])[:2]
 
 
 def channels_last(x: Tensor) -> Tensor:

@@ -30,40 +30,26 @@ from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
 from anomap.objectives.skip_ganomaly import SkipGANomaly
 
-Guide = Literal["learned", "ones", "random"]
+Guide = Literal["learned", "ones", "random"]  # for an ablation, ones: no guidance; random: a map that says nothing
 RANDOM_LEVEL = 0.62  # of noise, above which a random map is closed: a few blobs, a fifth of the image
 
 
 class GuidedGAN(SkipGANomaly):
-    """A stage 2, whatever its score: the GAN under the map of a frozen stage 1.
-
-    Args:
-        stage1: a trained attention network; frozen here.
-        generator: makes (x, attention map) -> `Generated`, given the channels and stride of what stage 1 sees.
-        discriminator: makes x -> features, logits, given the same.
-        weights: `adversarial`, `reconstruction`, `feature`.
-        adversarial: kind of the adversarial losses.
-        guide: `learned`, or a control for the ablation: `ones` (no guidance) or `random` (a map that says nothing).
-        score_weights: see `SkipGANomaly`.
-        parts: which parts make up the score, perhaps each with a weight; None: all.
-
-    Raises:
-        ValueError: an unknown guide or part.
-    """
+    """A stage 2, whatever its score: the GAN under the map of a frozen stage 1. ValueError for an unknown guide or part."""
 
     uses_augmentation = True
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
 
     def __init__(
         self,
-        stage1: AttentionNetwork,
-        generator: Factory,
-        discriminator: Factory,
+        stage1: AttentionNetwork,  # trained; frozen here
+        generator: Factory,  # (x, attention map) -> `Generated`, given the channels and stride of what stage 1 sees
+        discriminator: Factory,  # x -> features, logits, given the same
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
         score_weights: Mapping[str, float] | None = None,
-        parts: Sequence[str] | Mapping[str, float] | None = None,
+        parts: Sequence[str] | Mapping[str, float] | None = None,  # that make up the score; None: all
     ) -> None:
         sees = {"channels": stage1.representation.local_channels, "input_stride": stage1.representation.grid_stride}
         super().__init__(generator(**sees), discriminator(**sees), weights, adversarial, score_weights)
@@ -123,8 +109,8 @@ class ADGAN(GuidedGAN):
 
     def describe(self, first: Generated) -> Tensor:
         """The image as a whole, (B, D): mean and deviation of every feature map of stage 1's encoder."""
-        moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in map(torch.Tensor.float, first.features)]
-        return torch.cat([moment for pair in moments for moment in pair], dim=1)
+        features = [f.float() for f in first.features]
+        return torch.cat([m for f in features for m in (f.mean((2, 3)), f.std((2, 3), correction=0))], dim=1)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Parts, as configured: stage 2's residual score, stage 1's map, the image as a whole. Map: 1 - A + |x - x̂|."""

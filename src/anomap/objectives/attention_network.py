@@ -18,47 +18,27 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.networks.generators import Generated, UNet
+from anomap.objectives import losses
 from anomap.objectives.base import AdversarialObjective, Batch, Factory, Losses, MethodOutput, Step, resized, weighted
-from anomap.objectives.losses import (
-    AdversarialKind,
-    MapLossKind,
-    attention_loss,
-    discriminator_loss,
-    fine_attention_loss,
-    generator_adversarial_loss,
-    per_image,
-    top_mean,
-)
 from anomap.objectives.representation import Representation
 
 
 class AttentionNetwork(AdversarialObjective):
-    """Two-headed U-Net: reconstruction and attention map.
-
-    Args:
-        generator: makes a `UNet` with a map head, given the channels and stride of the representation.
-        discriminator: makes representation ⊕ map (C + 1 channels) -> features, logits, given the same.
-        representation: what the networks see: pixels, or features.
-        weights: `attention`, `reconstruction`, `adversarial`.
-        adversarial: kind of the adversarial losses.
-        map_loss: pixel term of the attention loss.
-        mismatched_pair: the adversarial anomaly loss (off only for an ablation).
-        top_fraction: share of the map's pixels whose mean is the map's part of the score.
-    """
+    """Two-headed U-Net: reconstruction and attention map; `weights` are `attention`, `reconstruction` and `adversarial`."""
 
     part_names = ("map", "reconstruction")
     generator: UNet  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
         self,
-        generator: Factory,
-        discriminator: Factory,
+        generator: Factory,  # makes a `UNet` with a map head, given the channels and stride of the representation
+        discriminator: Factory,  # representation ⊕ map (C + 1 channels) -> features, logits, given the same
         representation: Representation,
         weights: Mapping[str, float],
-        adversarial: AdversarialKind = "hinge",
-        map_loss: MapLossKind = "bce",
-        mismatched_pair: bool = True,
-        top_fraction: float = 0.02,
+        adversarial: losses.AdversarialKind = "hinge",
+        map_loss: losses.MapLossKind = "bce",  # pixel term of the attention loss
+        mismatched_pair: bool = True,  # the adversarial anomaly loss; off only for an ablation
+        top_fraction: float = 0.02,  # of the map's pixels, whose mean is the map's part of the score
     ) -> None:
         sees = {"channels": representation.local_channels, "input_stride": representation.grid_stride}
         unet = generator(
@@ -69,7 +49,7 @@ class AttentionNetwork(AdversarialObjective):
         )
         super().__init__(unet, discriminator(**sees, map_channels=1), weights, adversarial)
         self.representation: Representation = representation
-        self.map_loss: MapLossKind = map_loss
+        self.map_loss: losses.MapLossKind = map_loss
         self.mismatched_pair = mismatched_pair
         self.top_fraction = top_fraction
 
@@ -99,15 +79,14 @@ class AttentionNetwork(AdversarialObjective):
         """All five kinds of pairs in one pass."""
         real = torch.cat([torch.cat([step["x"], step["x_h"]]), step["target"]], dim=1)
         fake = torch.cat([step["image"], _drawn(step)], dim=1)
-        if not self.mismatched_pair or not self.weights["adversarial"]:
-            logits = self.discriminator(torch.cat([real, fake]))[1]
-            return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial)}
-        mismatched = torch.cat([step["x_h"], torch.ones_like(step["target"][: len(step["x_h"])])], dim=1)
-        logits = self.discriminator(torch.cat([real, fake, mismatched]))[1]
-        # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
-        visible = step["mask"][len(step["x"]) :].flatten(1).amax(1)
-        counts = torch.cat([torch.ones_like(logits[: len(fake)]), visible])
-        return {"loss": discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial, counts)}
+        pairs, counts = [real, fake], None
+        if self.mismatched_pair and self.weights["adversarial"]:
+            pairs.append(torch.cat([step["x_h"], torch.ones_like(step["target"][: len(step["x_h"])])], dim=1))
+            # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
+            visible = step["mask"][len(step["x"]) :].flatten(1).amax(1)
+            counts = torch.cat([visible.new_ones(len(fake)), visible])
+        logits = self.discriminator(torch.cat(pairs))[1]
+        return {"loss": losses.discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial, counts)}
 
     def generator_losses(self, step: Step) -> Losses:
         """Attention loss and L1 to the clean image, each the sum over both branches, and the adversarial loss."""
@@ -118,15 +97,15 @@ class AttentionNetwork(AdversarialObjective):
         }
         if self.weights["adversarial"]:
             fake = self.discriminator(torch.cat([step["image"], _drawn(step)], dim=1))[1]
-            terms["adversarial"] = generator_adversarial_loss(fake, self.adversarial)
+            terms["adversarial"] = losses.generator_adversarial_loss(fake, self.adversarial)
         return weighted(terms, self.weights)
 
     def _attention_loss(self, step: Step, count: int) -> Tensor:
         """Of both branches; a map at two resolutions has a loss of its own."""
         if step["map"].shape != step["coarse"].shape:
-            return fine_attention_loss(step["map"], step["coarse"], step["mask"])
+            return losses.fine_attention_loss(step["map"], step["coarse"], step["mask"])
         branches = zip(step["map"].split(count), step["target"].split(count), strict=True)
-        clean, augmented = (attention_loss(logits, target, self.map_loss) for logits, target in branches)
+        clean, augmented = (losses.attention_loss(logits, target, self.map_loss) for logits, target in branches)
         return clean + augmented
 
     def guide(self, x: Tensor) -> Tensor:
@@ -146,7 +125,7 @@ class AttentionNetwork(AdversarialObjective):
         return MethodOutput(
             parts={
                 "map": self.map_score(generated.coarse_logits),
-                "reconstruction": per_image((self.representation.local(x) - generated.image).abs()),
+                "reconstruction": losses.per_image((self.representation.local(x) - generated.image).abs()),
             },
             anomaly_map=resized(torch.sigmoid(-generated.map_logits), size),
             attention_map=resized(torch.sigmoid(generated.map_logits), size),
@@ -155,7 +134,7 @@ class AttentionNetwork(AdversarialObjective):
 
     def map_score(self, map_logits: Tensor) -> Tensor:
         """The map's part of the score, (B, 1, H, W) -> (B,): of logits, since the sigmoid saturates and ties the clearest cases."""
-        return top_mean(-map_logits, self.top_fraction)
+        return losses.top_mean(-map_logits, self.top_fraction)
 
 
 def _drawn(step: Step) -> Tensor:

@@ -24,18 +24,18 @@ KNEE = 3.0  # of `compressed`, in standard deviations
 class MethodOutput:
     """What a method says of a batch of images, in evaluation mode and without statistics of the batch.
 
-    Attributes:
-        parts: name -> (B,), higher = more abnormal. One part alone is the anomaly score, raw; several are standardised on some
-            of the calibration normals and summed.
-        anomaly_map: (B, 1, H, W), higher = more abnormal, at the size of the image.
-        attention_map: (B, 1, H, W) in [0, 1], 1 = normal region, if the method has one.
-        reconstruction: (B, C, H, W) in [0, 1], if the method has one in image space.
+    One part alone is the anomaly score, raw; several are standardised on some of the calibration normals and summed.
     """
 
-    parts: dict[str, Tensor]
-    anomaly_map: Tensor
-    attention_map: Tensor | None = None
-    reconstruction: Tensor | None = None
+    parts: dict[str, Tensor]  # name -> (B,), higher = more abnormal
+    anomaly_map: Tensor  # (B, 1, H, W), higher = more abnormal, at the size of the image
+    attention_map: Tensor | None = None  # (B, 1, H, W) in [0, 1], 1 = normal region
+    reconstruction: Tensor | None = None  # (B, C, H, W) in [0, 1], of methods that have one in image space
+
+    @classmethod
+    def of_images(cls, parts: dict[str, Tensor], x: Tensor, reconstruction: Tensor) -> "MethodOutput":
+        """Of images and their reconstructions in [-1, 1], whose difference is the map."""
+        return cls(parts, per_pixel(x - reconstruction), reconstruction=to_unit(reconstruction))
 
 
 def to_signed(images: Tensor) -> Tensor:
@@ -66,14 +66,9 @@ def compressed(x: Tensor) -> Tensor:
 
 
 def weighed_parts(parts: Sequence[str] | Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
-    """The parts that make up a score, in the order of `known`, each with its weight.
+    """The parts that make up a score, in the order of all that are known, each with its weight; of weight 0 it is left out.
 
-    Args:
-        parts: names, or name -> weight, where 0 leaves a part out.
-        known: all that the method has.
-
-    Raises:
-        ValueError: no part, an unknown one, or a negative weight.
+    ValueError for no part, an unknown one, or a negative weight.
     """
     weights = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
     if set(weights) - set(known) or min(weights.values(), default=0) < 0 or not any(weights.values()):
@@ -82,17 +77,11 @@ def weighed_parts(parts: Sequence[str] | Mapping[str, float], known: Sequence[st
 
 
 class Objective(nn.Module, ABC):
-    """Base of all methods.
+    """Base of all methods."""
 
-    Attributes:
-        part_names: the keys of `MethodOutput.parts`, in order.
-        part_weights: part -> how much it counts in the score; 1 where it is not named.
-        minimum_images: part -> how many training images it needs; with fewer, the score leaves it out.
-    """
-
-    part_names: tuple[str, ...] = ()
-    part_weights: Mapping[str, float] = {}
-    minimum_images: Mapping[str, int] = {}
+    part_names: tuple[str, ...] = ()  # the keys of `MethodOutput.parts`, in order
+    part_weights: Mapping[str, float] = {}  # how much each counts in the score; 1 where it is not named
+    minimum_images: Mapping[str, int] = {}  # how many training images a part needs; with fewer, the score leaves it out
 
     @property
     def stride(self) -> int:
@@ -105,10 +94,9 @@ class Objective(nn.Module, ABC):
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Learn what has a closed form (whitening, a density) from clean training images.
+        """Learn what has a closed form (whitening, a density) from clean training images (B, C, H, W) in [0, 1].
 
-        Args:
-            batches: of images (B, C, H, W) in [0, 1], in stored order; may be iterated more than once.
+        The batches come in stored order, and may be iterated more than once.
         """
         del batches
 
@@ -137,12 +125,6 @@ class AdversarialObjective(Objective):
 
     The generator pass is made once per batch; the discriminator's loss sees it detached. Both losses return a dict whose `loss`
     is minimised; the other entries are logged.
-
-    Args:
-        generator: the network that makes the fake.
-        discriminator: x -> features, logits.
-        weights: of the generator's losses, by name.
-        adversarial: kind of the adversarial losses.
     """
 
     uses_augmentation: bool = True  # whether `generate` wants `augmented` and `mask` in its batch
@@ -150,8 +132,8 @@ class AdversarialObjective(Objective):
     def __init__(
         self,
         generator: nn.Module,
-        discriminator: nn.Module,
-        weights: Mapping[str, float],
+        discriminator: nn.Module,  # x -> features, logits
+        weights: Mapping[str, float],  # of the generator's losses, by name
         adversarial: AdversarialKind = "bce",
     ) -> None:
         super().__init__()

@@ -1,18 +1,18 @@
 """Densities of normal features: Gaussian and mixture, fitted by scikit-learn, evaluated in torch.
 
-All are given as a root mean square deviation per dimension, in standard deviations of normal features: normal images lie around
-1, whatever the features. Covariances are shrunk the more the fewer samples there are: from 3 images on the values are of use.
+All give a root mean square deviation per dimension, in standard deviations of normal features: normal images lie around 1,
+whatever the features. Covariances are shrunk the more the fewer samples there are: 3 images are enough.
 """
 
 import math
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from itertools import pairwise
 
 import torch
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.mixture import GaussianMixture
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomap.objectives.base import FittedState
 from anomap.objectives.precision import full_precision
@@ -24,7 +24,7 @@ _ROWS, _BLOCKS = 1024, 4  # of `squared_distances`, measured: 3 times as fast as
 
 
 def sample_cells(maps: Iterable[Tensor], count: int, generator: torch.Generator) -> Tensor:
-    """Cells (count, F), or all there are, drawn without repetition from maps (B, F, h, w); in one pass, without holding more.
+    """Cells (count, F), or all there are, drawn without repetition from maps (B, F, h, w), in one pass without holding more.
 
     Every cell gets a random key, and those with the smallest keys stay.
     """
@@ -33,7 +33,7 @@ def sample_cells(maps: Iterable[Tensor], count: int, generator: torch.Generator)
         drawn = torch.rand(x.shape[0] * x.shape[2] * x.shape[3], generator=generator, dtype=torch.float64)
         low = (drawn < (keys.max() if len(keys) >= count else torch.inf)).nonzero().flatten()
         cells = x.movedim(1, -1).flatten(0, -2)[low.to(x.device)].cpu()
-        rows, keys = (cells, drawn) if not len(keys) else (torch.cat([rows, cells]), torch.cat([keys, drawn[low]]))
+        rows, keys = torch.cat([rows, cells]), torch.cat([keys, drawn[low]])
         if len(keys) > count:
             kept = keys.topk(count, largest=False).indices
             rows, keys = rows[kept], keys[kept]
@@ -46,15 +46,10 @@ def run_generator() -> torch.Generator:
 
 
 def squared_distances(rows: Tensor, means: Tensor, factors: Tensor) -> Tensor:
-    """Mahalanobis' to each of K Gaussians, |(f - μ_k) P_k|²: (N, F) -> (N, K).
+    """Mahalanobis' to each of K Gaussians, |(f - μ_k) P_k|²: (N, F), (K, F), (K, F, F) upper triangular -> (N, K).
 
     All k in one product, for as many rows as the processor's caches hold. The first columns of a triangular factor need
     the first features only: in four blocks of columns that saves three eighths of the operations.
-
-    Args:
-        rows: (N, F).
-        means: (K, F).
-        factors: (K, F, F), upper triangular.
     """
     offsets = torch.einsum("kf,kfg->kg", means, factors)  # μ_k P_k
     if torch.compiler.is_exporting():  # how many rows there will be is not known
@@ -73,45 +68,24 @@ def squared_distances(rows: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     return torch.cat(found)
 
 
-class Density(FittedState):
-    """Base: a density that says how many images it was fitted to.
-
-    Attributes:
-        fitted_images: (), 0 before.
-    """
-
-    fitted_images: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("fitted_images", torch.zeros((), dtype=torch.long))
-
-
-class Mixture(Density):
+class Mixture(FittedState):
     """A mixture of Gaussians with full covariances: how rare a cell is under p(f) = Σ_k π_k N(f; μ_k, Σ_k).
 
     z(f) = √(2/F (log c - log p(f))) with c = Σ_k π_k N(μ_k; μ_k, Σ_k), the highest that p could be. Of one Gaussian that is the
-    Mahalanobis distance per dimension, |P (f - μ)| / √F.
-
-    Args:
-        components: K at most, one for every `CELLS_PER_COMPONENT` F cells; 1 is a single Gaussian.
-        ridge: added to every variance.
-        iterations: of expectation-maximisation.
+    Mahalanobis distance per dimension, |P (f - μ)| / √F. K is `components` at most, one for every `CELLS_PER_COMPONENT` F cells;
+    `ridge` is added to every variance; expectation-maximisation has so many iterations.
     """
-
-    log_weights: Tensor
-    means: Tensor
-    factors: Tensor
 
     def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15) -> None:
         super().__init__()
         self.components, self.ridge, self.iterations = components, ridge, iterations
-        self.register_buffer("log_weights", torch.zeros(0))  # (K,), with each normalising constant
-        self.register_buffer("means", torch.zeros(0))  # (K, F)
-        self.register_buffer("factors", torch.zeros(0))  # (K, F, F): P, upper triangular, with P Pᵀ = Σ⁻¹
+        self.fitted_images = nn.Buffer(torch.zeros((), dtype=torch.long))
+        self.log_weights = nn.Buffer(torch.zeros(0))  # (K,), with each normalising constant
+        self.means = nn.Buffer(torch.zeros(0))  # (K, F)
+        self.factors = nn.Buffer(torch.zeros(0))  # (K, F, F): P, upper triangular, with P Pᵀ = Σ⁻¹
 
     def fit(self, rows: Tensor, images: int, seed: int = 0) -> None:
-        """Fit to the cells (N, F) of so many images, from a k-means++ start drawn by `seed`."""
+        """Fit to cells (N, F) of so many images, from a k-means++ start drawn by `seed`."""
         count, features = rows.shape
         model = GaussianMixture(
             max(1, min(self.components, count // (CELLS_PER_COMPONENT * features))),
@@ -150,37 +124,30 @@ def _factors(covariances: Tensor) -> Tensor:
 
 def fit_to_cells(mixture: Mixture, maps: Iterable[Tensor], count: int) -> None:
     """Fit a mixture to so many cells, drawn from the local features (B, F, h, w) of all training images."""
-    generator, images = run_generator(), 0
+    generator, counts = run_generator(), []
 
-    def counted() -> Iterator[Tensor]:
-        nonlocal images
-        for x in maps:
-            images += len(x)
-            yield x
+    def counted(x: Tensor) -> Tensor:
+        counts.append(len(x))
+        return x
 
-    rows = sample_cells(counted(), count, generator)
-    mixture.fit(rows, images, generator.initial_seed())
+    rows = sample_cells(map(counted, maps), count, generator)
+    mixture.fit(rows, sum(counts), generator.initial_seed())
 
 
-class GlobalGaussian(Density):
+class GlobalGaussian(FittedState):
     """A Gaussian over one vector per image: Mahalanobis' distance per dimension.
 
     d(v) = √(1/D uᵀ ((1 - ρ) C + ρ I)⁻¹ u) with u = (v - μ) / σ and C the correlation matrix, which has no inverse where there
-    are fewer images than dimensions. Of few images some dimensions vary by chance far less than they do: σ² counts
-    `EXTRA_IMAGES` in.
-
-    Args:
-        shrinkage: ρ at least; of few images that of `oas`.
+    are fewer images than dimensions; ρ is that of `oas`, and at least `shrinkage`. Of few images some dimensions vary by chance far
+    less than they do: σ² counts `EXTRA_IMAGES` in.
     """
-
-    mean: Tensor
-    matrix: Tensor
 
     def __init__(self, shrinkage: float = 0.03) -> None:
         super().__init__()
         self.shrinkage = shrinkage
-        self.register_buffer("mean", torch.zeros(0))
-        self.register_buffer("matrix", torch.zeros(0))
+        self.fitted_images = nn.Buffer(torch.zeros((), dtype=torch.long))
+        self.mean = nn.Buffer(torch.zeros(0))
+        self.matrix = nn.Buffer(torch.zeros(0))  # (D, D)
 
     @full_precision
     def fit(self, vectors: Tensor) -> None:
@@ -195,7 +162,7 @@ class GlobalGaussian(Density):
         rho = oas(correlation, count).clamp(min=self.shrinkage)
         values, axes = torch.linalg.eigh(shrunk(correlation, rho))
         self.mean = mean.to(self.mean)
-        self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)  # (D, D)
+        self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)
         self.fitted_images.fill_(count)
 
     def whiten(self, vectors: Tensor) -> Tensor:
@@ -212,19 +179,13 @@ class NearestNormal(GlobalGaussian):
     """Distance to the nearest of many normal images, in the space that the Gaussian whitens.
 
     d(v) = min_i |W (v - v_i)|. Where there are several kinds of normal images, one Gaussian is wide enough for all of them
-    together; each lies close only to its own kind.
-
-    Args:
-        shrinkage: see `GlobalGaussian`.
-        samples: how many normal images are remembered, drawn at random where there are more.
+    together; each lies close only to its own kind. Of more than `samples` images as many are drawn at random.
     """
-
-    memory: Tensor
 
     def __init__(self, shrinkage: float = 0.03, samples: int = 2000) -> None:
         super().__init__(shrinkage)
         self.samples = samples
-        self.register_buffer("memory", torch.zeros(0))  # (M, D), whitened
+        self.memory = nn.Buffer(torch.zeros(0))  # (M, D), whitened
 
     @full_precision
     def fit(self, vectors: Tensor) -> None:

@@ -19,14 +19,7 @@ from anomap.objectives.losses import AdversarialKind, top_mean
 
 
 class FeatureADGAN(GuidedGAN):
-    """Attention-guided GAN over whitened features and their density. All its statistics came with stage 1.
-
-    Args:
-        adversarial: kind of the adversarial losses.
-        parts: which parts make up the score, perhaps each with a weight.
-        top_fraction: share of the cells whose mean is the residual's part of the score.
-        options: further ones of `GuidedGAN`.
-    """
+    """Attention-guided GAN over whitened features and their density. All its statistics came with stage 1."""
 
     part_names = ("density", "map", "residual", "image")
     stage1: FeatureAttentionNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
@@ -36,8 +29,8 @@ class FeatureADGAN(GuidedGAN):
         *,
         adversarial: AdversarialKind = "hinge",
         parts: Sequence[str] | Mapping[str, float] = ("density", "map", "residual"),
-        top_fraction: float = 0.01,
-        **options: Any,
+        top_fraction: float = 0.01,  # of the cells, whose mean is the residual's part of the score
+        **options: Any,  # of `GuidedGAN`
     ) -> None:
         super().__init__(adversarial=adversarial, parts=parts, **options)
         self.top_fraction = top_fraction

@@ -26,13 +26,7 @@ from anomap.objectives.representation import DenseFeatures
 
 
 class FeatureAttentionNetwork(AttentionNetwork):
-    """Attention network over whitened features and their density.
-
-    Args:
-        density_weight: w, of the density in the anomaly map.
-        parts: which parts make up the score, perhaps each with a weight.
-        options: of `AttentionNetwork`; `representation` is `DenseFeatures`.
-    """
+    """Attention network over whitened features and their density."""
 
     part_names = ("density", "map", "image")
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
@@ -41,9 +35,9 @@ class FeatureAttentionNetwork(AttentionNetwork):
     def __init__(
         self,
         *,
-        density_weight: float = 0.5,
-        parts: Sequence[str] | Mapping[str, float] = ("density", "map"),
-        **options: Any,
+        density_weight: float = 0.5,  # w, in the anomaly map
+        parts: Sequence[str] | Mapping[str, float] = ("density", "map"),  # of the score, perhaps each with a weight
+        **options: Any,  # of `AttentionNetwork`
     ) -> None:
         super().__init__(**options)
         self.density_weight = density_weight
@@ -53,7 +47,6 @@ class FeatureAttentionNetwork(AttentionNetwork):
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """The representation's, with its density, and the density of whole images."""
         super().learn_statistics(batches)
         self.whole.fit(torch.cat([self.describe(x) for x in self.representation.clean_batches(batches)]))
 

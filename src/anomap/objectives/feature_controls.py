@@ -6,7 +6,7 @@ They are the measure of `feature_adgan`, which sees the same features.
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomap.objectives.base import FittedState, MethodOutput, Objective, resized
 from anomap.objectives.density import Mixture, fit_to_cells, run_generator, sample_cells
@@ -17,23 +17,16 @@ MEMORY_SLICE = 512  # remembered cells that all cells are compared with at once
 
 
 class FeatureDensity(Objective):
-    """How rare whitened features are: under one Gaussian (Mahalanobis distance) or under a mixture of them.
-
-    Args:
-        representation: images -> whitened features.
-        components: of the mixture; 1 is the Gaussian.
-        samples: cells of normal images it is fitted to.
-        top_fraction: share of the cells whose mean is the score.
-    """
+    """How rare whitened features are: under one Gaussian (Mahalanobis distance) or under a mixture of them."""
 
     part_names = ("density",)
 
     def __init__(
         self,
         representation: WhitenedFeatures,
-        components: int = 12,
-        samples: int = 60_000,
-        top_fraction: float = 0.01,
+        components: int = 12,  # of the mixture; 1 is the Gaussian
+        samples: int = 60_000,  # cells of normal images that it is fitted to
+        top_fraction: float = 0.01,  # of the cells, whose mean is the score
     ) -> None:
         super().__init__()
         self.representation = representation
@@ -42,11 +35,9 @@ class FeatureDensity(Objective):
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Whiten, then fit the mixture."""
         self.representation.learn_statistics(batches)
-        fit_to_cells(
-            self.mixture, map(self.representation.local, self.representation.clean_batches(batches)), self.samples
-        )
+        local = map(self.representation.local, self.representation.clean_batches(batches))
+        fit_to_cells(self.mixture, local, self.samples)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Score: mean of the map's top cells. Map: how rare each cell is."""
@@ -57,27 +48,20 @@ class FeatureDensity(Objective):
 class PatchMemory(FittedState, Objective):
     """Distance to the nearest of many remembered features, not whitened: PatchCore (2106.08265) with a random memory.
 
-    The published method thins its memory greedily and reweights the highest distance; this memory is drawn at random, and
-    the score is the mean of the highest distances, as that of `feature_adgan` is.
-
-    Args:
-        representation: only its raw local features are used.
-        samples: size of the memory.
-        top_fraction: share of the cells whose mean is the score.
+    The published method thins its memory greedily and reweights the highest distance; here, as in `feature_adgan`, the score is
+    the mean of the highest. Of the representation only the raw local features are used.
     """
 
     part_names = ("distance",)
-    bank: Tensor
 
     def __init__(self, representation: WhitenedFeatures, samples: int = 20_000, top_fraction: float = 0.01) -> None:
         super().__init__()
         self.representation = representation
         self.samples, self.top_fraction = samples, top_fraction
-        self.register_buffer("bank", torch.zeros(0))  # (M, F)
+        self.bank = nn.Buffer(torch.zeros(0))  # (M, F)
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Remember randomly drawn cells of the training images."""
         self.representation.encoder.load_pretrained()
         cells = sample_cells((self.representation.raw(x)[0] for x in batches), self.samples, run_generator())
         self.bank = cells.to(self.bank)
@@ -86,11 +70,9 @@ class PatchMemory(FittedState, Objective):
         """Score: mean of the map's top cells. Map: Euclidean distance to the nearest remembered cell."""
         features = self.representation.raw(images)[0]
         rows = features.movedim(1, -1).flatten(0, -2)  # (N, F)
-        # ||x - b||² without the ||x||² that all candidates share. A slice of the memory at a time, for N x M distances are
-        # too many; of the memory and not of the rows, whose number an exported graph leaves open
-        nearest = torch.stack(
-            [((part**2).sum(1) - 2 * rows @ part.T).amin(1) for part in self.bank.split(MEMORY_SLICE)]
-        ).amin(0)
-        distance = (nearest + (rows**2).sum(1)).clamp(min=0).sqrt()
+        # ||x - b||² without the ||x||² that all candidates share. N x M distances are too many at once; slices are of the
+        # memory, since an exported graph leaves the number of rows open
+        slices = [((part**2).sum(1) - 2 * rows @ part.T).amin(1) for part in self.bank.split(MEMORY_SLICE)]
+        distance = (torch.stack(slices).amin(0) + (rows**2).sum(1)).clamp(min=0).sqrt()
         distance = distance.view(features.shape[0], 1, *features.shape[2:])
         return MethodOutput({"distance": top_mean(distance, self.top_fraction)}, resized(distance, images.shape[-2:]))

@@ -3,17 +3,7 @@
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomap.objectives.base import (
-    AdversarialObjective,
-    Batch,
-    Losses,
-    MethodOutput,
-    Step,
-    per_pixel,
-    to_signed,
-    to_unit,
-    weighted,
-)
+from anomap.objectives.base import AdversarialObjective, Batch, Losses, MethodOutput, Step, to_signed, weighted
 from anomap.objectives.losses import discriminator_loss, per_image
 
 
@@ -29,13 +19,11 @@ class GANomaly(AdversarialObjective):
     uses_augmentation = False
 
     def generate(self, batch: Batch) -> Step:
-        """x̂, z, ẑ of the clean images."""
         x = to_signed(batch["image"])
         reconstruction, z, z_again = self.generator(x)
         return Step({"x": x, "x̂": reconstruction, "z": z, "ẑ": z_again})
 
     def discriminator_losses(self, step: Step) -> Losses:
-        """The image x is real, x̂ fake."""
         real, fake = self.discriminator(step["x"])[1], self.discriminator(step["x̂"])[1]
         return {"loss": discriminator_loss(real, fake, self.adversarial)}
 
@@ -54,8 +42,4 @@ class GANomaly(AdversarialObjective):
         """Score mean((z - ẑ)²), map |x - x̂|."""
         x = to_signed(images)
         reconstruction, z, z_again = self.generator(x)
-        return MethodOutput(
-            {"latent": per_image((z - z_again) ** 2)},
-            anomaly_map=per_pixel(x - reconstruction),
-            reconstruction=to_unit(reconstruction),
-        )
+        return MethodOutput.of_images({"latent": per_image((z - z_again) ** 2)}, x, reconstruction)

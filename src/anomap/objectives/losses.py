@@ -28,7 +28,7 @@ def discriminator_loss(
     hinge (Lim & Ye 2017, as in SAGAN eq. 4):
         L_D = 1/2 (E[max(0, 1 - D(x))] + E[max(0, 1 + D(x̂))])
 
-    `fake_counts` (B,) are 1, or 0 for fakes to leave out, all if None; choosing them by index would make a GPU wait.
+    `fake_counts` (B,) are 1, or 0 for fakes to leave out (choosing them by index would make a GPU wait); None: all count.
     """
     _known("adversarial", kind, AdversarialKind)
     if kind == "bce":
@@ -62,14 +62,12 @@ def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce"
 
     L_att = BCE(A, t) + Dice(A, t) + [t has abnormal pixels] Dice(1 - A, 1 - t)
 
-    with the focal loss for BCE if asked. Both classes have a Dice term, since the abnormal region is small and the normal
-    term alone would hardly see it; without abnormal pixels the second term would be a constant, so it is left out.
+    with the focal loss for BCE if asked. The abnormal region is small, so the normal Dice term alone would hardly see it; without
+    abnormal pixels the second one would be a constant.
     """
     _known("map_loss", kind, MapLossKind)
     attention = torch.sigmoid(map_logits)
-    pixel = (
-        focal_loss(map_logits, target) if kind == "focal" else F.binary_cross_entropy_with_logits(map_logits, target)
-    )
+    pixel = (focal_loss if kind == "focal" else F.binary_cross_entropy_with_logits)(map_logits, target)
     has_abnormal = (target < 0.5).any().to(target.dtype)
     return pixel + dice_loss(attention, target) + has_abnormal * dice_loss(1 - attention, 1 - target)
 
@@ -81,20 +79,17 @@ def quality_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def fine_attention_loss(fine_logits: Tensor, coarse_logits: Tensor, mask: Tensor) -> Tensor:
-    """The loss of an attention map that is drawn at two resolutions, of clean and augmented images together.
+    """The loss of an attention map at two resolutions, of clean and augmented images together.
 
-    With t the normal share of what a cell of the fine map covers, a cell of the coarse map normal if all in it is,
-    u = 1 - σ(fine), and M the images that are abnormal somewhere:
+    With t the normal share of a fine cell, t_coarse 1 for a coarse cell that is wholly normal, u = 1 - σ(fine), and M the images
+    that are abnormal somewhere:
 
         L = 4 QFL(fine, t) + 1/4 BCE(fine, t) + mean over M of Dice(u, 1 - t) + 1/2 BCE(coarse, t_coarse)
 
-    The average keeps a speck that is smaller than a cell in the target, as a share; focal weights and Dice keep it from
-    drowning among normal cells, of which clean images have nothing else.
+    The average keeps a speck smaller than a cell in the target, as a share; focal weights and Dice keep it from drowning among
+    normal cells.
 
-    Args:
-        fine_logits: (B, 1, f, f'), σ = 1 for normal.
-        coarse_logits: (B, 1, c, c').
-        mask: (B, 1, H, W), 1 = visibly changed; all 0 for clean images.
+    All are (B, 1, height, width), logits positive for normal, the mask 1 where an image was visibly changed.
     """
     abnormal = F.adaptive_avg_pool2d(mask, (fine_logits.shape[-2], fine_logits.shape[-1]))
     target, coarse = 1 - abnormal, 1 - F.adaptive_max_pool2d(mask, coarse_logits.shape[-2:])

@@ -17,9 +17,7 @@ from anomap.objectives.whitening import Scaling, Whitening
 class Representation(nn.Module):
     """Images (B, C, H, W) in [0, 1] -> (B, F, h, w): the local channels, then those of context, detail and density.
 
-    Attributes:
-        stride: the sides of an image must be multiples of it.
-        grid_stride: the image's pixels to a cell.
+    The sides of an image must be multiples of `stride`, and `grid_stride` pixels go to a cell.
     """
 
     stride = grid_stride = 1
@@ -27,7 +25,6 @@ class Representation(nn.Module):
 
     @property
     def channels(self) -> int:
-        """F, of all groups together."""
         return self.local_channels + self.context_channels + self.detail_channels + self.density_channels
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
@@ -64,11 +61,9 @@ class Pixels(Representation):
         self.local_channels = channels
 
     def forward(self, images: Tensor) -> Tensor:
-        """[0, 1] -> [-1, 1]."""
         return to_signed(images)
 
     def image(self, x: Tensor) -> Tensor:
-        """[-1, 1] -> [0, 1]."""
         return to_unit(x)
 
 
@@ -83,10 +78,7 @@ class WhitenedFeatures(Representation):
     - *detail*: a finer map of the encoder, standardised, its cells folded onto the grid (`F.pixel_unshuffle`). Where an
       outline runs; a `fine` head sees it.
 
-    Args:
-        encoder: images -> feature maps.
-        ridge: of the whitening.
-        cache_mb: features of the clean training images are kept, on their device, if they need no more than this.
+    Features of the clean training images are kept, on their device, if they need no more than `cache_mb`.
     """
 
     def __init__(self, encoder: PretrainedEncoder, ridge: float = 1e-4, cache_mb: float = 2048) -> None:
@@ -160,13 +152,11 @@ class WhitenedFeatures(Representation):
         return whole
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
-        """From the cache, if there is one."""
         if self._cache is None:
             return self(images)
         return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
 
     def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
-        """From the cache, or else computed from `batches`."""
         if self._cache is None:
             yield from map(self, batches)
         else:
@@ -182,33 +172,21 @@ class WhitenedFeatures(Representation):
 class DenseFeatures(WhitenedFeatures):
     """Whitened features and, as one more channel, how rare each cell is under a mixture of normal features.
 
-    The rarity is standardised on the training cells, and has a closed form: it is learned before any network sees it.
-
-    Args:
-        encoder: images -> feature maps.
-        components: of the mixture.
-        samples: cells of normal images that it is fitted to.
-        ridge: of the whitening.
-        cache_mb: see `WhitenedFeatures`.
+    The mixture of so many components is fitted to so many cells, and the rarity standardised on all: in closed form, before any
+    network sees it.
     """
 
     density_channels = 1
 
     def __init__(
-        self,
-        encoder: PretrainedEncoder,
-        components: int = 24,
-        samples: int = 80_000,
-        ridge: float = 1e-4,
-        cache_mb: float = 2048,
+        self, encoder: PretrainedEncoder, components: int = 24, samples: int = 80_000, **options: float
     ) -> None:
-        super().__init__(encoder, ridge, cache_mb)
+        super().__init__(encoder, **options)
         self.mixture = Mixture(components)
         self.scale_rarity = Scaling(1)
         self.samples = samples
 
     def groups(self, local: Tensor, context: Tensor, detail: Tensor) -> tuple[Tensor, ...]:
-        """The groups of whitened features, and the rarity."""
         found = super().groups(local, context, detail)
         return (*found, self.scale_rarity(self.mixture(found[0])))
 

@@ -14,30 +14,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.objectives.base import (
-    AdversarialObjective,
-    Batch,
-    Losses,
-    MethodOutput,
-    Step,
-    per_pixel,
-    to_signed,
-    to_unit,
-    weighted,
-)
+from anomap.objectives.base import AdversarialObjective, Batch, Losses, MethodOutput, Step, to_signed, weighted
 from anomap.objectives.losses import AdversarialKind, discriminator_loss, generator_adversarial_loss, per_image
 
 
 class SkipGANomaly(AdversarialObjective):
-    """Reconstruction by a U-Net, adversarially.
-
-    Args:
-        generator: x -> `Generated`.
-        discriminator: x -> features, logits.
-        weights: `adversarial`, `reconstruction`, `feature`, of the generator's losses.
-        adversarial: kind of the adversarial losses.
-        score_weights: `reconstruction` and `feature`, of the two terms of the score.
-    """
+    """Reconstruction by a U-Net, adversarially; `weights` are `adversarial`, `reconstruction` and `feature`."""
 
     part_names = ("reconstruction",)
     uses_augmentation = False
@@ -48,24 +30,22 @@ class SkipGANomaly(AdversarialObjective):
         discriminator: nn.Module,
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "bce",
-        score_weights: Mapping[str, float] | None = None,
+        score_weights: Mapping[str, float] | None = None,  # `reconstruction` and `feature`, of the score's two terms
     ) -> None:
         super().__init__(generator, discriminator, weights, adversarial)
         self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
 
     def generate(self, batch: Batch) -> Step:
-        """x̂ of the clean images."""
         x = to_signed(batch["image"])
         return Step({"x": x, "x̂": self.generator(x).image})
 
     def discriminator_losses(self, step: Step) -> Losses:
-        """The image x is real, x̂ fake; both in one pass."""
         count = len(step["x"])
         logits = self.discriminator(torch.cat([step["x"], step["x̂"]]))[1]
         return {"loss": discriminator_loss(logits[:count], logits[count:], self.adversarial)}
 
     def generator_losses(self, step: Step) -> Losses:
-        """Adversarial, reconstruction and feature loss; x̂ may hold several reconstructions of x, one after the other."""
+        """The terms of L_G; x̂ may hold several reconstructions of x, one after the other."""
         count, times = len(step["x"]), len(step["x̂"]) // len(step["x"])
         terms = {"reconstruction": F.l1_loss(step["x̂"], step["x"].repeat(times, 1, 1, 1))}
         if self.weights["adversarial"] or self.weights["feature"]:
@@ -85,8 +65,4 @@ class SkipGANomaly(AdversarialObjective):
         """Score as above, map |x - x̂|."""
         x = to_signed(images)
         reconstruction = self.generator(x).image
-        return MethodOutput(
-            {"reconstruction": self.residual_score(x, reconstruction)},
-            anomaly_map=per_pixel(x - reconstruction),
-            reconstruction=to_unit(reconstruction),
-        )
+        return MethodOutput.of_images({"reconstruction": self.residual_score(x, reconstruction)}, x, reconstruction)

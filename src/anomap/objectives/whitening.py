@@ -1,7 +1,7 @@
 """Statistics of feature maps that are learned in one pass over batches: `add` each, then `finish`."""
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomap.objectives.base import FittedState
 from anomap.objectives.precision import full_precision
@@ -13,24 +13,15 @@ class Whitening(FittedState):
 
     Rare directions, in which the large variances of normal images drown defects, then count as much as frequent ones.
 
-    Args:
-        channels: F.
-        ridge: added to every variance, as a share of their mean; the intensity of `oas` if that is more.
+    To every variance `ridge` is added, as a share of their mean; or the intensity of `oas`, if that is more.
     """
-
-    mean: Tensor
-    matrix: Tensor
 
     def __init__(self, channels: int, ridge: float = 1e-4) -> None:
         super().__init__()
         self.ridge = ridge
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("matrix", torch.eye(channels))
-        self._reset()
-
-    def _reset(self) -> None:
-        self._count = 0
-        self._origin, self._total, self._products = None, torch.zeros(()), torch.zeros(())
+        self.mean = nn.Buffer(torch.zeros(channels))
+        self.matrix = nn.Buffer(torch.eye(channels))
+        self._origin: Tensor | None = None  # (F, 1), around which is summed
 
     @full_precision
     def add(self, features: Tensor) -> None:
@@ -41,7 +32,8 @@ class Whitening(FittedState):
         """
         rows = features.transpose(0, 1).flatten(1)  # (F, B h w)
         if self._origin is None:
-            self._origin = rows.mean(1, keepdim=True)
+            self._origin, self._count = rows.mean(1, keepdim=True), 0
+            self._total, self._products = torch.zeros(()), torch.zeros(())
         rows = rows - self._origin
         self._total = self._total + rows.sum(1).cpu().double()
         self._products = self._products + (rows @ rows.T).cpu().double()
@@ -56,7 +48,7 @@ class Whitening(FittedState):
         ridge = oas(covariance, self._count).clamp(min=self.ridge)
         self.mean.copy_(self._origin[:, 0].cpu() + offset)
         self.matrix.copy_(vectors / (values.clamp(min=0) + ridge * values.mean()).sqrt())
-        self._reset()
+        self._origin = None
 
     @full_precision
     def forward(self, features: Tensor) -> Tensor:
@@ -67,13 +59,10 @@ class Whitening(FittedState):
 class Scaling(FittedState):
     """Gives each of F channels mean 0 and variance 1: (f - μ) / σ."""
 
-    mean: Tensor
-    deviation: Tensor
-
     def __init__(self, channels: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("deviation", torch.ones(channels))
+        self.mean = nn.Buffer(torch.zeros(channels))
+        self.deviation = nn.Buffer(torch.ones(channels))
         self._sums: list[Tensor] = []  # of each batch: number of cells, means, mean squares
 
     @full_precision
