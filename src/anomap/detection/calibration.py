@@ -25,22 +25,16 @@ _ROUNDING = 1e-9
 class Threshold:
     """A threshold with its origin.
 
-    Attributes:
-        value: an image is abnormal iff its score is above it.
-        strategy: its name.
-        calibration_fpr: share of the calibration normals that set `value` and lie above it, None without any. Not an
-            independent estimate: n - k lie above the k-th of n scores, while a new image does so with probability
-            (n + 1 - k) / (n + 1). The independent one is `test_fpr` in `metrics.json`.
-        note: one sentence for the user, or empty.
-        promised_fpr: bound on the probability that a new normal image is above `value` (see `conformal_rank`); None if
-            the strategy promises nothing.
+    `calibration_fpr` is the share above `value` of the calibration normals that set it, None without any. It is biased:
+    n - k of them lie above the k-th of n scores, but a new image with probability (n + 1 - k) / (n + 1). `test_fpr` in
+    `metrics.json` is an independent estimate.
     """
 
-    value: float
+    value: float  # an image is abnormal iff its score is above it
     strategy: str
     calibration_fpr: float | None
-    note: str = ""
-    promised_fpr: float | None = None
+    note: str = ""  # one sentence for the user
+    promised_fpr: float | None = None  # bound on P(a new normal image is above), see `conformal_rank`
 
     def decide(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """True = abnormal, for scores of any shape."""
@@ -98,13 +92,9 @@ def resolve_threshold(
     test_scores: npt.ArrayLike | None = None,
     test_labels: npt.ArrayLike | None = None,
 ) -> Threshold:
-    """Make the threshold that `config` (`conf/threshold/*.yaml`) asks for.
+    """Make the threshold that `config` asks for: `strategy`, and `quantile` (quantile, gaussian) or `value` (manual).
 
-    Args:
-        config: `strategy` and its number: `quantile` (quantile, gaussian) or `value` (manual).
-        calibration_scores: (N,) raw scores of the normals that set the threshold; may be empty for manual and oracle_f1.
-        test_scores: (M,) raw scores, read by `oracle_f1` alone.
-        test_labels: (M,) 0 normal, 1 abnormal, read by `oracle_f1` alone.
+    Only oracle_f1 reads the test scores (M,) and labels (M,); it and manual do without calibration scores (N,).
 
     Raises:
         UserError: an unknown strategy, an impossible number, or too few images for the strategy.
@@ -114,8 +104,8 @@ def resolve_threshold(
     if name not in STRATEGIES:
         raise UserError(f"threshold.strategy={name}: unknown; choose one of {', '.join(STRATEGIES)}")
     scores = np.asarray(calibration_scores, np.float64).reshape(-1)
-    if not np.isfinite(scores).all():
-        raise ValueError(f"{int((~np.isfinite(scores)).sum())} of {scores.size} calibration scores are not finite")
+    if bad := int((~np.isfinite(scores)).sum()):
+        raise ValueError(f"{bad} of {scores.size} calibration scores are not finite")
     promised = None
     if name == "manual":
         value, note = _number(config, "value"), ""
@@ -142,7 +132,7 @@ def resolve_threshold(
         if name == "quantile":
             promised = (scores.size + 1 - conformal_rank(scores.size, quantile)) / (scores.size + 1)
     fpr = float((scores > value).mean()) if scores.size else None
-    return Threshold(value, name, fpr, note, promised)
+    return Threshold(value, str(name), fpr, note, promised)
 
 
 def _number(config: Mapping[str, Any], key: str) -> float:

@@ -37,9 +37,7 @@ def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
     try:
         write_atomically(path, buffer.getvalue())
     except OSError as error:
-        raise UserError(
-            f"{path}: the checkpoint could not be written ({error.strerror}); the previous one is kept"
-        ) from error
+        raise UserError(f"{path}: cannot be written ({error.strerror}); the previous one is kept") from error
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -55,9 +53,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
             raise ValueError("not a zip archive")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: refused, since it holds more than tensors and plain values (it could run code)"
-        ) from error
+        raise UserError(f"{path}: refused: it holds more than tensors and plain values (it could run code)") from error
     except Exception as error:  # a damaged file may raise anything
         raise UserError(f"{path}: not a readable checkpoint (truncated, or another kind of file)") from error
     if not isinstance(checkpoint, dict):

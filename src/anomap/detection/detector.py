@@ -48,9 +48,8 @@ class Preprocessing:
         """The inverse of `to_dict`; other keys, as a run's `data` has them, are ignored."""
         (height, width), span = values["size"], values.get("intensity_range")
         span = None if span is None else (float(span[0]), float(span[1]))
-        return cls(
-            int(values["channels"]), (int(height), int(width)), span, int(values.get("max_pixels") or MAX_PIXELS)
-        )
+        limit = int(values.get("max_pixels") or MAX_PIXELS)
+        return cls(int(values["channels"]), (int(height), int(width)), span, limit)
 
     def read(self, path: str | os.PathLike[str]) -> Images:
         """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
@@ -109,7 +108,7 @@ class Detector:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> "Detector":
-        """Load a run's `checkpoints/last.ckpt`, computed on a torch `device`; or an exported `.onnx`, on the cpu.
+        """Load a run's `checkpoints/last.ckpt`, to compute on a torch `device`; or an exported `.onnx`, for the cpu.
 
         Raises:
             UserError: no such file or device, damaged, another kind or version; one line that says which.
@@ -117,7 +116,7 @@ class Detector:
         if Path(path).suffix == ".onnx":
             if device != "cpu":
                 raise UserError(
-                    f"device={device}: an exported .onnx runs on the cpu; leave device out, or load the checkpoint"
+                    f"device={device}: leave it out, since an exported .onnx runs on the cpu; or load the checkpoint"
                 )
             from anomap.detection.onnx_model import OnnxModel
 
@@ -131,11 +130,7 @@ class Detector:
         return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale)
 
     def score_batch(self, images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """Scores (B,) and anomaly maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made.
-
-        Raises:
-            UserError: images of another shape or type.
-        """
+        """Scores (B,) and maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made; UserError for others."""
         expected = (self.preprocessing.channels, *self.preprocessing.size)
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise UserError(

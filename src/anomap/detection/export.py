@@ -67,10 +67,9 @@ def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
     height, width = model.image_size
     # unequal to the model's size and to each other: nothing is taken for a constant
     example = torch.zeros(2, channels, height + 2, width + 3, dtype=torch.uint8)
+    shapes = {INPUT: {0: free, 2: free, 3: free}}
     with torch.no_grad(), _quiet():
-        return torch.export.export(
-            Decider(model.requires_grad_(False)), (example,), dynamic_shapes={INPUT: {0: free, 2: free, 3: free}}
-        )
+        return torch.export.export(Decider(model.requires_grad_(False)), (example,), dynamic_shapes=shapes)
 
 
 def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> bytes:
@@ -79,8 +78,8 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
+    names: dict[str, Any] = {"input_names": [INPUT], "output_names": list(OUTPUTS)}
     with _quiet():
-        names: dict[str, Any] = {"input_names": [INPUT], "output_names": list(OUTPUTS)}
         exported = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, **names)
     assert exported is not None
     for node in exported.model.graph.all_nodes():

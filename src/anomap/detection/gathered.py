@@ -3,10 +3,8 @@
 torchmetrics takes seconds to import, so nothing that prediction needs may import this file.
 """
 
-from collections.abc import Callable
 from typing import Any
 
-import numpy.typing as npt
 import torch
 from torch import Tensor
 from torchmetrics import Metric
@@ -55,26 +53,13 @@ class GatheredRows(Metric):
 
 
 class RankingMetric(GatheredRows):
-    """How well raw scores rank abnormal images above normal ones: AUROC, or average precision.
+    """AUROC of raw scores, of each of K columns by itself; on MPS, which knows no float64, give dtype float32.
 
     torchmetrics' own AUROC squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones.
-
-    Args:
-        columns: K scores of each image, each ranked by itself.
-        area: `auroc` or `average_precision` of `metrics`.
-        dtype: of the scores. float64 keeps every digit; MPS devices know float32 only.
-        options: of `torchmetrics.Metric`.
     """
 
-    def __init__(
-        self,
-        columns: int = 1,
-        area: Callable[[npt.ArrayLike, npt.ArrayLike], float | None] = auroc,
-        dtype: torch.dtype = torch.float64,
-        **options: Any,
-    ) -> None:
+    def __init__(self, columns: int = 1, dtype: torch.dtype = torch.float64, **options: Any) -> None:
         super().__init__(columns + 1, dtype, **options)
-        self.area = area
 
     def update(self, scores: Tensor, labels: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Add scores (B,) or (B, K) of images with labels (B,), 0 normal, 1 abnormal."""
@@ -86,6 +71,6 @@ class RankingMetric(GatheredRows):
         return rows[:, :-1], rows[:, -1].long()
 
     def compute(self) -> list[float | None]:
-        """The area of each column, None while a class is missing; raises ValueError if a score is not finite."""
+        """The AUROC of each column, None while a class is missing; raises ValueError if a score is not finite."""
         *columns, labels = self.table().cpu().numpy().T
-        return [self.area(scores, labels) for scores in columns]
+        return [auroc(scores, labels) for scores in columns]

@@ -27,9 +27,7 @@ class ConfidenceInterval(NamedTuple):
 def auroc_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) -> npt.NDArray:
     """AUROC (...) = P(abnormal > normal) + P(tie) / 2, Mann-Whitney's U over n0 * n1 (Hanley & McNeil 1982).
 
-    Args:
-        normal: (..., K) numbers of normal items at K ascending distinct scores, not all 0.
-        abnormal: (..., K) the same of abnormal items.
+    Both counts (..., K) are of items at K ascending distinct scores, and not all 0.
     """
     normal, abnormal = np.asarray(normal, np.float64), np.asarray(abnormal, np.float64)
     below = np.cumsum(normal, axis=-1) - normal / 2
@@ -39,9 +37,7 @@ def auroc_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) -> npt.NDArray
 def average_precision_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) -> float:
     """Average precision = sum over descending scores of (recall step) * precision, without interpolation.
 
-    Args:
-        normal: (K,) numbers of normal items at K ascending distinct scores, none of them empty.
-        abnormal: (K,) the same of abnormal items, not all 0.
+    Both counts (K,) are of items at K ascending distinct scores; each score has an item, and one is abnormal.
     """
     steps = np.asarray(abnormal, np.float64)[::-1]
     true = np.cumsum(steps)
@@ -53,8 +49,8 @@ def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bool
     raw, given = np.asarray(scores, np.float64), np.asarray(labels)
     if raw.ndim != 1 or raw.shape != given.shape:
         raise ValueError(f"scores and labels must be (N,), not {raw.shape} and {given.shape}")
-    if not np.isfinite(raw).all():
-        raise ValueError(f"{int((~np.isfinite(raw)).sum())} of {raw.size} anomaly scores are not finite")
+    if bad := int((~np.isfinite(raw)).sum()):
+        raise ValueError(f"{bad} of {raw.size} anomaly scores are not finite")
     if not np.isin(given, (0, 1)).all():
         raise ValueError("labels must be 0 (normal) or 1 (abnormal)")
     return raw, given.astype(bool)
@@ -63,8 +59,8 @@ def _checked(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[Floats, Bool
 def _counts(scores: Floats, abnormal: Bools) -> tuple[Floats, npt.NDArray, npt.NDArray]:
     """Distinct ascending scores (K,), and how many normals and abnormals have each."""
     values, position = np.unique(scores, return_inverse=True)
-    normals = np.bincount(position[~abnormal], minlength=values.size)
-    return values, normals, np.bincount(position[abnormal], minlength=values.size)
+    normals, abnormals = (np.bincount(position[of], minlength=values.size) for of in (~abnormal, abnormal))
+    return values, normals, abnormals
 
 
 def _counts_of_both(scores: npt.ArrayLike, labels: npt.ArrayLike) -> tuple[npt.NDArray, npt.NDArray] | None:
@@ -101,12 +97,7 @@ def image_metrics(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float
 
 
 def auroc_interval(
-    scores: npt.ArrayLike,
-    labels: npt.ArrayLike,
-    *,
-    confidence: float = 0.95,
-    replicates: int = 1000,
-    seed: int = 0,
+    scores: npt.ArrayLike, labels: npt.ArrayLike, *, confidence: float = 0.95, replicates: int = 1000, seed: int = 0
 ) -> ConfidenceInterval | None:
     """Percentile bootstrap interval of the AUROC, resampling normals and abnormals apart (Efron 1979).
 
@@ -143,16 +134,9 @@ def threshold_table(
     for cut, fp, tp in zip(cuts.tolist(), false.tolist(), true.tolist(), strict=True):
         fpr = fp / normals.size if normals.size else None
         tpr = tp / abnormals.size if abnormals.size else None
-        rows.append(
-            {
-                "threshold": cut,
-                "accuracy_normal": None if fpr is None else 1 - fpr,
-                "accuracy_abnormal": tpr,
-                "f1": None if fpr is None or tpr is None else 2 * tp / (tp + fp + abnormals.size),
-                "fpr": fpr,
-                "tpr": tpr,
-            }
-        )
+        f1 = None if fpr is None or tpr is None else 2 * tp / (tp + fp + abnormals.size)
+        row = {"threshold": cut, "accuracy_normal": None if fpr is None else 1 - fpr, "accuracy_abnormal": tpr}
+        rows.append({**row, "f1": f1, "fpr": fpr, "tpr": tpr})
     return rows
 
 

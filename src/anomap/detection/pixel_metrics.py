@@ -50,30 +50,20 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
     Args:
         normal: (K,) numbers of normal pixels at K ascending distinct anomalies.
         overlap: (K,) sums of `region_weights` of the abnormal pixels there.
-        limit: highest false-positive rate, in (0, 1].
+        limit: in (0, 1].
     """
     fpr = np.concatenate(([0.0], np.cumsum(np.asarray(normal, np.float64)[::-1])))
     pro = np.concatenate(([0.0], np.cumsum(np.asarray(overlap, np.float64)[::-1])))
     fpr, pro = fpr / fpr[-1], pro / pro[-1]
     inside = fpr <= limit
-    last = int(inside.sum()) - 1
-    xs, ys = fpr[inside], pro[inside]
-    if last + 1 < fpr.size:
-        share = (limit - fpr[last]) / (fpr[last + 1] - fpr[last])
-        xs = np.append(xs, limit)
-        ys = np.append(ys, pro[last] + share * (pro[last + 1] - pro[last]))
+    xs, ys = np.append(fpr[inside], limit), np.append(pro[inside], np.interp(limit, fpr, pro))
     return float(np.trapezoid(ys, xs) / limit)
 
 
 def count_pixels(
     values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int = 0
 ) -> npt.NDArray[np.float64]:
-    """Pixels per distinct anomaly.
-
-    Args:
-        values: (B, H, W) anomalies, finite.
-        abnormal: (B, H, W), True = abnormal.
-        dropped_bits: lowest bits of `ordered_bits` that are set to zero.
+    """Count pixels per distinct anomaly (B, H, W), of which so many lowest bits are set to zero.
 
     Returns:
         Rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly of both
@@ -92,15 +82,10 @@ def count_pixels(
 
 
 def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int = 0) -> tuple[npt.NDArray[np.float64], int]:
-    """Add up rows of equal anomaly, and make as many anomalies equal as it takes to have at most `bins`.
-
-    Args:
-        rows: (N, 4) of `count_pixels`, in any order.
-        bins: how many to keep at most.
-        dropped_bits: lowest bits that are zero in some rows, and shall be in all.
+    """Add up rows (N, 4) of `count_pixels` with equal anomaly, after dropping at least so many of its lowest bits.
 
     Returns:
-        Rows (K, 4) of ascending distinct anomalies, and the number of dropped bits.
+        Rows (K, 4), K <= `bins`, of ascending distinct anomalies, and the number of bits dropped for that.
     """
     bits = rows[:, 0].astype(np.uint32)
     kept = _distinct(np.sort(_without_low_bits(bits, dropped_bits)))
@@ -126,12 +111,6 @@ class PixelMetrics(GatheredRows):
 
     Its rows are those of `count_pixels` (exact up to 2^53 pixels): concatenated over processes and merged, they are what
     one process would have counted.
-
-    Example:
-        >>> metrics = PixelMetrics()
-        >>> metrics.update(np.array([[[[0.1, 0.9]]]]), np.array([[[[0, 1]]]]))
-        >>> metrics.compute()
-        {'pixel_auroc': 1.0, 'pixel_ap': 1.0, 'pixel_aupro': 1.0}
     """
 
     dropped_bits: Tensor
@@ -142,11 +121,7 @@ class PixelMetrics(GatheredRows):
         self.add_state("dropped_bits", torch.tensor(0), dist_reduce_fx="max")
 
     def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Add a batch.
-
-        Args:
-            anomaly_map: (B, 1, H, W) or (B, H, W), higher = more abnormal; read as float32.
-            mask: the same shape, 1 = abnormal.
+        """Add a batch: map (higher = more abnormal, read as float32) and mask (1 = abnormal), (B, 1, H, W) or (B, H, W).
 
         Raises:
             ValueError: shapes differ, or the map is not finite.
@@ -173,7 +148,7 @@ class PixelMetrics(GatheredRows):
         """pixel_auroc, pixel_ap and pixel_aupro so far; None while a class of pixels is missing."""
         _, normal, abnormal, overlap = self._merged()[0].T
         if not (normal.any() and abnormal.any()):
-            return {"pixel_auroc": None, "pixel_ap": None, "pixel_aupro": None}
+            return dict.fromkeys(("pixel_auroc", "pixel_ap", "pixel_aupro"))
         return {
             "pixel_auroc": float(auroc_from_counts(normal, abnormal)),
             "pixel_ap": average_precision_from_counts(normal, abnormal),

@@ -27,21 +27,13 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ImageScores:
-    """Scores of N images, in the order they came.
+    """Scores of N images, in the order they came."""
 
-    Attributes:
-        scores: (N,) float64, raw, higher = more abnormal.
-        labels: (N,) 0 normal, 1 abnormal.
-        map_peaks: (N,) float32, the highest value of each anomaly map.
-        pixel: pixel metrics, empty when the images came without masks.
-        parts: `part_<name>_auroc`, the image AUROC of each part of the score alone; empty for a single part.
-    """
-
-    scores: np.ndarray
-    labels: np.ndarray
-    map_peaks: np.ndarray
-    pixel: dict[str, float | None]
-    parts: dict[str, float | None] = field(default_factory=dict)
+    scores: np.ndarray  # (N,) float64, raw, higher = more abnormal
+    labels: np.ndarray  # (N,) 0 normal, 1 abnormal
+    map_peaks: np.ndarray  # (N,) float32, the highest value of each anomaly map
+    pixel: dict[str, float | None]  # pixel metrics; empty without masks
+    parts: dict[str, float | None] = field(default_factory=dict)  # `part_<name>_auroc`, unless there is but one part
 
 
 class ScoringModel(nn.Module):
@@ -115,25 +107,23 @@ class ScoringModel(nn.Module):
                 it every second one does.
             trained_on: how many images the method was trained on; a part that needs more is left out of the score.
         """
-        parts, peaks, middles, scaling = [], [], [], []
+        columns, scaling = [], []
         for batch in batches:
             with ieee_float32():
                 output = self.objective.score(batch["image"])
-            parts.append(self.parts(output))
             flat = output.anomaly_map.flatten(1)
-            middles.append(flat.median(1).values.cpu())
-            peaks.append(flat.amax(1).cpu())
+            columns.append((self.parts(output), flat.amax(1).cpu(), flat.median(1).values.cpu()))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
-        all_parts = torch.cat(parts)
+        parts, peaks, middles = (torch.cat(column) for column in zip(*columns, strict=True))
         self._weigh_parts(trained_on)
-        chosen = torch.cat(scaling) if scaling else torch.arange(len(all_parts)) % 2 == 1
+        chosen = torch.cat(scaling) if scaling else torch.arange(len(parts)) % 2 == 1
         chosen = chosen & self.standardiser.scales
-        self.standardiser.fit(all_parts[chosen.to(all_parts.device)])
-        self.calibration.scores = self.standardiser(all_parts).cpu()
+        self.standardiser.fit(parts[chosen.to(parts.device)])
+        self.calibration.scores = self.standardiser(parts).cpu()
         self.calibration.scaling = chosen
-        self.calibration.map_peaks = torch.cat(peaks)
-        self.calibration.map_middle.copy_(torch.cat(middles).median())
+        self.calibration.map_peaks = peaks
+        self.calibration.map_middle.copy_(middles.median())
 
     def _weigh_parts(self, trained_on: int | None) -> None:
         """Leave out, with a warning, the parts that need more training images, unless no part would be left."""
@@ -178,14 +168,11 @@ class ScoringModel(nn.Module):
         )
 
     def set_threshold(self, config: Mapping[str, Any], test: ImageScores | None = None) -> Threshold:
-        """Choose the thresholds from the stored scores of the calibration normals that set them.
+        """Choose the thresholds from the stored scores of the calibration normals that set them (`resolve_threshold`).
 
         The pixel threshold is the k-th smallest of their n map peaks, where k of their scores are at or below the
         threshold: with `threshold=quantile` it promises the same of a whole image, P(any pixel is above) <= 1 - k / (n + 1).
-
-        Args:
-            config: the strategy, see `resolve_threshold`.
-            test: scores of the test set, which only a strategy named `oracle_*` reads.
+        Only a strategy named `oracle_*` reads `test`.
         """
         stored, deciding = self.calibration, ~self.calibration.scaling
         scores = stored.scores[deciding].double().numpy()

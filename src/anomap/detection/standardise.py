@@ -11,11 +11,8 @@ from anomap.objectives.base import FittedState, compressed
 def fuse(parts: Tensor, weights: Tensor) -> Tensor:
     """Anomaly scores (B,) = Σ_k w_k c(s_k), c linear up to 3 standard deviations and logarithmic above.
 
-    A part alone is the score itself. A plain sum lets one part with a heavy tail drown the others (docs/results.md).
-
-    Args:
-        parts: (B, K), standardised, higher = more abnormal.
-        weights: (K,), ≥ 0. A part of weight 0 is left out, even where it is not finite.
+    A single part (B, 1) is the score itself. A plain sum lets one part with a heavy tail drown the others
+    (docs/results.md). A part of weight 0 is left out, even where it is not finite.
     """
     fused = parts if parts.shape[1] == 1 else compressed(parts)
     return torch.where(weights > 0, fused * weights, 0.0).sum(1)
@@ -27,15 +24,11 @@ class Standardiser(nn.Module):
     μ and σ are those of the images given to `fit`. A score of a single part stays raw: μ = 0, σ = 1.
     """
 
-    mean: Tensor
-    deviation: Tensor
-    weights: Tensor
-
     def __init__(self, parts: int) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.zeros(parts))
-        self.register_buffer("deviation", torch.ones(parts))
-        self.register_buffer("weights", torch.ones(parts))
+        self.mean = nn.Buffer(torch.zeros(parts))
+        self.deviation = nn.Buffer(torch.ones(parts))
+        self.weights = nn.Buffer(torch.ones(parts))
 
     @property
     def scales(self) -> bool:
@@ -63,21 +56,18 @@ class Standardiser(nn.Module):
 class Calibration(FittedState):
     """What is kept of the N calibration normals. It stays on the CPU: scoring never reads it, and MPS has no float64."""
 
-    scores: Tensor  # (N,)
-    scaling: Tensor  # bool (N,), True = sets the scale of the score's parts, False = sets the thresholds
-    map_peaks: Tensor  # (N,), the highest value of each map
-    map_middle: Tensor  # the median of a typical normal map
-    threshold: Tensor  # float64: the reported one to the last digit
-    pixel_threshold: Tensor  # of the map
+    scores: Tensor
+    scaling: Tensor
+    map_peaks: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.register_buffer("scores", torch.zeros(0))
-        self.register_buffer("scaling", torch.zeros(0, dtype=torch.bool))
-        self.register_buffer("map_peaks", torch.zeros(0))
-        self.register_buffer("map_middle", torch.zeros(()))
-        self.register_buffer("threshold", torch.full((), torch.nan, dtype=torch.float64))
-        self.register_buffer("pixel_threshold", torch.full((), torch.nan))
+        self.scores = nn.Buffer(torch.zeros(0))  # (N,)
+        self.scaling = nn.Buffer(torch.zeros(0, dtype=torch.bool))  # (N,), True = sets the parts' scale, not thresholds
+        self.map_peaks = nn.Buffer(torch.zeros(0))  # (N,), the highest value of each map
+        self.map_middle = nn.Buffer(torch.zeros(()))  # the median of a typical normal map
+        self.threshold = nn.Buffer(torch.full((), torch.nan, dtype=torch.float64))  # as reported, to the last digit
+        self.pixel_threshold = nn.Buffer(torch.full((), torch.nan))  # of the map
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Calibration":
         """Follow the model to no device and no type."""

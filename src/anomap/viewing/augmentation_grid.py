@@ -30,9 +30,8 @@ def augmentation_grid(
         raise ValueError(f"images, augmented and masks do not belong together: {shapes}")
     if names is not None and len(names) != count:
         raise ValueError(f"{len(names)} names for {count} images")
-    columns = min(columns, count)
+    columns, (height, width) = min(columns, count), images.shape[2:]
     bands = -(-count // columns)
-    height, width = images.shape[2:]
     figure = new_figure(1.5 * columns + 0.4, bands * (3 * 1.5 * height / width + (0.95 if names else 0.4)))
     bare = {"xticks": [], "yticks": [], "frame_on": False}
     axes = figure.subplots(3 * bands, columns, squeeze=False, subplot_kw=bare)

@@ -16,8 +16,6 @@ from anomap.runs.folder import write_atomically
 from anomap.viewing import palette
 
 STYLE: dict[Any, Any] = {
-    "font.size": 10,
-    "axes.titlesize": 12,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.titlepad": 10,
@@ -28,7 +26,6 @@ STYLE: dict[Any, Any] = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.color": palette.GRID,
-    "grid.linewidth": 0.8,
     "text.color": palette.INK,
     "xtick.color": palette.MUTED,
     "ytick.color": palette.MUTED,

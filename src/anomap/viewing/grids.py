@@ -29,7 +29,7 @@ _MARGIN = 0.12  # around a figure, in inches
 def attention_map_grid(
     rows: Sequence[ScoreRow], pictures: Sequence[Picture], scale: Scale, threshold: float | None = None
 ) -> Figure:
-    """Draw one row per image (N `rows` of `scores.csv`, N `pictures`), with score and decision: its `views`."""
+    """Draw one row per image, with score and decision: its `views` on one scale, at a pixel's threshold."""
     shown = [views(picture, scale, threshold) for picture in pictures]
     columns = [name for name in VIEWS if any(name in pixels for pixels in shown)]
     if not columns:

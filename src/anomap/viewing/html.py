@@ -15,6 +15,7 @@ def render(template: str, **values: Any) -> str:
     """Fill in a template; every value that is not `Markup` is escaped."""
     loader = FileSystemLoader(_TEMPLATES)
     environment = Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True)
+    environment.policies["json.dumps_kwargs"] = {"separators": (",", ":"), "allow_nan": False}
     return environment.get_template(template).render(palette=palette, **values)
 
 

@@ -92,11 +92,10 @@ def heat(plane: npt.NDArray, scale: Scale) -> npt.NDArray[np.float64]:
 
 def to_rgb_image(image: Pixels) -> Pixels:
     """Make (H, W, 3) uint8 of a stored image (C, H, W) or (H, W); other than 3 channels become their mean."""
-    if image.ndim == 2:
-        image = image[None]
-    if image.shape[0] != 3:
-        image = np.rint(image.mean(axis=0, keepdims=True)).astype(np.uint8)
-    return np.broadcast_to(np.moveaxis(image, 0, -1), (*image.shape[1:], 3)).copy()
+    planes = image.reshape(-1, *image.shape[-2:])
+    if len(planes) != 3:
+        planes = np.rint(planes.mean(axis=0, keepdims=True)).astype(np.uint8).repeat(3, axis=0)
+    return np.moveaxis(planes, 0, -1).copy()
 
 
 def _coloured(values: npt.NDArray, colours: str) -> Pixels:

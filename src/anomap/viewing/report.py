@@ -5,14 +5,12 @@ A content security policy forbids it the network. `report.html#threshold=0.5` op
 
 import base64
 import io
-import json
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from markupsafe import Markup
 from omegaconf import OmegaConf
 from PIL import Image
 
@@ -89,17 +87,11 @@ def write_report(
         views=[view for view in _VIEWS if any(view in entry for entry in gallery)],
         config=OmegaConf.to_yaml(OmegaConf.create(dict(config))) if config else "",
         versions=versions or {},
-        data=_script_json(_data(rows, gallery)) if rows else "",
+        data=_data(rows, gallery) if rows else None,
         style=source("report.css"),
         script=source("report.js"),
     )
     write_atomically(path, page.encode("utf-8", "replace"))  # bytes of a name that are no text become a mark
-
-
-def _script_json(value: object) -> Markup:
-    """JSON that cannot end its script element."""
-    text = json.dumps(value, separators=(",", ":"), allow_nan=False)
-    return Markup(text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e"))
 
 
 def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]]) -> dict[str, Any]:

@@ -47,19 +47,17 @@ class Chart(NamedTuple):
 
 def charts(table: SweepTable) -> list[Chart]:
     """One for each numeric key and each metric that is not the same everywhere."""
-    drawn = []
-    for position in range(len(table.keys)):
-        numbers = [as_number(row.settings[position]) for row in table.rows]
-        if len(set(numbers)) > 1 and None not in numbers:
-            drawn += [chart for metric in table.metrics if (chart := _chart(table, position, metric)) is not None]
-    return drawn
+    drawn = (_chart(table, position, metric) for position in range(len(table.keys)) for metric in table.metrics)
+    return [chart for chart in drawn if chart is not None]
 
 
 def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
     lines: dict[tuple[str, ...], list[tuple[float, Summary]]] = {}
     for row in table.rows:
         x, summary = as_number(row.settings[position]), row.values.get(metric)
-        if x is not None and summary is not None:
+        if x is None:
+            return None
+        if summary is not None:
             lines.setdefault(row.settings[:position] + row.settings[position + 1 :], []).append((x, summary))
     every = [point for line in lines.values() for point in line]
     if len({summary.mean for _, summary in every}) < 2 or len({x for x, _ in every}) < 2:
@@ -77,9 +75,8 @@ def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
         return round(_TOP + (HEIGHT - _TOP - _BOTTOM) * (ticks[-1] - value) / (ticks[-1] - ticks[0]), 1)
 
     def place(x: float, summary: Summary) -> Point:
-        sd = summary.sd or 0.0
         text = f"{table.keys[position]}={x:g}: {written(metric, summary, 0)}"
-        return Point(place_x(x), place_y(summary.mean), place_y(summary.mean - sd), place_y(summary.mean + sd), text)
+        return Point(place_x(x), *(place_y(summary.mean + sign * (summary.sd or 0.0)) for sign in (0, -1, 1)), text)
 
     curves = [
         Curve("/".join(name), style, [place(x, summary) for x, summary in sorted(line, key=lambda p: p[0])])
@@ -103,8 +100,8 @@ def _ticks(values: Sequence[float]) -> list[float]:
 
 def _thinned(ticks: Sequence[tuple[float, str]]) -> list[tuple[float, str]]:
     """Labels that do not overlap; the last one, the end of the axis, always stays."""
-    kept = [ticks[-1]]
-    for tick in reversed(ticks[:-1]):
-        if kept[-1][0] - tick[0] >= _LABEL_GAP:
+    kept: list[tuple[float, str]] = []
+    for tick in reversed(ticks):
+        if not kept or kept[-1][0] - tick[0] >= _LABEL_GAP:
             kept.append(tick)
     return kept[::-1]
