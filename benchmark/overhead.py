@@ -66,7 +66,7 @@ class BothPasses(SkipGANomaly):
     @classmethod
     def of(cls, method: SkipGANomaly) -> "BothPasses":
         """The same networks and weights of losses."""
-        return cls(method.generator, method.discriminator, method.weights, method.adversarial, method.score_weights)
+        return cls(method.generator, method.discriminator, method.weights, method.adversarial)
 
     def generate(self, batch: Batch) -> Step:
         """x̂ and x̂_h in one pass."""

@@ -8,8 +8,8 @@ measured to be faster (docs/performance.md):
 - Between 4x4 and 2x2, 7 of 16 taps meet padding, and the weights are larger than the images (`small_grids`).
 - Few channels fill little of the processor's vectors: a transposed convolution to them, or a convolution's gradient towards them.
 
-Other devices, exported graphs, autocast, and layers with groups, dilation or another padding use PyTorch's kernels.
-`torch.func` and TorchScript are not supported.
+Other devices, exported graphs, autocast, and groups, dilation or another padding use PyTorch's kernels. `torch.func` and
+TorchScript are not supported.
 """
 
 from typing import Any
@@ -139,6 +139,5 @@ def _biased(x: Tensor, bias: Tensor | None) -> Tensor:
 
 def pays(x: Tensor) -> bool:
     """Whether the faster way may be taken: a batch on a CPU, in float32, outside autocast and not being exported."""
-    if x.dim() != 4 or x.device.type != "cpu" or x.dtype != torch.float32:
-        return False
-    return not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")
+    fast = x.dim() == 4 and x.device.type == "cpu" and x.dtype == torch.float32
+    return fast and not torch.compiler.is_exporting() and not torch.is_autocast_enabled("cpu")

@@ -1,7 +1,4 @@
-"""The discriminator: a DCGAN encoder that ends in one logit and shows its last features.
-
-Sources: DCGAN (1511.06434), GANomaly's NetD (1805.06725), spectral normalisation (1802.05957).
-"""
+"""The discriminator: after DCGAN (1511.06434), GANomaly's NetD (1805.06725), spectral normalisation (1802.05957)."""
 
 from collections.abc import Sequence
 from itertools import pairwise
@@ -16,7 +13,7 @@ from anomap.networks.generators import down, halved, widths
 
 
 class Discriminator(nn.Module):
-    """Image, perhaps with a map concatenated -> features and one logit; for `channels` to `depth` see `generators`.
+    """A DCGAN encoder that ends in one logit and shows its last features; for `channels` to `depth` see `generators`.
 
     The norm is `batch` as published, or `spectral`: without batch statistics, so real and fake batches may go through together
     or apart with the same result.

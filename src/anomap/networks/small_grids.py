@@ -5,6 +5,7 @@ order, so nothing is copied. Channels come last here: `fine` (B, 4, 4, C), `coar
 """
 
 from collections.abc import Iterator
+from itertools import product
 from typing import Any
 
 import torch
@@ -37,11 +38,9 @@ def kernel_gradient(fine: Tensor, coarse: Tensor) -> Tensor:
 
 def _products() -> Iterator[tuple[tuple[int, int], tuple[int, slice], tuple[int, slice]]]:
     """A coarse cell, three fine cells in a row that it sees, and the three taps that they meet."""
-    for row in (0, 1):
-        for column in (0, 1):
-            for step in (0, 1, 2):
-                seen = (row + step, slice(column, column + 3))
-                yield (row, column), seen, (1 - row + step, slice(1 - column, 4 - column))
+    for row, column, step in product((0, 1), (0, 1), (0, 1, 2)):
+        seen = (row + step, slice(column, column + 3))
+        yield (row, column), seen, (1 - row + step, slice(1 - column, 4 - column))
 
 
 class SmallGrid(torch.autograd.Function):

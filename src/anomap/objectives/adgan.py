@@ -16,7 +16,7 @@ over stage 1's features whitens (CutPaste, arXiv 2104.04015, section 3.1, scores
     image    d(x) = min_i |W (v(x) - v(x_i))| / √D,  v: means and deviations of stage 1's encoder feature maps
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, get_args
 
 import torch
@@ -24,7 +24,7 @@ from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Factory, MethodOutput, Step, per_pixel, resized, weighed_parts
+from anomap.objectives.base import Batch, Factory, MethodOutput, Parts, Step, per_pixel, resized, weighed_parts
 from anomap.objectives.density import NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
@@ -48,11 +48,10 @@ class GuidedGAN(SkipGANomaly):
         weights: Mapping[str, float],
         adversarial: AdversarialKind = "bce",
         guide: Guide = "learned",
-        score_weights: Mapping[str, float] | None = None,
-        parts: Sequence[str] | Mapping[str, float] | None = None,  # that make up the score; None: all
+        parts: Parts | None = None,  # None: all
     ) -> None:
         sees = {"channels": stage1.representation.local_channels, "input_stride": stage1.representation.grid_stride}
-        super().__init__(generator(**sees), discriminator(**sees), weights, adversarial, score_weights)
+        super().__init__(generator(**sees), discriminator(**sees), weights, adversarial)
         if guide not in get_args(Guide):
             raise ValueError(f"guide must be one of {', '.join(get_args(Guide))}, not {guide!r}")
         self.stage1 = stage1.requires_grad_(False).eval()
@@ -82,14 +81,14 @@ class GuidedGAN(SkipGANomaly):
     def generate(self, batch: Batch) -> Step:
         """x̂ and x̂_h in one pass."""
         clean = self.representation.clean(batch["image"], batch["index"])
-        x = torch.cat([clean, self.representation(batch["augmented"])])
-        with torch.no_grad():
-            attention = self.attention(self.stage1.guide(x))
-        return Step({"x": self.representation.local(clean), "x̂": self.generator(x, attention).image})
+        both = torch.cat([clean, self.representation(batch["augmented"])])
+        return Step({"x": self.representation.local(clean), "x̂": self.restored(both)})
 
     def restored(self, x: Tensor) -> Tensor:
         """The local channels of a representation (B, C, h, w), with what the guiding map closes filled in."""
-        return self.generator(x, self.attention(self.stage1.guide(x))).image
+        with torch.no_grad():
+            attention = self.attention(self.stage1.guide(x))
+        return self.generator(x, attention).image
 
 
 class ADGAN(GuidedGAN):

@@ -124,17 +124,14 @@ class AttentionNetwork(AdversarialObjective):
         assert generated.coarse_logits is not None
         return MethodOutput(
             parts={
-                "map": self.map_score(generated.coarse_logits),
+                # of logits: the sigmoid saturates, and would tie the clearest cases
+                "map": losses.top_mean(-generated.coarse_logits, self.top_fraction),
                 "reconstruction": losses.per_image((self.representation.local(x) - generated.image).abs()),
             },
             anomaly_map=resized(torch.sigmoid(-generated.map_logits), size),
             attention_map=resized(torch.sigmoid(generated.map_logits), size),
             reconstruction=self.representation.image(generated.image),
         )
-
-    def map_score(self, map_logits: Tensor) -> Tensor:
-        """The map's part of the score, (B, 1, H, W) -> (B,): of logits, since the sigmoid saturates and ties the clearest cases."""
-        return losses.top_mean(-map_logits, self.top_fraction)
 
 
 def _drawn(step: Step) -> Tensor:

@@ -17,6 +17,7 @@ from anomap.objectives.losses import AdversarialKind
 Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
 Factory = Callable[..., nn.Module]  # makes a network; its configuration leaves open what it will see
+Parts = Sequence[str] | Mapping[str, float]  # of a score: names, or name -> weight, where 0 leaves a part out
 KNEE = 3.0  # of `compressed`, in standard deviations
 
 
@@ -65,8 +66,8 @@ def compressed(x: Tensor) -> Tensor:
     return torch.where(x > KNEE, KNEE + torch.log1p((x - KNEE).clamp(min=0)), x)
 
 
-def weighed_parts(parts: Sequence[str] | Mapping[str, float], known: Sequence[str]) -> dict[str, float]:
-    """The parts that make up a score, in the order of all that are known, each with its weight; of weight 0 it is left out.
+def weighed_parts(parts: Parts, known: Sequence[str]) -> dict[str, float]:
+    """Those parts of all known that make up a score, in their order, each with its weight.
 
     ValueError for no part, an unknown one, or a negative weight.
     """

@@ -104,10 +104,7 @@ class NearestNeighbour(Control):
         self.bank = torch.cat([(reduced(batch) * 255).round().to(torch.uint8) for batch in batches])
 
     def difference(self, x: Tensor) -> Tensor:
-        """To the nearest remembered image.
-
-        A slice of the bank at a time becomes floating point: as a whole it would take several times the memory of the images.
-        """
+        """A slice of the bank at a time becomes floating point: as a whole it would take several times the memory of the images."""
         pixels, distances, indices = x.flatten(1), [], []
         for part in self.bank.flatten(1).split(BANK_SLICE):
             rows = part.to(x.dtype) / 255

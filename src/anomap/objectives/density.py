@@ -99,7 +99,9 @@ class Mixture(FittedState):
             warnings.simplefilter("ignore", ConvergenceWarning)  # the number of iterations is a budget, not a failure
             model.fit(rows.float().cpu().numpy())  # single precision halves the time
         weights, covariances = (torch.from_numpy(found).double() for found in (model.weights_, model.covariances_))
-        factors = _factors(shrunk(covariances, oas(covariances, weights * count)))
+        lower = torch.linalg.cholesky(shrunk(covariances, oas(covariances, weights * count)))
+        unit = torch.eye(features, dtype=lower.dtype).expand_as(lower)
+        factors = torch.linalg.solve_triangular(lower, unit, upper=False).transpose(1, 2).contiguous()
         constant = factors.diagonal(dim1=1, dim2=2).log().sum(1) - 0.5 * features * math.log(2 * math.pi)
         self.log_weights = (weights.log() + constant).to(self.log_weights)
         self.means = torch.from_numpy(model.means_).to(self.means)
@@ -113,13 +115,6 @@ class Mixture(FittedState):
         log_density = torch.logsumexp(self.log_weights - 0.5 * squared_distances(rows, self.means, self.factors), dim=1)
         rarity = (2 / rows.shape[1] * (torch.logsumexp(self.log_weights, 0) - log_density)).clamp(min=0).sqrt()
         return rarity.view(features.shape[0], 1, *features.shape[2:])
-
-
-def _factors(covariances: Tensor) -> Tensor:
-    """P, upper triangular, with P Pᵀ = Σ⁻¹: (K, F, F) -> (K, F, F)."""
-    lower = torch.linalg.cholesky(covariances)
-    unit = torch.eye(covariances.shape[-1], dtype=covariances.dtype).expand_as(covariances)
-    return torch.linalg.solve_triangular(lower, unit, upper=False).transpose(1, 2).contiguous()
 
 
 def fit_to_cells(mixture: Mixture, maps: Iterable[Tensor], count: int) -> None:

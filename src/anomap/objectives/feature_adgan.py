@@ -7,13 +7,12 @@ normal surroundings; what remains between the two is a conditional density. With
     residual   r(c) = ||φ_c - φ̂_c||² / F
 """
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torch import Tensor
 
 from anomap.objectives.adgan import GuidedGAN
-from anomap.objectives.base import MethodOutput
+from anomap.objectives.base import MethodOutput, Parts
 from anomap.objectives.feature_attention_network import FeatureAttentionNetwork
 from anomap.objectives.losses import AdversarialKind, top_mean
 
@@ -28,7 +27,7 @@ class FeatureADGAN(GuidedGAN):
         self,
         *,
         adversarial: AdversarialKind = "hinge",
-        parts: Sequence[str] | Mapping[str, float] = ("density", "map", "residual"),
+        parts: Parts = ("density", "map", "residual"),
         top_fraction: float = 0.01,  # of the cells, whose mean is the residual's part of the score
         **options: Any,  # of `GuidedGAN`
     ) -> None:

@@ -19,26 +19,20 @@ import torch
 from torch import Tensor
 
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import MethodOutput, compressed, resized, weighed_parts
+from anomap.objectives.base import MethodOutput, Parts, compressed, resized, weighed_parts
 from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
 
 
 class FeatureAttentionNetwork(AttentionNetwork):
-    """Attention network over whitened features and their density."""
+    """Attention network over whitened features and their density, which counts `density_weight` w in the anomaly map."""
 
     part_names = ("density", "map", "image")
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
     representation: DenseFeatures  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(
-        self,
-        *,
-        density_weight: float = 0.5,  # w, in the anomaly map
-        parts: Sequence[str] | Mapping[str, float] = ("density", "map"),  # of the score, perhaps each with a weight
-        **options: Any,  # of `AttentionNetwork`
-    ) -> None:
+    def __init__(self, *, density_weight: float = 0.5, parts: Parts = ("density", "map"), **options: Any) -> None:
         super().__init__(**options)
         self.density_weight = density_weight
         self.part_weights = weighed_parts(parts, type(self).part_names)
@@ -67,7 +61,7 @@ class FeatureAttentionNetwork(AttentionNetwork):
         return MethodOutput(
             parts={
                 "density": top_mean(rarity, self.top_fraction),
-                "map": self.map_score(coarse),
+                "map": top_mean(-coarse, self.top_fraction),
                 "image": self.whole(self.describe(x)),
             },
             anomaly_map=resized(-fine, size) + self.density_weight * resized(compressed(rarity), size),

@@ -141,14 +141,12 @@ class WhitenedFeatures(Representation):
 
     def _seen(self, raw: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, ...]:
         """`groups` of all of `raw`, one tensor each; empties `raw` meanwhile, so that both never lie side by side."""
-        count, start = sum(len(groups[0]) for groups in raw), 0
-        whole = tuple(group.new_empty(count, *group.shape[1:]) for group in raw[0])
-        while raw:
-            groups = WhitenedFeatures.groups(self, *raw.pop(0))  # a subclass may not have learned its own yet
-            end = start + len(groups[0])
-            for target, group in zip(whole, groups, strict=True):
-                target[start:end] = group
-            start = end
+        lengths = [len(groups[0]) for groups in raw]
+        whole = tuple(group.new_empty(sum(lengths), *group.shape[1:]) for group in raw[0])
+        for parts in zip(*(group.split(lengths) for group in whole), strict=True):
+            # not self.groups: what a subclass adds may not be learned yet
+            for part, group in zip(parts, WhitenedFeatures.groups(self, *raw.pop(0)), strict=True):
+                part.copy_(group)
         return whole
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:

@@ -8,14 +8,12 @@ as in the generator; images are scaled to tanh's range; nothing is scaled by the
 variants are settings of the generator.
 """
 
-from collections.abc import Mapping
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.objectives.base import AdversarialObjective, Batch, Losses, MethodOutput, Step, to_signed, weighted
-from anomap.objectives.losses import AdversarialKind, discriminator_loss, generator_adversarial_loss, per_image
+from anomap.objectives.losses import discriminator_loss, generator_adversarial_loss, per_image
 
 
 class SkipGANomaly(AdversarialObjective):
@@ -23,17 +21,6 @@ class SkipGANomaly(AdversarialObjective):
 
     part_names = ("reconstruction",)
     uses_augmentation = False
-
-    def __init__(
-        self,
-        generator: nn.Module,
-        discriminator: nn.Module,
-        weights: Mapping[str, float],
-        adversarial: AdversarialKind = "bce",
-        score_weights: Mapping[str, float] | None = None,  # `reconstruction` and `feature`, of the score's two terms
-    ) -> None:
-        super().__init__(generator, discriminator, weights, adversarial)
-        self.score_weights = dict(score_weights or {"reconstruction": 0.9, "feature": 0.1})
 
     def generate(self, batch: Batch) -> Step:
         x = to_signed(batch["image"])
@@ -59,7 +46,7 @@ class SkipGANomaly(AdversarialObjective):
         """The score (B,) of images or features (B, C, H, W) and their reconstructions."""
         features, again = self.discriminator(x)[0], self.discriminator(reconstruction)[0]
         image, feature = per_image((x - reconstruction) ** 2), per_image((features - again) ** 2)
-        return self.score_weights["reconstruction"] * image + self.score_weights["feature"] * feature
+        return 0.9 * image + 0.1 * feature
 
     def score(self, images: Tensor) -> MethodOutput:
         """Score as above, map |x - x̂|."""
