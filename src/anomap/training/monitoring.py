@@ -43,19 +43,18 @@ class Monitoring(pl.Callback):
         self._test = RankingMetric(count, dtype=torch.float32).to(pl_module.device)
         self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
         self._to_show = self._choose(trainer)
-        self._seen = 0  # test images of this process
         self._shown: list[dict[str, Tensor]] = []
 
     def _choose(self, trainer: pl.Trainer) -> np.ndarray:
-        """Positions of this process's test images to show: the first of each label, the same in every epoch."""
+        """Indices of this process's test images to show: the first of each label, the same in every epoch."""
         loaders: Any = trainer.val_dataloaders
         tested = isinstance(loaders, list) and len(loaders) > TEST  # a folder with train/ alone has no test set
         logged = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
         if not (tested and logged and trainer.is_global_zero):
             return np.empty(0, np.int64)
-        loader = loaders[TEST]
-        labels = loader.dataset.labels[loader.sampler.index]
-        return np.concatenate([np.flatnonzero(labels == label)[: IMAGES // 2] for label in (0, 1)])
+        index = np.concatenate([np.empty(0, np.int64), *loaders[TEST].sampler])
+        labels = loaders[TEST].dataset.labels[index]
+        return np.concatenate([index[labels == label][: IMAGES // 2] for label in (0, 1)])
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
@@ -70,12 +69,11 @@ class Monitoring(pl.Callback):
                 self._contrast.update(torch.stack(contrasts, 1))
         else:
             self._test.update(parts, batch["label"])
-            self._keep_shown(outputs, batch["image"])
+            if len(self._to_show):
+                self._keep_shown(outputs, batch["image"], batch["index"])
 
-    def _keep_shown(self, output: MethodOutput, images: Tensor) -> None:
-        here = self._to_show - self._seen
-        chosen = here[(here >= 0) & (here < len(images))].tolist()
-        self._seen += len(images)
+    def _keep_shown(self, output: MethodOutput, images: Tensor, index: Tensor) -> None:
+        chosen = np.flatnonzero(np.isin(index, self._to_show)).tolist()
         if chosen:
             maps = output.attention_map if output.attention_map is not None else output.anomaly_map
             columns = {"image": images, "reconstruction": output.reconstruction, "map": maps}

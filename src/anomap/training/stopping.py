@@ -41,8 +41,7 @@ class Stop:
         """Take the signals; once more if somebody else has taken them since (Lightning takes SIGTERM)."""
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before.setdefault(number, signal.getsignal(number))
-                signal.signal(number, self._note)
+                self._before.setdefault(number, signal.signal(number, self._note))
 
     def check(self, trainer: pl.Trainer, step: int = 0) -> bool:
         """Whether to stop here; all processes get the same answer, so all must ask at the same place.
