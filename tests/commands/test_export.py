@@ -16,13 +16,14 @@ import torch
 from hydra import compose, initialize_config_dir
 
 from anomap import Detector
-from anomap.commands.export import export, print_summary, probe_images
+from anomap.commands.export import export, print_summary
 from anomap.config import config_dir, plain
 from anomap.detection import export as exporting
 from anomap.detection.checkpoint import load_model
 from anomap.detection.detector import Preprocessing
 from anomap.detection.export import Parity, parity, probes
 from anomap.detection.onnx_model import METADATA, OnnxModel
+from anomap.detection.probe_images import probe_images
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.objectives import feature_controls

@@ -60,7 +60,7 @@ def test_ray_does_not_keep_the_signal() -> None:
     pytest.importorskip("ray.data")
     before = signal.signal(signal.SIGTERM, signals.obey)
     try:
-        with pytest.raises(Stopped), cluster._running(RaySettings.of(composed("ray.workers=1")["ray"])):
+        with pytest.raises(Stopped), cluster._running(RaySettings(**composed("ray.workers=1")["ray"])):
             os.kill(os.getpid(), signal.SIGTERM)
     finally:
         signal.signal(signal.SIGTERM, before)

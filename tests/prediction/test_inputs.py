@@ -39,7 +39,7 @@ def test_a_folder_with_and_without_its_subfolders(folder: Path) -> None:
 def test_a_file_whatever_its_name(folder: Path, name: str) -> None:
     found = find_inputs(folder / name)
     assert (found.root, list(found.names)) == ((folder / name).parent, [Path(name).name])
-    assert found.path(found.names[0]) == folder / name
+    assert found.root / found.names[0] == folder / name
 
 
 @pytest.mark.parametrize(

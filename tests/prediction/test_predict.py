@@ -27,7 +27,6 @@ from anomap.data.decode import ITEMS_AT_A_TIME
 from anomap.data.files import worker_count
 from anomap.detection.detector import Preprocessing
 from anomap.errors import UserError
-from anomap.prediction import local
 from anomap.prediction import scoring as prediction_scoring
 from anomap.prediction.folder import PredictionSummary
 from anomap.prediction.table import PredictionRow, read_rows
@@ -221,8 +220,8 @@ def test_scores_are_written_every_few_seconds(
 ) -> None:
     given = config(run, images, overlays="none", batch_size=2)
     for seconds, rows, parts in ((1000.0, 2000, 1), (0.0, 2000, 5), (1000.0, 4, 3)):
-        monkeypatch.setattr(local, "PART_SECONDS", seconds)
-        monkeypatch.setattr(local, "PART_ROWS", rows)
+        monkeypatch.setattr(prediction_scoring, "PART_SECONDS", seconds)
+        monkeypatch.setattr(prediction_scoring, "PART_ROWS", rows)
         predict(given, tmp_path / str(parts))
         assert len(list((tmp_path / str(parts) / "scores").iterdir())) == parts
         assert len(scores(tmp_path / str(parts))) == 10
@@ -335,9 +334,7 @@ def test_a_killed_prediction_goes_on(run: Run, tmp_path: Path) -> None:
         f"output={out}",
         f"hydra.run.dir={tmp_path}",
     ]
-    code = (
-        "from anomap.cli.entry import predict; from anomap.prediction import local; local.PART_SECONDS = 0.1; predict()"
-    )
+    code = "from anomap.cli.entry import predict; from anomap.prediction import scoring; scoring.PART_SECONDS = 0.1; predict()"
     process = subprocess.Popen(
         [sys.executable, "-c", code, *arguments, "batch_size=1", "overlays=all"], stdout=subprocess.DEVNULL
     )

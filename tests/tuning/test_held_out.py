@@ -1,7 +1,7 @@
 """What no trial is trained with, and what the objective is made of."""
 
 import weakref
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,9 +10,10 @@ import torch
 from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.objectives.base import MethodOutput, Objective
-from anomap.tuning.held_out import HeldOut, NormalsOnly, without
+from anomap.tuning.held_out import HeldOut, without
 from tests import tiny
 
 HARD = tiny.config()["augmentation"]
@@ -71,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyDataModule:
     for path in (root / "test").rglob("*.png"):
         path.write_text("no image")
     made = build_datamodule(tiny.config(f"data.root={root}")["data"])
-    made.layout = NormalsOnly(made.layout)
+    made.layout = replace(made.layout.scan(), test=[])
     made.setup()
     return made
 
@@ -79,10 +80,26 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyDataModule:
 def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(data: AnomalyDataModule) -> None:
     assert len(data.test) == 0
     held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
-    assert sum(map(len, held.normal())) == len(data.calibration)
+    assert sum(len(batch["image"]) for batch in held.normal()) == len(data.calibration)
     assert held.auroc(Roughness(), (tiny.SIZE, tiny.SIZE)) == 1.0  # noise is rougher than smooth stripes
     again = HeldOut(data, {**HELD, "only_fills": ["noise"]})
     assert all(torch.equal(a, b) for a, b in zip(held.abnormal(), again.abnormal(), strict=True))
+
+
+def test_the_scale_is_set_by_the_images_that_set_it_in_every_run(
+    data: AnomalyDataModule, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detectors: list[ScoringModel] = []
+    calibrate = ScoringModel.calibrate
+
+    def noted(detector: ScoringModel, batches: Any) -> None:
+        detectors.append(detector)
+        calibrate(detector, batches)
+
+    monkeypatch.setattr(ScoringModel, "calibrate", noted)
+    HeldOut(data, HELD).auroc(Roughness(), (tiny.SIZE, tiny.SIZE))
+    assert data.calibration.scaling is not None
+    assert detectors[0].calibration.scaling.tolist() == data.calibration.scaling.tolist()
 
 
 def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:
@@ -115,11 +132,3 @@ def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> No
 
     value = HeldOut(data, HELD).auroc(Broken(), (tiny.SIZE, tiny.SIZE))
     assert value != value
-
-
-def test_layouts_lose_their_test_set_and_nothing_else(tmp_path: Path) -> None:
-    root = tiny.write_folder(tmp_path, train=6)
-    layout = build_datamodule(tiny.config(f"data.root={root}")["data"]).layout
-    found, normal = layout.scan(), NormalsOnly(layout).scan()
-    assert (normal.train, normal.test) == (found.train, [])
-    assert found.test

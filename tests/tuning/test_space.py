@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 from anomap.config import config_dir, flat
 from anomap.errors import UserError
-from anomap.tuning.space import Choice, Range, override, read_space, suggest
+from anomap.tuning.space import Range, override, read_space, suggest
 from tests import tiny
 
 
@@ -16,7 +16,7 @@ def test_ranges_and_choices_are_read_where_they_stand() -> None:
     space = read_space(
         {"a": {"b": {"low": 1, "high": 5}, "c": {"choices": [None, "x"]}}, "d": {"low": 0.1, "high": 1, "log": True}}
     )
-    assert space == {"a.b": Range(1, 5), "a.c": Choice((None, "x")), "d": Range(0.1, 1, log=True)}
+    assert space == {"a.b": Range(1, 5), "a.c": (None, "x"), "d": Range(0.1, 1, log=True)}
 
 
 @pytest.mark.parametrize(

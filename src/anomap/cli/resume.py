@@ -20,15 +20,13 @@ _KEY = "resume="
 def arguments(given: Sequence[str]) -> list[str]:
     """Command-line arguments for Hydra: with `resume=RUN_DIR` it works in that folder and leaves `.hydra` as it is.
 
-    Raises:
-        UserError: no such run, or an override that would make it another run.
+    UserError if there is no such run, or an override would make it another run.
     """
     chosen = [argument for argument in given if argument.startswith(_KEY)]
     if not chosen or chosen[-1] in (_KEY, f"{_KEY}null"):
         return list(given)
     text = chosen[-1].removeprefix(_KEY).strip("'\"")
-    folder = Path(text).expanduser().absolute()
-    run = RunFolder(folder)
+    run = RunFolder(Path(text).expanduser().absolute())
     for argument in given:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):
@@ -39,14 +37,14 @@ def arguments(given: Sequence[str]) -> list[str]:
                 f"only {', '.join(MAY_CHANGE)} can"
             )
     if not any(path.is_file() for path in (run.config, run.last_checkpoint, run.stage1.last_checkpoint, run.metrics)):
-        if not folder.is_dir():
+        if not run.path.is_dir():
             why = "no such folder; give the folder of a run (its .hydra and checkpoints lie there)"
-        elif (folder / "multirun.yaml").is_file():
+        elif (run.path / "multirun.yaml").is_file():
             why = f"the folder of a sweep; start it again with hydra.sweep.dir={text}, or resume one of the runs in it"
         else:
             why = "no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
         raise UserError(f"resume={text}: {why}")
-    place = str(folder).replace("\\", "\\\\").replace("'", "\\'")
+    place = str(run.path).replace("\\", "\\\\").replace("'", "\\'")
     # first, so that what Lightning appends for its child processes overrides them
     ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
     return [*ours, *(f"{_KEY}'{place}'" if argument in chosen else argument for argument in given)]
@@ -56,9 +54,7 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     """The stored configuration of the run that `config["resume"]` names, and its folder.
 
     Keys among the command line's overrides that may change are taken from `config`, the plain configuration of this start.
-
-    Raises:
-        UserError: the stored configuration cannot be read.
+    UserError if the stored configuration cannot be read.
     """
     from anomap.training.checkpoints import made_by
 

@@ -19,15 +19,9 @@ PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what ot
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
-    """Refuse a key that nothing reads.
+    """Raise UserError, which names the nearest key, for a key of the composed command `name` that nothing reads.
 
-    Args:
-        config: of the command `name`, composed.
-        name: of the command, as `conf/<name>.yaml`.
-        choices: group -> chosen option, as Hydra's `runtime.choices` has them.
-
-    Raises:
-        UserError: a key that is not known; the nearest known one is named.
+    `choices`: group -> chosen option, as Hydra's `runtime.choices` has them.
     """
     options = [
         f"{group}={choice}"

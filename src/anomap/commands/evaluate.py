@@ -4,6 +4,7 @@ import functools
 import inspect
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,6 @@ from hydra.types import RunMode
 from anomap.config import check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.samples import Scan
 from anomap.detection import checkpoint
 from anomap.detection.devices import device_for
 from anomap.detection.scoring import ScoringModel
@@ -36,60 +36,44 @@ _READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Evaluate, print the table, and show the worst mistakes if asked to."""
-    run, figures = RunFolder(folder), config["figures"]
-    if figures is None:
-        many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
-        figures = config["view"] or not many
-    metrics = evaluate({**config, "figures": figures}, folder)
-    print_summary(metrics, run)
+    run = RunFolder(folder)
+    print_summary(evaluate(config, folder), run)
     if config["view"]:
         picture = run.figures / "worst_mistakes.png"
         print(f"{'shown' if open_picture(picture) else 'no screen; see'} {picture}")
 
 
 def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """Score and decide, and write what a training writes at its end.
+    """Score and decide, write into `folder` what a training writes at its end, and return what `metrics.json` holds.
 
-    Args:
-        config: the whole configuration, plain containers only (`conf/evaluate.yaml`, resolved).
-        folder: the run's folder.
-
-    Returns:
-        What `metrics.json` holds.
-
-    Raises:
-        UserError: the checkpoint, the data or the configuration is wrong.
+    `config` is `conf/evaluate.yaml`, resolved and plain; UserError if it, the checkpoint or the data is wrong.
     """
-    check_switches(config, "view", *(["figures"] if config["figures"] is not None else []))
-    if config["view"] and config["figures"] is False:
+    if config["figures"] is None:
+        many = HydraConfig.initialized() and HydraConfig.get().mode == RunMode.MULTIRUN
+        config = {**config, "figures": config["view"] or not many}
+    check_switches(config, "view", "figures")
+    if config["view"] and not config["figures"]:
         raise UserError("view=true needs the figures: leave figures=false out")
     path = checkpoint_file(config)
     detector, trained, facts = _load(path, path.stat().st_mtime_ns)
     detector.place(device_for(config["device"], path))
     if not str(config["threshold"].get("strategy")).startswith("oracle"):
-        detector.set_threshold(config["threshold"])  # a wrong one is told before the scoring
+        detector.set_threshold(config["threshold"])  # refuses a wrong one before the scoring
     used = evaluation_data(trained["data"], config["data"])
-    pictures = config["figures"] is not False
-    scored = _score(path, detector, used, pictures, own=used == trained["data"])
+    scored = _score(path, detector, used, config["figures"], own=used == trained["data"])
     threshold = detector.set_threshold(config["threshold"], scored.test)
-    whole = {**trained, "data": used, "threshold": config["threshold"]}
-    run = RunFolder(folder)
+    whole, run = {**trained, "data": used, "threshold": config["threshold"]}, RunFolder(folder)
     metrics = measure(detector, scored, threshold, whole, path, facts)
-    write_files(detector, scored, metrics, whole, run, pictures)
+    write_files(detector, scored, metrics, whole, run, config["figures"])
     write_metrics(run.metrics, metrics)
     return metrics
 
 
 def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The `data` group to evaluate on: the checkpoint's, with what is given in its place.
+    """The `data` group to evaluate on: the checkpoint's (`trained`), with what is given on the command line in its place.
 
-    Args:
-        trained: the checkpoint's `data` group.
-        given: that of the command line. It has a `name` only when a layout was chosen (`data=folder`), whose options
-            then replace all of the checkpoint's layout; None stands for the checkpoint's value.
-
-    Raises:
-        UserError: the images would be read otherwise than the detector has learned.
+    `given` has a `name` only when a layout was chosen (`data=folder`), whose options then replace all of the checkpoint's
+    layout; None stands for the checkpoint's value. UserError if images would be read otherwise than the detector learned.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
     for key in FIXED:
@@ -99,13 +83,11 @@ def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dic
                 f"nothing else; leave data.{key} out"
             )
     reading = {key: value for key, value in {**trained, **chosen}.items() if key in _READING}
-    layout = {key: value for key, value in given.items() if key not in _READING}
     if "name" in given:
-        return {**layout, **reading}
-    layout = {key: value for key, value in layout.items() if value is not None}
-    if layout.keys() & {"normal_dir", "abnormal_dir"}:
-        return {"name": "folder", **layout, **reading}
-    return {**trained, **layout, **reading}
+        return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
+    if chosen.keys() & {"normal_dir", "abnormal_dir"}:
+        return {"name": "folder", **chosen, **reading}
+    return {**trained, **chosen}
 
 
 @functools.lru_cache(maxsize=1)
@@ -116,18 +98,8 @@ def _load(path: Path, _changed: int) -> tuple[ScoringModel, dict[str, Any], dict
     return detector, config, {key: facts[key] for key in ("n_train", "epochs", "steps") if key in facts}
 
 
-class _Found:
-    """A layout that was scanned already, and is a test set only."""
-
-    def __init__(self, scan: Scan) -> None:
-        self._scan = scan
-
-    def scan(self) -> Scan:
-        return self._scan
-
-
 def _score(path: Path, detector: ScoringModel, config: Mapping[str, Any], pictures: bool, own: bool) -> ScoredSet:
-    """The scored test set, out of the cache if it is there."""
+    """The scored test set, out of the cache if it is there; UserError if there is none."""
     data = build_datamodule(config, stride=detector.objective.stride)
     try:
         found = data.layout.scan()
@@ -135,13 +107,18 @@ def _score(path: Path, detector: ScoringModel, config: Mapping[str, Any], pictur
         if not own:
             raise
         raise UserError(f"the data {path} was trained on is not here ({error}): give data.root=DIR") from error
-    data.layout = _Found(Scan([], found.test, found.pixels))
-    cache = cache_path(path, config, data.layout.scan())
+    if not found.test:
+        raise UserError(
+            f"data.root={config.get('root')}: no test set there, so there is nothing to measure; give another data.root=DIR, "
+            "or data.normal_dir=DIR data.abnormal_dir=DIR"
+        )
+    data.layout = test = replace(found, train=[])
+    cache = cache_path(path, config, test)
     scored = score_cache.load(cache, pictures)
-    if scored is None:
-        data.setup()
-        scored = score_test(detector, data)
-        score_cache.save(cache, scored)
-    else:
+    if scored is not None:
         log.info("scores of %d images taken from %s", len(scored.names), cache)
+        return scored
+    data.setup()
+    scored = score_test(detector, data)
+    score_cache.save(cache, scored)
     return scored

@@ -3,7 +3,6 @@
 import sys
 import time
 from contextlib import closing
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from anomap.cli.signals import status
 from anomap.detection.detector import Detector
 from anomap.detection.devices import device_for
 from anomap.errors import Stopped, UserError, signal_of
-from anomap.prediction import cluster, local
+from anomap.prediction import cluster, scoring
 from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
 from anomap.prediction.pictures import draw_sheet
@@ -19,7 +18,7 @@ from anomap.prediction.progress import progress
 from anomap.prediction.settings import Settings
 from anomap.prediction.table import PARQUET, SCORES, as_text, scored_names, write_tables
 
-ENGINES = {"local": local.score, "ray": cluster.score}
+ENGINES = {"local": scoring.score, "ray": cluster.score}
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
@@ -35,15 +34,10 @@ def command(config: dict[str, Any], folder: Path) -> None:
 
 
 def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
-    """Score images and write the results.
+    """Score images and write the results, into `folder` unless `output` is set.
 
-    Args:
-        config: `conf/predict.yaml`, plain containers only.
-        folder: where the results go unless `output` is set.
-
-    Raises:
-        UserError: the checkpoint, the input or the configuration is wrong, there is no image that can be read, or the
-            output folder holds results of something else.
+    `config` is `conf/predict.yaml`, plain. UserError if it, the checkpoint or the input is wrong, there is no image that
+    can be read, or the output folder holds results of something else.
     """
     settings = Settings.of(config)
     inputs = find_inputs(settings.input, settings.recursive)
@@ -54,13 +48,15 @@ def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
     with claimed(folder, settings.checkpoint, detector.threshold, inputs):
         summary = score(detector, inputs, folder, settings)
         write_tables(folder)
+        if summary.stopped is not None:
+            return summary
         count = summary.scored + summary.earlier
-        if count == 0 and summary.stopped is None:
+        if count == 0:
             raise UserError(
                 f"input={settings.input}: none of {summary.unreadable} files can be read; {folder / UNREADABLE} says why"
             )
-        if summary.stopped is None and (settings.overlays != "none" or settings.view):
-            summary = replace(summary, sheet=draw_sheet(detector, inputs, folder, count))
+        if settings.overlays != "none" or settings.view:
+            summary.sheet = draw_sheet(detector, inputs, folder, count)
     return summary
 
 
@@ -77,29 +73,30 @@ def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) 
         with closing(parts), progress(len(names)) as advance:
             for scored, abnormal, failures in parts:
                 list_unreadable(folder / UNREADABLE, failures)
-                summary = summary.plus(scored, abnormal, len(failures))
+                summary.scored += scored
+                summary.abnormal += abnormal
+                summary.unreadable += len(failures)
                 advance(scored + len(failures))
     except (KeyboardInterrupt, Stopped) as error:
-        summary = replace(summary, stopped=signal_of(error))
-    return replace(summary, seconds=time.perf_counter() - start)
+        summary.stopped = signal_of(error)
+    summary.seconds = time.perf_counter() - start
+    return summary
 
 
 def print_summary(summary: PredictionSummary) -> None:
     """The last lines."""
+    folder, overlays = summary.folder, summary.folder / OVERLAYS
     rate = f", {summary.scored / summary.seconds:.1f} images/s" if summary.scored and summary.seconds else ""
-    lines = [("scored", f"{summary.scored} images{rate}"), ("abnormal", str(summary.abnormal))]
-    if summary.earlier:
-        lines.append(("earlier", f"{summary.earlier} images were scored before and are kept"))
-    listed = f", listed in {summary.folder / UNREADABLE}" if summary.unreadable else ""
-    lines += [
+    listed = f", listed in {folder / UNREADABLE}" if summary.unreadable else ""
+    for name, text in (
+        ("scored", f"{summary.scored} images{rate}"),
+        ("abnormal", summary.abnormal),
+        ("earlier", f"{summary.earlier} images were scored before and are kept" if summary.earlier else None),
         ("unreadable", f"{summary.unreadable}{listed}"),
-        ("scores", f"{summary.folder / SCORES} and {PARQUET}"),
-    ]
-    if (summary.folder / OVERLAYS).is_dir():
-        lines.append(("overlays", str(summary.folder / OVERLAYS)))
-    if summary.sheet is not None:
-        lines.append(("worst", str(summary.sheet)))
-    if summary.stopped is not None:
-        lines.append(("interrupted", f"give output={summary.folder} to go on"))
-    for name, text in lines:
-        print(f"{name:<12} {text}")
+        ("scores", f"{folder / SCORES} and {PARQUET}"),
+        ("overlays", overlays if overlays.is_dir() else None),
+        ("worst", summary.sheet),
+        ("interrupted", None if summary.stopped is None else f"give output={folder} to go on"),
+    ):
+        if text is not None:
+            print(f"{name:<12} {text}")

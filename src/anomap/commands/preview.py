@@ -22,8 +22,7 @@ def command(config: dict[str, Any], folder: Path) -> None:
 def preview(config: dict[str, Any], folder: Path) -> Path:
     """Write `augmentation.png` into `folder`: images, augmented images, masks, and what was drawn for each.
 
-    More images are augmented than are shown. The shown ones are spread evenly over the range of changed areas, from the
-    smallest to the largest.
+    The shown ones are chosen among more, evenly from the smallest changed area to the largest.
     """
     augmentation, epoch = build(config["augmentation"]), config["epoch"]
     data = build_datamodule(config["data"], augmentation, config["seed"])

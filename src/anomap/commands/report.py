@@ -28,7 +28,6 @@ Exit status: 0 done, 2 your input is wrong, 1 otherwise.
 class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         fail(f"{message}; --help shows the usage")
-        raise AssertionError  # fail() does not return
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -38,39 +37,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
         table = report(chosen.sweep, chosen.metrics, chosen.by, chosen.over)
     except UserError as error:
         fail(str(error))
-        return
     print(markdown_table(table))
     for suffix in ("csv", "md", "html"):
         print(f"{suffix:<5} {chosen.sweep[0] / f'report.{suffix}'}")
 
 
 def report(
-    sweeps: Sequence[Path],
-    metrics: Sequence[str] | None = None,
-    by: Sequence[str] = (),
-    over: Sequence[str] = (),
+    sweeps: Sequence[Path], metrics: Sequence[str] | None = None, by: Sequence[str] = (), over: Sequence[str] = ()
 ) -> SweepTable:
-    """Compare all jobs of the sweeps, and write `report.csv`, `report.md` and `report.html` into the first one's folder.
+    """Compare all jobs of the sweeps' folders; write `report.csv`, `report.md` and `report.html` into the first.
 
-    Args:
-        sweeps: their folders.
-        metrics: the columns; by default `DEFAULT_METRICS` and the controls, as far as they exist.
-        by: add means for each value of these keys, over all others that varied.
-        over: add means over these keys.
-
-    Raises:
-        UserError: there are no jobs, or no such metric or key.
+    The columns are `metrics`, by default `DEFAULT_METRICS` and the controls, as far as they exist. Means are added over the
+    keys `over`, or over all keys that varied but `by`. UserError if there are no jobs, or no such metric or key.
     """
     first = sweeps[0]
     if is_job(first):
         raise UserError(f"{first}: one run's folder, which has its own report.html; give the folder of a sweep")
-    jobs = read_jobs(sweeps)
+    jobs, title = read_jobs(sweeps), f"Sweep {first.resolve().name}"
     table = tabulate(jobs, metrics, others(jobs, by) if by else over)
-    title = f"Sweep {first.resolve().name}"
+    page = sweep_page(table, title, first).encode("utf-8", "replace")  # bytes of a name that are no text
     write_atomically(first / "report.csv", csv_table(table))
     write_atomically(first / "report.md", f"# {title}\n\n{markdown_table(table)}")
-    page = sweep_page(table, title, first)
-    write_atomically(first / "report.html", page.encode("utf-8", "replace"))  # bytes of a name that are no text
+    write_atomically(first / "report.html", page)
     return table
 
 
@@ -82,12 +70,8 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", nargs="+", type=Path, help="folder of a sweep; the reports go into the first")
-    parser.add_argument(
-        "--metrics",
-        type=_names,
-        metavar="NAME,...",
-        help=f"numbers of metrics.json to compare (default: {', '.join(DEFAULT_METRICS)}, and the controls)",
-    )
+    columns = f"numbers of metrics.json to compare (default: {', '.join(DEFAULT_METRICS)}, and the controls)"
+    parser.add_argument("--metrics", type=_names, metavar="NAME,...", help=columns)
     means = parser.add_mutually_exclusive_group()
     means.add_argument("--by", type=_names, default=[], metavar="KEY,...", help="add means over all keys but these")
     means.add_argument("--over", type=_names, default=[], metavar="KEY,...", help="add means over these keys")

@@ -40,14 +40,8 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """Train, calibrate, test and report.
 
     If the folder holds an unfinished training of this very configuration, it goes on from there, and ends with the same
-    weights and metrics (times aside) as if it had never stopped. Anything else that an earlier run left there is replaced.
-
-    Args:
-        config: the whole configuration, plain containers only (`conf/train.yaml`, resolved).
-        folder: the run's folder.
-
-    Returns:
-        What `metrics.json` holds.
+    weights and metrics (times aside) as if it had never stopped. What another run left there is replaced.
+    `config` is `conf/train.yaml`, resolved and plain. Returns what `metrics.json` holds.
 
     Raises:
         UserError: the data or the configuration is wrong; nothing has been trained then.
@@ -78,11 +72,9 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 def start_over(run: RunFolder, config: dict[str, Any]) -> None:
     """Remove what must not be taken for this run's: results and checkpoints of another, half-written files."""
     checkpoints = (run.last_checkpoint, run.stage1.last_checkpoint)
-    going_on = not run.finished and any(goes_on(path, config) for path in checkpoints)
-    run.metrics.unlink(missing_ok=True)
-    for path in checkpoints:
-        if not going_on or not goes_on(path, config):
-            path.unlink(missing_ok=True)
+    kept = [] if run.finished else [path for path in checkpoints if goes_on(path, config)]
+    for path in {run.metrics, *checkpoints}.difference(kept):
+        path.unlink(missing_ok=True)
     remove_temporaries(run.path)
-    if going_on:
+    if kept:
         log.info("%s: going on from its checkpoint", run.path)

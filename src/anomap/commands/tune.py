@@ -33,31 +33,24 @@ def command(config: dict[str, Any], folder: Path) -> None:
 
 
 def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None:
-    """Search until `trials` trials have come to an end.
+    """Search until `trials` trials have ended; write `study.db`, and after each trial `trials.csv` and the preset.
 
-    Writes `study.db`, and after each trial `trials.csv` and `experiment/best.yaml`. Hydra must be initialised: trials are
-    composed as the command line of anomap-train would be.
-
-    Args:
-        config: the whole configuration (`conf/tune.yaml`, resolved).
-        folder: of the study.
-        overrides: of the command line; those of anomap-train's keys hold for every trial.
-
-    Raises:
-        UserError: the configuration, the data or the space is wrong, or the study was begun with other settings.
+    `config` is `conf/tune.yaml`, resolved; `overrides` those of the command line, which hold for every trial if they are
+    anomap-train's. Hydra must be initialised: trials are composed as the command line of anomap-train would be. UserError
+    if the configuration, the data or the space is wrong, or the study was begun with other settings.
     """
-    for key, least in (("trials", 1), ("every", 1), ("startup_trials", 0)):
-        if not (key == "startup_trials" and config[key] is None):
-            check_whole(key, config[key], least)
-    base = of_train(overrides)
-    space = read_space(config["space"])
+    check_whole("trials", config["trials"], 1)
+    check_whole("every", config["every"], 1)
+    if config["startup_trials"] is not None:
+        check_whole("startup_trials", config["startup_trials"], 0)
+    base, space = of_train(overrides), read_space(config["space"])
     configured = compose("train", base)
     check_space(space, configured)
-    kept = {key: config[key] for key in ("space", "held_out", "every")}
-    settings = flat({**kept, "train": plain(configured)})
+    values = plain(configured)
+    settings = flat({"train": values, **{key: config[key] for key in ("space", "held_out", "every")}})
     with alone(folder, f"{folder}: another anomap-tune is at work on this study; wait, or give study=NAME"):
         study = open_study(folder, settings, config["seed"], config["startup_trials"])
-        first_trial(study, space, flat(plain(configured)))
+        first_trial(study, space, flat(values))
         for left in folder.glob(".trial-*"):  # of a killed process
             shutil.rmtree(left)
         trials = Trials(folder, config["held_out"], config["every"])
@@ -78,45 +71,35 @@ def of_train(overrides: Sequence[str]) -> list[str]:
 
 
 def check_space(space: Space, configured: DictConfig) -> None:
-    """Refuse keys that anomap-train has not.
-
-    Raises:
-        UserError: with the nearest key.
-    """
-    groups = groups_of("train")
+    """Raise UserError, with the nearest key, for one that anomap-train has not."""
+    groups, known = groups_of("train"), container(configured)
     for key in space:
-        if key not in groups and key not in flat(container(configured)):
-            raise UserError(
-                f"space.{key}: anomap-train has no such key; {suggestion(key, container(configured), groups)}"
-            )
+        if key not in groups and key not in flat(known):
+            raise UserError(f"space.{key}: anomap-train has no such key; {suggestion(key, known, groups)}")
 
 
 def write_results(study: Any, space: Space, base: Sequence[str], folder: Path) -> None:
     """The table of trials, and the preset of the best."""
     write_table(study, space, folder / "trials.csv")
-    trial = best(study)
-    if trial is None:
+    if (trial := best(study)) is None:
         return
     chosen = compose("train", [*base, *_lines(trial.params)], return_hydra_config=True)
-    known = [group for group in groups_of("train") if group not in (*PRESETS, "hydra")]
-    options = {group: chosen.hydra.runtime.choices[group] for group in known}
+    choices = chosen.hydra.runtime.choices
+    options = {group: choices[group] for group in groups_of("train") if group not in (*PRESETS, "hydra")}
     reference = compose("train", [f"{group}={option}" for group, option in options.items()])
-    with_hydra = container(chosen)
-    with_hydra.pop("hydra")
+    config = {key: value for key, value in container(chosen).items() if key != "hydra"}
     title = f"{usage(folder)}   (trial {trial.number}: objective {trial.value:.4f} on held-out augmentation)"
-    write_atomically(folder / PRESET, preset(with_hydra, container(reference), options, title))
+    write_atomically(folder / PRESET, preset(config, container(reference), options, title))
 
 
 def conclude(study: Any, folder: Path) -> None:
     """Print what was found; the last line is the command to use it."""
-    trial = best(study)
-    if trial is None:
+    if (trial := best(study)) is None:
         raise UserError(f"{folder}: no trial of {done(study)} came to a value; see its trials.csv, or change the space")
-    print(
-        f"best         trial {trial.number}, objective {trial.value:.4f} (normal images against held-out augmentation)"
-    )
-    for key, value in trial.params.items():
-        print(f"             {override(key, value)}")
+    found = f"objective {trial.value:.4f} (normal images against held-out augmentation)"
+    print(f"best         trial {trial.number}, {found}")
+    for line in _lines(trial.params):
+        print(f"             {line}")
     print(f"trials       {folder / 'trials.csv'}\npreset       {folder / PRESET}\nuse          {usage(folder)}")
 
 

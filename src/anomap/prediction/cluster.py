@@ -34,14 +34,33 @@ def score(
     """Score images with Ray's workers, which write the parts. Machines of a cluster must see the same folders.
 
     Yields:
-        After each shard: images scored, how many of them are abnormal, and the files that cannot be read.
+        After each shard, as workers finish them: images scored, how many are abnormal, the files that cannot be read.
 
     Raises:
         UserError: Ray is not installed or cannot be reached, or a worker cannot write; what is written stays valid.
     """
-    there = replace(settings, checkpoint=settings.checkpoint.resolve())
+    there, size = replace(settings, checkpoint=settings.checkpoint.resolve()), settings.ray.shard_size
     with _running(settings.ray):
-        for told in _told(names, (there, inputs.root.resolve(), folder.resolve(), detector.threshold)):
+        import pyarrow as pa
+        import ray
+
+        context = ray.data.DataContext.get_current()
+        context.enable_progress_bars = context.print_on_execution_start = False
+        context.execution_options.preserve_order = False
+        shards = [
+            pa.table({"name": pa.array(map(os.fsencode, names[first : first + size]), pa.binary())})
+            for first in range(0, len(names), size)
+        ]
+        results = ray.data.from_arrow(shards).map_batches(
+            Worker,
+            fn_constructor_args=(there, inputs.root.resolve(), folder.resolve(), detector.threshold),
+            batch_size=None,  # one shard at a time
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(size=min(_workers(settings.ray), len(shards))),
+            num_cpus=settings.ray.cpus_per_worker,
+            num_gpus=settings.ray.gpus_per_worker,
+        )
+        for told in results.iter_rows():
             if told["problem"] is not None:
                 raise UserError(told["problem"])
             failures = [(os.fsdecode(failure["name"]), failure["why"]) for failure in told["failures"]]
@@ -49,14 +68,7 @@ def score(
 
 
 class Worker:
-    """A process of Ray's that scores shards.
-
-    Args:
-        settings: with the whole path of the checkpoint.
-        root: the folder of the images.
-        folder: of the results.
-        threshold: of the decision.
-    """
+    """A process of Ray's that scores shards of the images in `root`, with results in `folder`; all paths are absolute."""
 
     def __init__(self, settings: Settings, root: Path, folder: Path, threshold: float) -> None:
         keep_memory()
@@ -76,55 +88,25 @@ class Worker:
             for rows, failed in score_files(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
                 found += rows
                 failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
-            if found:
-                write_part(self.folder, names, found)
+            write_part(self.folder, names, found)
         except UserError as error:  # raised, it would be wrapped several times on its way
             problem = str(error)
-        abnormal = sum(row.prediction == ABNORMAL for row in found)
-        told = {"scored": len(found), "abnormal": abnormal, "failures": failures, "problem": problem}
-        return pa.Table.from_pylist([told], _told_schema())
-
-
-def _told_schema() -> Any:
-    import pyarrow as pa
-
-    pair = pa.struct([("name", pa.binary()), ("why", pa.string())])
-    counts = [("scored", pa.int64()), ("abnormal", pa.int64())]
-    return pa.schema([*counts, ("failures", pa.list_(pair)), ("problem", pa.string())])
-
-
-def _told(names: Sequence[str], work: tuple[Settings, Path, Path, float]) -> Iterator[dict[str, Any]]:
-    """What the workers tell of their shards, in the order in which they finish them."""
-    import pyarrow as pa
-    import ray
-
-    settings = work[0].ray
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = context.print_on_execution_start = False
-    context.execution_options.preserve_order = False
-    size = settings.shard_size
-    shards = [
-        pa.table({"name": pa.array(map(os.fsencode, names[first : first + size]), pa.binary())})
-        for first in range(0, len(names), size)
-    ]
-    told = ray.data.from_arrow(shards).map_batches(
-        Worker,
-        fn_constructor_args=work,
-        batch_size=None,  # one shard at a time
-        batch_format="pyarrow",
-        compute=ray.data.ActorPoolStrategy(size=min(_workers(settings), len(shards))),
-        num_cpus=settings.cpus_per_worker,
-        num_gpus=settings.gpus_per_worker,
-    )
-    return told.iter_rows()
+        failure = pa.struct([("name", pa.binary()), ("why", pa.string())])
+        return pa.table(
+            {
+                "scored": [len(found)],
+                "abnormal": [sum(row.prediction == ABNORMAL for row in found)],
+                "failures": pa.array([failures], pa.list_(failure)),
+                "problem": pa.array([problem], pa.string()),
+            }
+        )
 
 
 def _workers(settings: RaySettings) -> int:
     """How many workers there is room for, at most as many as are asked for."""
     import ray
 
-    there = ray.cluster_resources()
-    room = []
+    there, room = ray.cluster_resources(), []
     for name, needed in (("CPU", settings.cpus_per_worker), ("GPU", settings.gpus_per_worker)):
         if needed > there.get(name, 0):  # Ray would wait for such a machine
             key = f"ray.{name.lower()}s_per_worker"
@@ -149,17 +131,13 @@ def _running(settings: RaySettings) -> Iterator[None]:
         return
     for name in ("ray", "ray.data"):  # the second has a level of its own
         logging.getLogger(name).setLevel(logging.ERROR)
-    own = settings.address is None
-    cores = (settings.workers or 0) * settings.cpus_per_worker
+    place: dict[str, Any] = {"address": settings.address}
+    if settings.address is None:
+        cores = (settings.workers or 0) * settings.cpus_per_worker
+        place = {"address": "local", "num_cpus": cores or None, "include_dashboard": False}
     obeyed = signal.getsignal(signal.SIGTERM)
     try:
-        ray.init(
-            address="local" if own else settings.address,
-            num_cpus=cores or None if own else None,
-            include_dashboard=False if own else None,
-            log_to_driver=False,
-            logging_level=logging.ERROR,
-        )
+        ray.init(**place, log_to_driver=False, logging_level=logging.ERROR)
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UserError(f"ray.address={settings.address}: {str(error).splitlines()[0]}") from error
     if threading.current_thread() is threading.main_thread():

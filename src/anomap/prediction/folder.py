@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,51 +20,32 @@ from anomap.runs.scores import escape_cell
 UNREADABLE = "unreadable.csv"
 
 
-@dataclass(frozen=True)
+@dataclass
 class PredictionSummary:
-    """What a prediction did.
-
-    Attributes:
-        folder: where the files are.
-        scored: images scored now.
-        abnormal: of these, decided abnormal.
-        earlier: images that were scored before.
-        unreadable: files left out.
-        seconds: of reading, scoring and drawing.
-        stopped: the signal that stopped it early, if one did; the files are valid, and the same command goes on.
-        sheet: the contact sheet, if one was drawn.
-    """
+    """What a prediction did."""
 
     folder: Path
-    scored: int = 0
-    abnormal: int = 0
-    earlier: int = 0
-    unreadable: int = 0
-    seconds: float = 0.0
-    stopped: int | None = None
-    sheet: Path | None = None
-
-    def plus(self, scored: int, abnormal: int, unreadable: int) -> "PredictionSummary":
-        """With more images."""
-        return replace(
-            self,
-            scored=self.scored + scored,
-            abnormal=self.abnormal + abnormal,
-            unreadable=self.unreadable + unreadable,
-        )
+    scored: int = 0  # now
+    abnormal: int = 0  # of these
+    earlier: int = 0  # scored before
+    unreadable: int = 0  # files left out
+    seconds: float = 0.0  # of reading, scoring and drawing
+    stopped: int | None = None  # the signal that stopped it early; the files are valid, and the same command goes on
+    sheet: Path | None = None  # the contact sheet, if one was drawn
 
 
 @contextmanager
 def claimed(folder: Path, checkpoint: Path, threshold: float, inputs: Inputs) -> Iterator[None]:
     """Have the folder to oneself, new or with results to go on from; its list of unreadable files is begun anew.
 
-    Raises:
-        UserError: it holds results of another checkpoint, threshold or input, another prediction is at work there, or it
-            cannot be written to.
+    UserError if it holds results of another checkpoint, threshold or input, another prediction is at work there, or it
+    cannot be written to.
     """
+    with checkpoint.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
     made_by = {
         "checkpoint": str(checkpoint.resolve()),
-        "checkpoint_blake2b": _digest(checkpoint),
+        "checkpoint_blake2b": digest,
         "threshold": threshold,
         "input": str(inputs.root.resolve()),
     }
@@ -96,11 +77,6 @@ def _refuse_others(folder: Path, made_by: dict[str, Any]) -> None:
                 f"output={folder}: holds scores of another {name} ({named[name]}); give that one to go on there, or "
                 "another output=DIR"
             )
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
 
 
 def list_unreadable(path: Path, failures: Iterable[tuple[str, str]]) -> None:

@@ -1,8 +1,4 @@
-"""Which images a prediction is about: one file, a folder, or a pattern.
-
->>> list(find_inputs("parts", recursive=True).names)  # doctest: +SKIP
-['a.png', 'line 2/b.tif']
-"""
+"""Which images a prediction is about: one file, a folder, or a pattern."""
 
 import fnmatch
 import os
@@ -23,7 +19,7 @@ _MAGIC = re.compile(r"[*?[]")
 
 
 class Names(Sequence[str]):
-    """Non-empty strings without NUL, such as file names, in little more memory than their letters take: there may be millions."""
+    """Non-empty strings without NUL, such as file names, in little more memory than their letters: there may be millions."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._text = "\0".join(names)
@@ -38,7 +34,6 @@ class Names(Sequence[str]):
     @overload
     def __getitem__(self, index: slice) -> list[str]: ...
     def __getitem__(self, index: int | slice) -> str | list[str]:
-        """A name, or some."""
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         start = self._starts[index]
@@ -48,72 +43,48 @@ class Names(Sequence[str]):
 
 @dataclass(frozen=True)
 class Inputs:
-    """The images that were found.
-
-    Attributes:
-        root: the folder that the names are relative to.
-        names: posix paths below `root`, sorted, all different; at least one.
-    """
+    """The images that were found."""
 
     root: Path
-    names: Sequence[str]
-
-    def path(self, name: str) -> Path:
-        """The file of a name."""
-        return self.root / name
+    names: Sequence[str]  # posix paths below `root`, sorted, all different; at least one
 
 
 def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Inputs:
-    """Find images; nothing is opened.
+    """Find images; nothing is opened. UserError if there is no such file or folder, or no image in it.
 
     Hidden files and folders are left out, and so are the pictures that anomap-predict has drawn. Links to files are
     followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
 
     Args:
-        given: a file, whatever its extension; a folder, whose image files are taken; or a pattern of such files, in which
-            `*`, `?` and `[...]` stand for parts of a name and `**` for any number of folders. What exists under the
-            very name that is given is no pattern.
+        given: a file, whatever its extension; a folder, whose image files are taken; or, if nothing has that name, a
+            pattern: `*`, `?` and `[...]` stand for parts of a name, `**` for any number of folders.
         recursive: of a folder, also the images in its sub-folders.
-
-    Raises:
-        UserError: there is no such file or folder, or no image in it.
     """
-    path = Path(given).expanduser()
+    path, kinds = Path(given).expanduser(), " ".join(sorted(EXTENSIONS))
     if path.is_file():
         return Inputs(path.parent, [path.name])
     if path.is_dir():
-        names = _below(path, ("**", "*") if recursive else ("*",))
-        if not names:
-            hint = "" if recursive else ", or recursive=true for its sub-folders"
-            raise UserError(f"input={given}: no image in this folder ({_kinds()}); give another{hint}")
-        return Inputs(path, names)
-    root, segments = _split(path)
-    if not segments:
-        raise UserError(
-            f"input={given}: no such file or folder; give an image, a folder, or a pattern like 'DIR/*.png'"
-        )
-    if not root.is_dir():
-        raise UserError(f"input={given}: there is no folder {root}; give a pattern like 'DIR/*.png'")
-    names = _below(root, segments)
+        root, segments = path, ("**", "*") if recursive else ("*",)
+        hint = "" if recursive else ", or recursive=true for its sub-folders"
+        empty = f"no image in this folder ({kinds}); give another{hint}"
+    else:
+        first = next((number for number, part in enumerate(path.parts) if _MAGIC.search(part)), len(path.parts))
+        root, segments = Path(*path.parts[:first]), path.parts[first:]
+        if not segments:
+            hint = "give an image, a folder, or a pattern like 'DIR/*.png'"
+            raise UserError(f"input={given}: no such file or folder; {hint}")
+        if not root.is_dir():
+            raise UserError(f"input={given}: there is no folder {root}; give a pattern like 'DIR/*.png'")
+        empty = f"no image fits this pattern ({kinds}); ** stands for any number of folders"
+    # two ** may find a name twice
+    names = Names(name for name, _ in groupby(sorted(_fitting(root, "", segments))))
     if not names:
-        raise UserError(f"input={given}: no image fits this pattern ({_kinds()}); ** stands for any number of folders")
+        raise UserError(f"input={given}: {empty}")
     return Inputs(root, names)
 
 
-def _split(path: Path) -> tuple[Path, tuple[str, ...]]:
-    """The folder before the first part with a wildcard, and the parts from there on."""
-    parts = path.parts
-    first = next((number for number, part in enumerate(parts) if _MAGIC.search(part)), len(parts))
-    return Path(*parts[:first]), parts[first:]
-
-
-def _below(root: Path, segments: Sequence[str]) -> Names:
-    """Sorted names of the image files below `root` that fit the pattern; two `**` may find one twice."""
-    return Names(name for name, _ in groupby(sorted(_fitting(root, "", segments))))
-
-
 def _fitting(root: Path, prefix: str, segments: Sequence[str]) -> Iterator[str]:
-    """Names, each after the prefix: that of the folder below `root` that is looked into, with its slash."""
+    """Names of the image files below `root / prefix` that fit the pattern; the prefix, with its slash, is part of them."""
     head, rest = segments[0], segments[1:]
     if head == "**":
         yield from _fitting(root, prefix, rest or ("*",))
@@ -140,7 +111,3 @@ def _visible(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:
                     yield entry
     except OSError as error:
         raise UserError(f"{folder}: this folder cannot be read ({error.strerror}); give another input") from error
-
-
-def _kinds() -> str:
-    return " ".join(sorted(EXTENSIONS))

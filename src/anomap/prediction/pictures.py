@@ -11,9 +11,9 @@ from anomap.prediction.inputs import CONTACT_SHEET, OVERLAYS, Inputs
 from anomap.prediction.table import PredictionRow, as_name, read_rows
 from anomap.runs.scores import ABNORMAL
 
-# viewing, and with it matplotlib, is imported only if there is something to draw
-
 SHEET_IMAGES = 24
+
+# viewing, and with it matplotlib, is imported only if there is something to draw
 
 
 def draw(
@@ -30,16 +30,9 @@ def draw(
 
 
 def draw_sheet(detector: Detector, inputs: Inputs, folder: Path, count: int) -> Path | None:
-    """The contact sheet of all that was ever scored in this folder: the few images on it are scored once more.
+    """Draw the contact sheet of all `count` images that were ever scored in this folder; None if all of them are gone.
 
-    Args:
-        detector: that scored them.
-        inputs: where the images are; those that are gone are left out.
-        folder: of the results.
-        count: of all scores there.
-
-    Returns:
-        The picture, or None if no image is left.
+    The few images on it are scored once more.
     """
     from anomap.viewing.figures import save_figure
     from anomap.viewing.grids import Tile, contact_sheet
@@ -48,7 +41,7 @@ def draw_sheet(detector: Detector, inputs: Inputs, folder: Path, count: int) -> 
     tiles: list[Tile] = []
     for row in heapq.nlargest(SHEET_IMAGES, read_rows(folder), key=lambda row: row.score):
         try:
-            image = detector.preprocessing.read(inputs.path(as_name(row.path)))
+            image = detector.preprocessing.read(inputs.root / as_name(row.path))
         except UserError:  # gone since
             continue
         _, maps = detector.score_batch(image[None])

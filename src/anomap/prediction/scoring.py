@@ -1,8 +1,8 @@
-"""From names of files to rows of scores and drawn maps: the loop that both engines of anomap-predict share."""
+"""From names of files to rows of scores and drawn maps: the loop of both engines, and engine=local, which is one process."""
 
+import time
 from collections.abc import Generator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -13,59 +13,68 @@ from anomap.errors import UserError
 from anomap.prediction.inputs import Inputs
 from anomap.prediction.pictures import draw
 from anomap.prediction.settings import Settings
-from anomap.prediction.table import PredictionRow
+from anomap.prediction.table import PredictionRow, write_part
+from anomap.runs.scores import ABNORMAL
+
+PART_SECONDS = 5.0  # of work that a killed process loses at most
+PART_ROWS = 2000
 
 Failures = list[tuple[str, str]]  # name and reason
+
+
+def score(
+    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+) -> Generator[tuple[int, int, Failures], None, None]:
+    """Score images, and write a part of the scores every few seconds; the last one however it ends.
+
+    Yields:
+        After each batch: images scored, how many of them are abnormal, and the files that cannot be read.
+    """
+    waiting: list[PredictionRow] = []
+    began = time.monotonic()
+    try:
+        with closing(score_files(detector, inputs, names, folder, settings)) as batches:
+            for rows, failures in batches:
+                waiting += rows
+                if len(waiting) >= PART_ROWS or time.monotonic() - began >= PART_SECONDS:
+                    write_part(folder, [row.path for row in waiting], waiting)
+                    waiting, began = [], time.monotonic()
+                yield len(rows), sum(row.prediction == ABNORMAL for row in rows), failures
+    finally:
+        write_part(folder, [row.path for row in waiting], waiting)
 
 
 def score_files(
     detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
 ) -> Generator[tuple[list[PredictionRow], Failures], None, None]:
-    """Score images batch by batch; memory does not grow with their number.
+    """Score images batch by batch, reading a few ahead on threads; memory does not grow with their number.
 
     Yields:
         Rows of a batch, whose overlays are drawn, and the files before its end that cannot be read.
     """
-    with closing(_batches(detector, inputs, names, settings.batch_size)) as batches:
-        for batch in batches:
-            rows: list[PredictionRow] = []
-            if batch.names:
-                scores, maps = detector.score_batch(np.stack(batch.images))
-                rows = [
-                    PredictionRow.decide(name, score, detector.threshold)
-                    for name, score in zip(batch.names, scores, strict=True)
-                ]
-                draw(
-                    detector, rows, batch.images, maps, folder, settings.overlays
-                )  # first: a row says that all is done
-            yield rows, batch.failures
+    batch: dict[str, Images] = {}
+    failures: Failures = []
 
+    def rows() -> list[PredictionRow]:
+        if not batch:
+            return []
+        images = list(batch.values())
+        scores, maps = detector.score_batch(np.stack(images))
+        decided = zip(batch, scores, strict=True)
+        found = [PredictionRow.decide(name, score, detector.threshold) for name, score in decided]
+        draw(detector, found, images, maps, folder, settings.overlays)  # before the row says that all is done
+        return found
 
-@dataclass(frozen=True)
-class _Batch:
-    """Images that belong together in one call of the model, and files between them that cannot be read."""
-
-    names: list[str] = field(default_factory=list)
-    images: list[Images] = field(default_factory=list)
-    failures: Failures = field(default_factory=list)
-
-
-def _batches(detector: Detector, inputs: Inputs, names: Sequence[str], size: int) -> Generator[_Batch, None, None]:
-    """Read ahead on a few threads; only a few images beyond the batch are in memory."""
-    batch = _Batch()
-    with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.path(name)))) as read:
-        for name, done in read:
-            try:
-                image = done.result()
-            except UserError as error:
-                batch.failures.append((name, _reason(error, inputs.path(name))))
+    with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.root / name), UserError)) as read:
+        for name, image in read:
+            if isinstance(image, UserError):
+                failures.append((name, _reason(image, inputs.root / name)))
             else:
-                batch.names.append(name)
-                batch.images.append(image)
-            if size in (len(batch.images), len(batch.failures)):
-                yield batch
-                batch = _Batch()
-    yield batch
+                batch[name] = image
+            if settings.batch_size in (len(batch), len(failures)):
+                yield rows(), failures
+                batch, failures = {}, []
+    yield rows(), failures
 
 
 def _reason(error: UserError, path: Path) -> str:

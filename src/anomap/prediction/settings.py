@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -10,13 +10,10 @@ from anomap.config import check_choice, check_switches, check_whole
 from anomap.errors import UserError
 from anomap.runs.checkpoint_file import checkpoint_file
 
-ENGINES = ("local", "ray")
-OVERLAY_CHOICES = ("anomalies", "all", "none")
-
 
 @dataclass(frozen=True)
 class RaySettings:
-    """The group `ray` of `conf/predict.yaml`."""
+    """The group `ray` of `conf/predict.yaml`. Raises UserError for a value that its key cannot have."""
 
     address: str | None
     workers: int | None
@@ -24,29 +21,21 @@ class RaySettings:
     gpus_per_worker: float
     shard_size: int
 
-    @classmethod
-    def of(cls, config: Mapping[str, Any]) -> "RaySettings":
-        """Check the values. Raises UserError."""
-        for key in ("workers", "cpus_per_worker", "shard_size"):
-            if not (key == "workers" and config[key] is None):
-                check_whole(f"ray.{key}", config[key], 1)
-        gpus = config["gpus_per_worker"]
-        if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
+    def __post_init__(self) -> None:
+        if self.workers is not None:
+            check_whole("ray.workers", self.workers, 1)
+        check_whole("ray.cpus_per_worker", self.cpus_per_worker, 1)
+        check_whole("ray.shard_size", self.shard_size, 1)
+        gpus = self.gpus_per_worker
+        if type(gpus) not in (int, float) or gpus < 0:
             raise UserError(f"ray.gpus_per_worker={gpus}: give a number, such as 1, or 0.5 for two workers on a GPU")
-        return cls(**config)
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The keys of `conf/predict.yaml`.
+    """The keys of `conf/predict.yaml`."""
 
-    Attributes:
-        checkpoint: a file that exists.
-        threshold: None for the checkpoint's own.
-        output: None for the folder of this run.
-    """
-
-    checkpoint: Path
+    checkpoint: Path  # a file that exists
     input: str
     recursive: bool
     overlays: str
@@ -54,33 +43,26 @@ class Settings:
     batch_size: int
     device: str
     engine: str
-    output: Path | None
-    threshold: float | None
+    output: Path | None  # None: the folder of this run
+    threshold: float | None  # None: the checkpoint's own
     ray: RaySettings
 
     @classmethod
     def of(cls, config: Mapping[str, Any]) -> "Settings":
-        """Check the values of a plain configuration.
-
-        Raises:
-            UserError: a value that its key cannot have, or no such checkpoint.
-        """
+        """Check a plain configuration. Raises UserError for a value that its key cannot have, or no such checkpoint."""
         if config["input"] is None:
             raise UserError("input is not set: give input=FILE, input=DIR or input='\"DIR/*.png\"'")
-        check_choice("overlays", config["overlays"], OVERLAY_CHOICES)
-        check_choice("engine", config["engine"], ENGINES)
+        check_choice("overlays", config["overlays"], ("anomalies", "all", "none"))
+        check_choice("engine", config["engine"], ("local", "ray"))
         check_switches(config, "recursive", "view")
         check_whole("batch_size", config["batch_size"], 1)
-        output = config["output"]
-        return cls(
-            checkpoint_file(config),
-            threshold=_threshold(config["threshold"]),
-            output=None if output is None else Path(output).expanduser(),
-            ray=RaySettings.of(config["ray"]),
-            **{
-                key: config[key] for key in ("input", "recursive", "overlays", "view", "batch_size", "device", "engine")
-            },
-        )
+        checked = {
+            "checkpoint": checkpoint_file(config),
+            "threshold": _threshold(config["threshold"]),
+            "output": None if config["output"] is None else Path(config["output"]).expanduser(),
+            "ray": RaySettings(**config["ray"]),
+        }
+        return cls(**{field.name: config[field.name] for field in fields(cls)} | checked)
 
 
 def _threshold(config: Mapping[str, Any]) -> float | None:
@@ -89,6 +71,6 @@ def _threshold(config: Mapping[str, Any]) -> float | None:
         raise UserError(f"threshold={strategy}: give threshold.value=NUMBER; anomap-evaluate chooses one from scores")
     if value is None:
         return None
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if type(value) not in (int, float) or not math.isfinite(value):
         raise UserError(f"threshold.value={value}: not a number; leave it out for the checkpoint's own")
     return float(value)

@@ -1,14 +1,14 @@
 """The scores of a prediction: Parquet files in `scores/`, each whole or not there, and two tables made of them at the end.
 
 `scores/part-*.parquet` is what a prediction knows: whatever ends it, the next one scores what no part holds.
-`scores.csv` and `scores.parquet` hold the same in one file each, sorted by path. They are written at the end, also when a
+`scores.csv` and `scores.parquet` hold the same in one file each, sorted by path; they are written at the end, also when a
 signal stops the prediction. In all of them, bytes of a file name that are not UTF-8 are backslash escapes.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,13 +30,13 @@ class PredictionRow:
     """One line: an image, its score, and what was decided."""
 
     path: str  # relative to the input folder, posix
-    score: float  # raw anomaly score, higher = more abnormal
+    score: float  # raw, higher = more abnormal
     threshold: float
     prediction: str  # abnormal iff score > threshold
 
     @classmethod
     def decide(cls, path: str, score: float, threshold: float) -> "PredictionRow":
-        """Make the row of an image, deciding abnormal iff score > threshold."""
+        """The row of an image, abnormal iff score > threshold."""
         score, threshold = float(score), float(threshold)
         return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL)
 
@@ -55,15 +55,14 @@ def as_name(text: str) -> str:
 
 
 def write_part(folder: Path, names: Sequence[str], rows: Sequence[PredictionRow]) -> None:
-    """Write rows into `folder/scores`, as a file that is called after the names that were asked for.
+    """Write rows, if there are any, into a file in `folder/scores` called after the names that were asked for.
 
-    Asked for twice, as when a worker was lost, they are there once.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written to.
+    Asked for twice, as when a worker was lost, they are there once. UserError if the file cannot be written.
     """
     import pyarrow.parquet as pq
 
+    if not rows:
+        return
     digest = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
     path = folder / PARTS / f"part-{digest}.parquet"
     try:
@@ -76,25 +75,18 @@ def write_part(folder: Path, names: Sequence[str], rows: Sequence[PredictionRow]
 
 def scored_names(folder: Path) -> set[str]:
     """The names, as `as_text`, of all images that were ever scored in this folder. Raises UserError as `read_rows`."""
-    return {name for part in _parts(folder, ["path"]) for name in part.column("path").to_pylist()}
+    return {name for part in _parts(folder) for name in part.column("path").to_pylist()}
 
 
 def read_rows(folder: Path) -> Iterator[PredictionRow]:
-    """All that was ever scored in this folder, in no order.
-
-    Raises:
-        UserError: a part that anomap-predict did not write.
-    """
+    """All that was ever scored in this folder, in no order. Raises UserError for a part that anomap-predict did not write."""
     return (row for part in _parts(folder) for row in _rows(part))
 
 
 def write_tables(folder: Path) -> None:
-    """Make `scores.csv` and `scores.parquet` of the parts, each whole or not at all.
+    """Make `scores.csv` and `scores.parquet` of the parts, each whole or not at all, in 100 bytes of memory for each image.
 
-    Memory: about a hundred bytes for each image.
-
-    Raises:
-        UserError: a part that anomap-predict did not write, or the disk is full.
+    UserError for a part that anomap-predict did not write, or if a table cannot be written.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -116,15 +108,14 @@ def _rows(table: "pa.Table") -> Iterator[PredictionRow]:
             yield PredictionRow(**row)
 
 
-def _parts(folder: Path, columns: Sequence[str] = PREDICTION_COLUMNS) -> Iterator["pa.Table"]:
+def _parts(folder: Path) -> Iterator["pa.Table"]:
     """The files of `folder/scores`, one after the other."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for path in sorted((folder / PARTS).glob("part-*.parquet")):
         try:
-            part = pq.ParquetFile(path).read()
-            yield part.select(columns).cast(pa.schema([_schema().field(name) for name in columns]))
+            yield pq.ParquetFile(path).read().select(PREDICTION_COLUMNS).cast(_schema())
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UserError(f"{path}: not written by anomap-predict; delete it: its images are scored again") from error
 
@@ -132,8 +123,7 @@ def _parts(folder: Path, columns: Sequence[str] = PREDICTION_COLUMNS) -> Iterato
 def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
     import pyarrow as pa
 
-    path, *others = zip(*[astuple(row) for row in rows], strict=True) if rows else ((), (), (), ())
-    return pa.table([[as_text(name) for name in path], *map(list, others)], schema=_schema())
+    return pa.Table.from_pylist([{**asdict(row), "path": as_text(row.path)} for row in rows], _schema())
 
 
 def _schema() -> "pa.Schema":

@@ -1,1 +1,0 @@
-"""Hyper-parameter search on normal images alone."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -12,22 +13,9 @@ if TYPE_CHECKING:
     from optuna.trial import BaseTrial
 
 Value = float | int | str | bool | None
+Choices = tuple[Value, ...]
 
 _WORDS = {"low", "high", "log", "step", "choices"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One of a few values."""
-
-    values: tuple[Value, ...]
-
-    def suggest(self, trial: BaseTrial, key: str) -> Value:
-        """Ask the study for a value."""
-        return trial.suggest_categorical(key, self.values)
-
-    def __contains__(self, value: Any) -> bool:
-        return value in self.values
 
 
 @dataclass(frozen=True)
@@ -44,59 +32,53 @@ class Range:
         """Whether only whole numbers are drawn."""
         return all(isinstance(number, int) for number in (self.low, self.high, self.step or 1))
 
-    def suggest(self, trial: BaseTrial, key: str) -> Value:
-        """Ask the study for a value."""
-        if self.whole:
-            return trial.suggest_int(key, int(self.low), int(self.high), step=int(self.step or 1), log=self.log)
-        return trial.suggest_float(key, self.low, self.high, step=self.step, log=self.log)
-
     def __contains__(self, value: Any) -> bool:
-        numeric = isinstance(value, int if self.whole else int | float) and not isinstance(value, bool)
-        if not (numeric and self.low <= value <= self.high):
+        if type(value) not in ((int,) if self.whole else (int, float)) or not self.low <= value <= self.high:
             return False
-        steps = (value - self.low) / (self.step or (1 if self.whole else float("inf")))
+        steps = (value - self.low) / (self.step or float("inf"))
         return abs(steps - round(steps)) < 1e-9
 
 
-Space = dict[str, Choice | Range]
+Space = dict[str, Choices | Range]
 
 
 def read_space(node: Mapping[str, Any]) -> Space:
-    """The `space` group as key -> what may be drawn for it.
+    """The `space` group as key -> what may be drawn for it; UserError for an entry that is neither range nor choices.
 
     Args:
-        node: nested as the keys are, `{"model": {"optimizer": {"lr_generator": {"low": 1e-4, "high": 1e-2, "log": true}}}}`.
-
-    Raises:
-        UserError: an entry is neither a range nor choices, or there is none.
+        node: nested as the keys are: `{"model": {"optimizer": {"lr_generator": {"low": 1e-4, "high": 1e-2, "log": true}}}}`.
     """
-    space = dict(_entries(node, ""))
+    space = dict(_entries(node))
     if not space:
         raise UserError("space: nothing to search; choose one with space=..., or write {low: ..., high: ...} for a key")
     return space
 
 
-def _entries(node: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Choice | Range]]:
+def _entries(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Choices | Range]]:
     for name, value in node.items():
         key = f"{prefix}{name}"
         if not isinstance(value, Mapping):
             raise UserError(f"space.{key}={value}: give a range {{low: ..., high: ...}} or {{choices: [...]}}")
-        if value and value.keys() <= _WORDS:
-            yield key, _entry(key, value)
-        else:
+        if not value or value.keys() - _WORDS:
             yield from _entries(value, f"{key}.")
+        elif value.get("choices") is not None:
+            yield key, _choices(key, value)
+        else:
+            yield key, _range(key, value)
 
 
-def _entry(key: str, given: Mapping[str, Any]) -> Choice | Range:
-    choices = given.get("choices")
-    if choices is not None:
-        if len(given) > 1 or not isinstance(choices, list) or not choices:
-            raise UserError(f"space.{key}: choices stand alone, and are a list such as [a,b]")
-        if not all(value is None or isinstance(value, str | int | float) for value in choices):
-            raise UserError(f"space.{key}.choices: each is a number, a text, true, false or null")
-        return Choice(tuple(choices))
+def _choices(key: str, given: Mapping[str, Any]) -> Choices:
+    choices = given["choices"]
+    if len(given) > 1 or not isinstance(choices, list) or not choices:
+        raise UserError(f"space.{key}: choices stand alone, and are a list such as [a,b]")
+    if not all(value is None or isinstance(value, str | int | float) for value in choices):
+        raise UserError(f"space.{key}.choices: each is a number, a text, true, false or null")
+    return tuple(choices)
+
+
+def _range(key: str, given: Mapping[str, Any]) -> Range:
     for name, number in {"low": None, "high": None, **given}.items():
-        if name != "log" and (isinstance(number, bool) or not isinstance(number, int | float)):
+        if name != "log" and type(number) not in (int, float):
             raise UserError(f"space.{key}.{name}={number}: give a number")
     low, high, log, step = given["low"], given["high"], given.get("log", False), given.get("step")
     if not low < high or (log and low <= 0):
@@ -108,11 +90,20 @@ def _entry(key: str, given: Mapping[str, Any]) -> Choice | Range:
 
 def suggest(space: Space, trial: BaseTrial) -> dict[str, Value]:
     """Values for a trial: key -> value."""
-    return {key: entry.suggest(trial, key) for key, entry in space.items()}
+    values: dict[str, Value] = {}
+    for key, entry in space.items():
+        if isinstance(entry, tuple):
+            values[key] = trial.suggest_categorical(key, entry)
+        elif entry.whole:
+            low, high, step = int(entry.low), int(entry.high), int(entry.step or 1)
+            values[key] = trial.suggest_int(key, low, high, step=step, log=entry.log)
+        else:
+            values[key] = trial.suggest_float(key, entry.low, entry.high, step=entry.step, log=entry.log)
+    return values
 
 
 def override(key: str, value: Value) -> str:
     """`key=value` as Hydra's command line wants it."""
     if isinstance(value, str):
         return f"{key}='{value}'" if set(value) & set("=,[]{} ") else f"{key}={value}"
-    return f"{key}={'null' if value is None else str(value).lower() if isinstance(value, bool) else repr(value)}"
+    return f"{key}={json.dumps(value)}"

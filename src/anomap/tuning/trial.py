@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,28 +19,24 @@ from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
 from anomap.training.train import train_method
-from anomap.tuning.held_out import HeldOut, NormalsOnly, without
+from anomap.tuning.held_out import HeldOut, without
 
 Report = Callable[[float, int], None]  # value, epoch; raises to stop the trial
 
 
 class Watch(pl.Callback):
-    """Evaluates the averaged weights in pauses after every so many epochs, and after the last.
-
-    Args:
-        evaluate: method -> value.
-        report: takes value and epoch, and may raise.
-        every: epochs between two values.
-    """
+    """Evaluates the averaged weights in a pause after each `every` epochs, and after the last."""
 
     def __init__(self, evaluate: Callable[[Any], float], report: Report, every: int) -> None:
         self.evaluate, self.report, self.every = evaluate, report, every
+        self.value: float | None = None  # the last one
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After the module's own hook, which stops a training that diverged."""
         epoch = trainer.current_epoch + 1
         if steps.in_last_epoch(trainer) or (epoch % self.every == 0 and steps.pauses(trainer)):
-            self.report(self.evaluate(pl_module.ema.objective), epoch)  # pyright: ignore[reportAttributeAccessIssue]
+            self.value = self.evaluate(pl_module.ema.objective)  # pyright: ignore[reportAttributeAccessIssue]
+            self.report(self.value, epoch)
 
 
 class Trials:
@@ -55,15 +53,7 @@ class Trials:
         self._made: tuple[str, AnomalyDataModule, HeldOut] | None = None
 
     def run(self, config: dict[str, Any], report: Report) -> float:
-        """Train and return the objective's value.
-
-        Args:
-            config: the whole configuration of anomap-train, plain.
-            report: takes each intermediate value and its epoch, and may raise to stop the trial.
-
-        Raises:
-            UserError: the configuration is wrong, or the training diverged.
-        """
+        """Train with a plain configuration of anomap-train; the objective's value. UserError if that is wrong or diverges."""
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])
         size = check_image_size(image_size(config), objective.stride)
@@ -73,25 +63,17 @@ class Trials:
         data.augmentation = augmentation if needed else None
         trainer = {**config["trainer"], "limit_val_batches": 0}  # monitoring would read the test set
         quiet = {**config, "trainer": trainer, "logger": {}}
-        values: dict[int, float] = {}
-
-        def evaluate(method: Any) -> float:
-            return held_out.auroc(method, size)
-
-        def keep(value: float, epoch: int) -> None:
-            values[epoch] = value
-            report(value, epoch)
-
+        evaluate = partial(held_out.auroc, image_size=size)
+        watch = Watch(evaluate, report, self.every)
         with TemporaryDirectory(prefix=".trial-", dir=self.folder) as place:
-            watch = Watch(evaluate, keep, self.every)
-            objective, stages = train_method(objective, data, quiet, RunFolder(place), [watch])
-        return values[max(values)] if values and stages else evaluate(objective)
+            objective, _ = train_method(objective, data, quiet, RunFolder(place), [watch])
+        return evaluate(objective) if watch.value is None else watch.value  # None: a method without epochs
 
     def _images(self, config: Mapping[str, Any], seed: int, stride: int) -> tuple[AnomalyDataModule, HeldOut]:
         key = json.dumps([config, seed, stride], sort_keys=True)
         if self._made is None or self._made[0] != key:
             data = build_datamodule(config, None, seed, stride)
-            data.layout = NormalsOnly(data.layout)
+            data.layout = replace(data.layout.scan(), test=[])  # no test image is opened
             data.setup()
             self._made = key, data, HeldOut(data, self.held_out)
         return self._made[1:]

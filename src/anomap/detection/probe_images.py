@@ -1,0 +1,55 @@
+"""A few images to check an exported file on."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from anomap.data.build import build_datamodule
+from anomap.data.files import find_images
+from anomap.detection.detector import Images, Preprocessing
+from anomap.errors import UserError
+
+COUNT = 8  # at most
+
+Item = TypeVar("Item")
+
+
+def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images, str]:
+    """Images uint8 (N, C, H, W), and what they are, in words.
+
+    Args:
+        given: a folder, or None for images of the run (noise when they are gone).
+        data: the run's `data` group.
+        preprocessing: how images are read.
+
+    Raises:
+        UserError: no such folder, no image in it, or one that cannot be read.
+    """
+    if given is not None:
+        folder = Path(given).expanduser()
+        paths = [folder / name for name in _spread(find_images(folder))]
+        if not paths:
+            raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")
+        return np.stack([preprocessing.read(path) for path in paths]), f"{len(paths)} images of {given}"
+    try:
+        scan = build_datamodule(data).layout.scan()
+        images: list[Images] = []
+        for sample in _spread(scan.test or scan.train):
+            if sample.path is not None:
+                images.append(preprocessing.read(sample.path))
+            else:
+                assert scan.pixels is not None
+                images.append(preprocessing.take(scan.pixels(sample)))
+    except UserError as error:
+        shape = (COUNT, preprocessing.channels, *preprocessing.size)
+        noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8, endpoint=True)
+        return noise, f"{COUNT} images of noise, since the run's are gone ({error}); images=DIR gives others"
+    return np.stack(images), f"{len(images)} of the run's {'test' if scan.test else 'training'} images"
+
+
+def _spread(items: Sequence[Item]) -> list[Item]:
+    """At most `COUNT`, evenly from the first to the last: of a test set, normal and abnormal ones."""
+    chosen = np.linspace(0, len(items) - 1, min(COUNT, len(items))).round().astype(int)
+    return [items[index] for index in chosen]
