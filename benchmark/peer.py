@@ -184,7 +184,6 @@ def _spec(root: Path, plan: Plan, workers: int, folder: Path) -> dict[str, Any]:
 
 def same_files(setup: Setup, root: Path) -> Path:
     """Folders `train`, `test_normal`, `test_abnormal` of the very files that a setup trains and tests on."""
-    splits = setup.data.splits
 
     def place(samples: Sequence[Sample], folder: Path) -> None:
         folder.mkdir(parents=True)
@@ -196,9 +195,9 @@ def same_files(setup: Setup, root: Path) -> Path:
             except OSError:  # another disk
                 shutil.copyfile(sample.path, target)
 
-    place(splits.train, root / "train")
-    place([sample for sample in splits.test if sample.label == NORMAL], root / "test_normal")
-    place([sample for sample in splits.test if sample.label != NORMAL], root / "test_abnormal")
+    place(setup.data.train.samples, root / "train")
+    place([sample for sample in setup.data.test.samples if sample.label == NORMAL], root / "test_normal")
+    place([sample for sample in setup.data.test.samples if sample.label != NORMAL], root / "test_abnormal")
     return root
 
 

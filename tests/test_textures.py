@@ -88,8 +88,8 @@ def test_data_set_loads_as_a_folder(name: str, tmp_path: Path) -> None:
         {"name": "folder", "root": str(tmp_path), "image_size": 256, "channels": 1, "batch_size": 4}
     )
     data.setup()
-    assert {sample.defect for sample in data.splits.test} == {"good", *FAMILIES[name].defects}
-    for sample in data.splits.test:
+    assert {sample.defect for sample in data.test.samples} == {"good", *FAMILIES[name].defects}
+    for sample in data.test.samples:
         assert (sample.mask is not None) == (sample.label == 1)
         if sample.mask is not None:
             assert set(np.unique(np.asarray(Image.open(sample.mask)))) == {0, 255}

@@ -179,10 +179,10 @@ def test_anomap_beside_the_peer_scores_the_files_that_the_peer_scores(tmp_path: 
     thin = [f"model.objective.{network}.width=8" for network in ("generator", "discriminator")]
     ours = Ours("default", ["data.cells=mono", *thin], dataclasses.replace(QUICK, peer_batches=1), tmp_path)
     root = same_files(ours.setup, tmp_path / "files")
-    splits = ours.setup.data.splits
-    assert len(list((root / "train").iterdir())) == len(splits.train)
+    data = ours.setup.data
+    assert len(list((root / "train").iterdir())) == len(data.train)
     tested = sum(len(list((root / name).iterdir())) for name in ("test_normal", "test_abnormal"))
-    assert tested == len(splits.test)
+    assert tested == len(data.test)
     assert 0 < (ours.train_and_test(1) or 0) < 1
     ours.prepare_scoring(root)
     done = [ours.score() for _ in range(2)]  # the second scores anew, too

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.layouts import Layout
 from anomap.data.layouts.folder import FolderLayout
+from anomap.data.samples import Layout
 
 
 def save(path: Path, pixels: NDArray[Any] | int = 100, size: tuple[int, int] = (8, 8), seed: int | None = None) -> Path:

@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from anomap.data.checks import (
-    check_channels,
-    check_fraction,
-    check_image_size,
-    check_integer,
-    check_intensity_range,
-)
+from anomap.config import check_whole
+from anomap.data.checks import check_channels, check_fraction, check_image_size, check_intensity_range
 from anomap.errors import UserError
 
 
@@ -66,11 +61,11 @@ def test_intensity_ranges(value: Any) -> None:
 
 
 def test_integers_and_fractions() -> None:
-    assert check_integer("batch_size", 1, 1) == 1
+    check_whole("data.batch_size", 1, 1)
     assert check_fraction("calibration_fraction", 0.15) == 0.15
     for value in (0, 1.5, "4", True, None):
         with pytest.raises(UserError, match=r"data\.batch_size"):
-            check_integer("batch_size", value, 1)
+            check_whole("data.batch_size", value, 1)
     for value in (0, 1, -0.1, "0.5", float("nan")):
         with pytest.raises(UserError, match=r"data\.calibration_fraction"):
             check_fraction("calibration_fraction", value)

@@ -31,10 +31,10 @@ def setup_error(root: Path, **options: Any) -> str:
 def test_sets_are_disjoint_normal_and_complete(tmp_path: Path) -> None:
     data = module(make_dataset(tmp_path, train=40))
     data.setup()
-    lists = [data.splits.train, data.splits.calibration, data.splits.test]
+    lists = [data.train.samples, data.calibration.samples, data.test.samples]
     names = [sample.name for samples in lists for sample in samples]
     assert len(names) == len(set(names)) == 47
-    assert {sample.label for sample in data.splits.train + data.splits.calibration} == {0}
+    assert {sample.label for sample in data.train.samples + data.calibration.samples} == {0}
     counts = data.counts()
     assert counts["n_train"] + counts["n_calibration"] == 40
     assert (counts["n_test_normal"], counts["n_test_abnormal"]) == (4, 3)
@@ -229,7 +229,7 @@ def test_an_unreadable_file_is_named_or_skipped(tmp_path: Path, place: str, capl
         data.setup()
     assert "left out 1 of" in caplog.text
     assert len(data.train) + len(data.calibration) + len(data.test) == 27
-    names = {s.name for s in data.splits.train + data.splits.calibration + data.splits.test}
+    names = {s.name for s in data.train.samples + data.calibration.samples + data.test.samples}
     assert f"{place}/zz.png" not in names
 
 
@@ -285,7 +285,7 @@ def test_equal_training_images_stay_together(tmp_path: Path) -> None:
     data = module(root, calibration_fraction=0.5)
     data.setup()
     train_names, calibration_names = (
-        {sample.name[-6:] for sample in samples} for samples in (data.splits.train, data.splits.calibration)
+        {sample.name[-6:] for sample in samples} for samples in (data.train.samples, data.calibration.samples)
     )
     assert not train_names & calibration_names
 

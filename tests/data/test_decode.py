@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from anomap.data import imageset
-from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, MemoryStore, decode_all, in_flight, release
+from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, MemoryStore, in_flight, release
 from anomap.data.files import worker_count
 from anomap.data.imageset import Donors, decode_image_set
 from anomap.data.reading import UnreadableImageError
@@ -39,16 +39,16 @@ def test_order_is_kept_and_two_or_more_threads_work() -> None:
             both.wait()  # passes only when two threads are in here at once
         return int(sample.name)
 
-    assert [value for _, value in decode_all(SAMPLES, decode, "test")] == list(range(100))
+    assert [value for _, value in in_flight(SAMPLES, decode)] == list(range(100))
     assert len(threads) >= 2
 
 
 def test_only_a_few_are_in_flight() -> None:
     started = []
-    results = decode_all(SAMPLES * 10, lambda sample: started.append(sample), "test")
+    results = in_flight(SAMPLES * 10, started.append)
     next(results)
     assert len(started) <= ITEMS_AT_A_TIME * (worker_count() + 1) < 1000
-    results.close()  # pyright: ignore[reportAttributeAccessIssue]
+    results.close()
 
 
 def test_threads_stop_when_nobody_asks_any_more() -> None:

@@ -7,11 +7,10 @@ from typing import Any
 
 from anomap.config import find
 from anomap.data.datamodule import AnomalyDataModule, Augmentation
-from anomap.data.layouts import Layout
 from anomap.data.layouts.elpv import ElpvLayout
 from anomap.data.layouts.fashion_mnist import FashionMnistLayout
-from anomap.data.layouts.folder import FolderLayout
-from anomap.data.layouts.mvtec import MVTecLayout
+from anomap.data.layouts.folder import FolderLayout, MVTecLayout
+from anomap.data.samples import Layout
 from anomap.errors import UserError
 
 LAYOUTS: dict[str, Callable[..., Layout]] = {
@@ -26,17 +25,10 @@ _NOT_IN_CONFIG = {"layout", "augmentation", "seed", "stride"}
 def build_datamodule(
     config: Mapping[str, Any], augmentation: Augmentation | None = None, seed: int = 0, stride: int = 1
 ) -> AnomalyDataModule:
-    """Build the datamodule of a config.
+    """Build the datamodule of a config; the other arguments are those of `AnomalyDataModule`.
 
-    Args:
-        config: `name` chooses the layout (`folder`, `elpv`, `mvtec`, `fashion_mnist`, or the dotted name of a class of
-            your own); the other keys are the options of that layout and of `AnomalyDataModule`.
-        augmentation: for training batches, or None.
-        seed: of the training order.
-        stride: of the model, in pixels.
-
-    Raises:
-        UserError: an unknown or missing key (the nearest known one is named), or a wrong value.
+    `config["name"]` chooses the layout: a key of `LAYOUTS`, or the dotted name of your own class. Other keys are options of
+    that layout and of `AnomalyDataModule`. UserError: a wrong value, or an unknown (the nearest is named) or missing key.
     """
     options = dict(config)
     name = options.pop("name", None)
@@ -46,16 +38,16 @@ def build_datamodule(
     layout_keys = set(inspect.signature(make).parameters)
     parameters = inspect.signature(AnomalyDataModule).parameters
     module_keys = set(parameters) - _NOT_IN_CONFIG
+    known = sorted(layout_keys | module_keys)
     for key in options:
-        if key not in layout_keys | module_keys:
-            known = sorted(layout_keys | module_keys)
+        if key not in known:
             raise UserError(f"data={name} has no key {key}{_hint(key, known)}; its keys: {', '.join(known)}")
     for key in sorted(module_keys - options.keys()):
         if parameters[key].default is inspect.Parameter.empty:
             raise UserError(f"data.{key} is not set: give data.{key}=...")
-    layout: Layout = make(**{key: value for key, value in options.items() if key in layout_keys})
-    module_options = {key: value for key, value in options.items() if key in module_keys}
-    return AnomalyDataModule(layout, augmentation=augmentation, seed=seed, stride=stride, **module_options)
+    layout = make(**{key: value for key, value in options.items() if key in layout_keys})
+    options = {key: value for key, value in options.items() if key in module_keys}
+    return AnomalyDataModule(layout, augmentation=augmentation, seed=seed, stride=stride, **options)
 
 
 def _hint(wrong: str, known: list[str]) -> str:

@@ -7,12 +7,19 @@ from pathlib import Path
 from anomap.errors import UserError
 
 EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp"})
+KINDS = " ".join(sorted(extension[1:] for extension in EXTENSIONS))  # for messages
 
 
 def is_image(name: str) -> bool:
     """Whether a file name, with or without its folder, is that of a visible image file."""
     # A Path would intern the name, in a table that never shrinks.
     return not os.path.basename(name).startswith(".") and os.path.splitext(name)[1].lower() in EXTENSIONS
+
+
+def prefix_of(folder: Path, root: Path) -> str:
+    """What comes before the names of a folder's files, seen from the root: "" or "inner/folder/"."""
+    inside = folder.relative_to(root).as_posix()
+    return "" if inside == "." else f"{inside}/"
 
 
 def find_files(folder: Path) -> tuple[list[str], list[str]]:
@@ -24,8 +31,7 @@ def find_files(folder: Path) -> tuple[list[str], list[str]]:
     links: list[str] = []
     for parent, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        inside = Path(parent).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
+        prefix = prefix_of(Path(parent), folder)
         files += [prefix + name for name in names if not name.startswith(".")]
         links += [prefix + name for name in folders if os.path.islink(os.path.join(parent, name))]
     return sorted(files), sorted(links)
@@ -37,11 +43,7 @@ def find_images(folder: Path) -> list[str]:
 
 
 def existing_folder(key: str, value: str | os.PathLike[str] | None) -> Path:
-    """The folder that the option `data.<key>` names.
-
-    Raises:
-        UserError: it is not set, not there, or not a folder.
-    """
+    """The folder that the option `data.<key>` names; UserError when it is not set, not there, or not a folder."""
     if value is None or str(value) == "":
         raise UserError(f"data.{key} is not set: name the folder with data.{key}=DIR")
     folder = Path(value).expanduser()
@@ -51,7 +53,7 @@ def existing_folder(key: str, value: str | os.PathLike[str] | None) -> Path:
     return folder
 
 
-def visible_folders(folder: Path) -> list[Path]:
+def subfolders(folder: Path) -> list[Path]:
     """The sub-folders of a folder, sorted by name, without hidden ones."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 

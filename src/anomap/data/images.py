@@ -13,80 +13,53 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomap.data.reading import UnreadableImageError, read_pixels, read_size
+from anomap.data.reading import EIGHT_BITS, UnreadableImageError, read_pixels, read_size
 from anomap.errors import UserError
 
 MAX_PIXELS = 64_000_000
-EIGHT_BITS = (0.0, 255.0)
+Uint8 = NDArray[np.uint8]
+AnyPath = str | os.PathLike[str]
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's own grey
 
 
 def load_image(
-    path: str | os.PathLike[str],
-    channels: int,
-    size: tuple[int, int],
-    intensity_range: tuple[float, float] | None = None,
-    max_pixels: int = MAX_PIXELS,
-) -> NDArray[np.uint8]:
-    """Read one image.
+    path: AnyPath,  # PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float
+    channels: int,  # 1 or 3
+    size: tuple[int, int],  # (H, W) of the result, in pixels
+    intensity_range: tuple[float, float] | None = None,  # in the file's units, mapped to 0 and 255 with clipping
+    max_pixels: int = MAX_PIXELS,  # refuse a larger image, by its header
+) -> Uint8:
+    """Read one image as uint8 (C, H, W).
 
-    Grey is repeated into three channels, colour is weighted into one (BT.601); an alpha channel is dropped, a
-    palette looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where
-    the file holds more than 8 bits.
-
-    Args:
-        path: PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float.
-        channels: 1 or 3.
-        size: (H, W) of the result, in pixels.
-        intensity_range: (low, high) in the file's units, mapped to 0 and 255 with clipping. None: the whole
-            range of the file's type (0..255, 0..65535); 32-bit and float files have none and need it given.
-        max_pixels: refuse a larger image, by its header, before decoding it.
-
-    Returns:
-        uint8 (C, H, W).
+    Grey is repeated into three channels, colour is weighted into one (BT.601); an alpha channel is dropped, a palette
+    looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where the file holds more
+    than 8 bits. `intensity_range` = None is the whole range of the file's type (0..255, 0..65535); 32-bit and float files
+    have none and need it given.
 
     Raises:
         UnreadableImageError: missing, broken, truncated, not finite, or too large; the file is named.
         UserError: the file is sound but these options cannot read it faithfully.
     """
-    pixels = read_pixels(Path(path), max_pixels)
-    if isinstance(pixels.stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
-        return _from_eight_bits(pixels.stored, channels, size)
-    values = pixels.values
-    if intensity_range is None and pixels.white is None:
+    stored, type_limits = read_pixels(Path(path), max_pixels)
+    if isinstance(stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
+        return _from_eight_bits(stored, channels, size)
+    values, limits = np.asarray(stored), intensity_range or type_limits
+    if limits is None:
         raise UserError(
             f"{path} holds {values.dtype} values, which have no natural range: "
             "set data.intensity_range=[low,high] in the units of the file"
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
-    low, high = intensity_range or (0.0, pixels.white or 0.0)
-    return convert(values, channels, size, (float(low), float(high)))
+    return convert(values, channels, size, limits)
 
 
-def load_mask(
-    path: str | os.PathLike[str],
-    image_path: str | os.PathLike[str],
-    size: tuple[int, int],
-    max_pixels: int = MAX_PIXELS,
-) -> NDArray[np.uint8]:
-    """Read one ground-truth mask: any value other than 0 is abnormal; resized by the nearest neighbour.
+def load_mask(path: AnyPath, image_path: AnyPath, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Uint8:
+    """Read one ground-truth mask as uint8 (1, H, W), 1 = abnormal: any value other than 0; nearest neighbour.
 
-    Args:
-        path: the mask file.
-        image_path: the image it belongs to, whose size it must have.
-        size: (H, W) of the result, in pixels.
-        max_pixels: as in `load_image`.
-
-    Returns:
-        uint8 (1, H, W), 1 = abnormal.
-
-    Raises:
-        UserError: the mask's size is not the image's.
-        UnreadableImageError: as in `load_image`.
+    Errors as in `load_image`; UserError: the mask's size is not that of the image in `image_path`.
     """
-    values = read_pixels(Path(path), max_pixels).values
-    abnormal = np.atleast_3d(values != 0).any(axis=2)
+    abnormal = np.atleast_3d(np.asarray(read_pixels(Path(path), max_pixels).stored) != 0).any(axis=2)
     expected = read_size(Path(image_path), max_pixels)
     if abnormal.shape != expected:
         raise UserError(
@@ -98,22 +71,14 @@ def load_mask(
 
 
 def convert(
-    values: NDArray[np.generic],
-    channels: int,
-    size: tuple[int, int],
-    intensity_range: tuple[float, float] = EIGHT_BITS,
-) -> NDArray[np.uint8]:
-    """Values as a file holds them -> uint8 (C, H, W).
-
-    Args:
-        values: (H, W) or (H, W, 3), finite.
-        channels: 1 or 3.
-        size: (H, W) of the result, in pixels.
-        intensity_range: (low, high), mapped to 0 and 255 with clipping.
-    """
+    values: NDArray[np.generic], channels: int, size: tuple[int, int], intensity_range: tuple[float, float] = EIGHT_BITS
+) -> Uint8:
+    """Finite values (H, W) or (H, W, 3) as a file holds them -> uint8 (C, H, W); the arguments of `load_image`."""
     if values.dtype == np.uint8 and intensity_range == EIGHT_BITS:
         return _from_eight_bits(Image.fromarray(values), channels, size)
-    scaled = _scale(values, *intensity_range)
+    low, high = intensity_range
+    wide = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)  # 32-bit integers need float64
+    scaled = (np.clip((wide - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.float32)
     if scaled.ndim == 3 and channels == 1:
         scaled = scaled @ _LUMA
     layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
@@ -121,12 +86,12 @@ def convert(
     return _planes(np.rint(np.stack(resized, axis=2)).astype(np.uint8), channels)
 
 
-def _from_eight_bits(image: Image.Image, channels: int, size: tuple[int, int]) -> NDArray[np.uint8]:
+def _from_eight_bits(image: Image.Image, channels: int, size: tuple[int, int]) -> Uint8:
     grey = image.convert("L") if channels == 1 and image.mode != "L" else image
     return _planes(np.asarray(_resize(grey, size)), channels)
 
 
-def _planes(pixels: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+def _planes(pixels: Uint8, channels: int) -> Uint8:
     """(H, W) or (H, W, C) -> (channels, H, W); grey is repeated."""
     planes = np.atleast_3d(pixels).transpose(2, 0, 1)  # (1 or 3, H, W)
     return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
@@ -136,9 +101,3 @@ def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
     """Bilinear; Pillow widens the kernel when it shrinks, which is the antialiasing."""
     width_height = (size[1], size[0])
     return image if image.size == width_height else image.resize(width_height, Image.Resampling.BILINEAR)
-
-
-def _scale(values: NDArray[np.generic], low: float, high: float) -> NDArray[np.float32]:
-    """Map low..high to 0..255 with clipping; 32-bit integers need the float64 in between."""
-    wide = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
-    return (np.clip((wide - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.float32)

@@ -1,79 +1,64 @@
 """A decoded set of images that is indexed by whole batches."""
 
+import logging
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import track
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from anomap.data.decode import FileStore, MemoryStore, decode_all, release
+from anomap.data.decode import FileStore, MemoryStore, in_flight, release
+from anomap.data.files import shorten
+from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
+
+log = logging.getLogger(__name__)
 
 NewStore = Callable[[int, tuple[int, ...]], MemoryStore | FileStore]  # capacity, shape of an item
 Decoded = tuple[NDArray[np.uint8], NDArray[np.uint8] | None]
 
 
+@dataclass(eq=False, repr=False)
 class ImageSet(Dataset[dict[str, Tensor]]):
-    """Images, masks and samples in one order; `image_set[indices]` is a whole batch.
+    """Images, masks and samples in one order; `image_set[indices]` is a whole batch."""
 
-    Attributes:
-        images: uint8 (N, C, H, W), an array in memory or mapped from a file.
-        masks: uint8 (N, 1, H, W), 1 = abnormal, or None for a set without ground truth.
-        samples: N samples.
-        labels: int64 (N,), 0 normal, 1 abnormal.
-        scaling: bool (N,), which calibration normals set the scale of a score's parts; None for the other sets.
-    """
+    images: NDArray[np.uint8]  # (N, C, H, W), in memory or mapped from a file
+    samples: list[Sample]
+    masks: NDArray[np.uint8] | None = None  # (N, 1, H, W), 1 = abnormal; None without ground truth
+    scaling: NDArray[np.bool_] | None = None  # (N,), which calibration normals set the scale of a score's parts
 
-    scaling: NDArray[np.bool_] | None = None
-
-    def __init__(
-        self, images: NDArray[np.uint8], samples: Sequence[Sample], masks: NDArray[np.uint8] | None = None
-    ) -> None:
-        self.images = images
-        self.samples = list(samples)
-        self.masks = masks
-        self.labels = np.array([sample.label for sample in samples], dtype=np.int64)
+    def __post_init__(self) -> None:
+        self.labels = np.array([sample.label for sample in self.samples], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
-        """A batch.
-
-        Args:
-            index: int64 (B,).
-
-        Returns:
-            `image` uint8 (B, C, H, W), `label` int64 (B,), `index` int64 (B,) and, for a set with ground
-            truth, `mask` uint8 (B, 1, H, W); of the calibration set `scaling` bool (B,).
-        """
-        batch = {
-            "image": torch.from_numpy(self.images[index]),
-            "label": torch.from_numpy(self.labels[index]),
-            "index": torch.from_numpy(np.array(index)),
-        }
-        if self.masks is not None:
-            batch["mask"] = torch.from_numpy(self.masks[index])
-        if self.scaling is not None:
-            batch["scaling"] = torch.from_numpy(self.scaling[index])
+        """A batch: `image` uint8 (B, C, H, W), `label`, `index` int64 (B,); `mask` (B, 1, H, W), `scaling` if there are."""
+        parts = {"image": self.images, "label": self.labels, "mask": self.masks, "scaling": self.scaling}
+        batch = {name: torch.from_numpy(values[index]) for name, values in parts.items() if values is not None}
         release(self.images, self.masks)
-        return batch
+        return {**batch, "index": torch.from_numpy(np.array(index))}
 
 
+@dataclass(frozen=True)
 class Donors:
     """The images of a set, for augmentations that paste from another image."""
 
-    def __init__(self, image_set: ImageSet) -> None:
-        self._images = image_set.images
+    image_set: ImageSet
 
     def __len__(self) -> int:
-        return len(self._images)
+        return len(self.image_set)
 
     def __call__(self, index: Tensor) -> Tensor:
         """Images as they are stored: int64 (K,) on the CPU -> uint8 (K, C, H, W) on the CPU."""
-        return torch.from_numpy(self._images[index.numpy()])
+        return torch.from_numpy(self.image_set.images[index.numpy()])
 
 
 def to_float(images: Tensor) -> Tensor:
@@ -89,27 +74,30 @@ def decode_image_set(
     skip_unreadable: bool = False,
     store: NewStore = MemoryStore,
 ) -> ImageSet:
-    """Decode samples into an ImageSet.
+    """Decode samples, several at once, into an ImageSet; with masks when any sample has one, zero for those without.
 
-    Args:
-        samples: what to decode; when any has a mask, the set has masks, zero for those without.
-        decode: sample -> (image uint8 (C, H, W), mask uint8 (1, H, W) or None); thread-safe.
-        shape: (C, H, W).
-        label: what to call these samples in messages.
-        skip_unreadable: leave unreadable files out, with a warning, instead of raising.
-        store: makes the two stores, of images and of masks: `MemoryStore`, or a partial `FileStore`.
-
-    Raises:
-        UserError: a file cannot be used, or there is no room for the mapped file.
+    `decode` makes an image uint8 (C, H, W) = `shape` and a mask uint8 (1, H, W) or None, and must be thread-safe. `label`
+    names the samples in the progress bar and in the warning about unreadable ones, which `skip_unreadable` leaves out.
+    UserError: the first file in order that cannot be used, or a full disk.
     """
-    _, height, width = shape
     images = store(len(samples), shape)
-    masks = store(len(samples), (1, height, width)) if any(sample.mask for sample in samples) else None
-    nothing_abnormal = np.zeros((1, height, width), dtype=np.uint8)
+    nothing_abnormal = np.zeros((1, *shape[1:]), dtype=np.uint8)
+    masks = store(len(samples), nothing_abnormal.shape) if any(sample.mask for sample in samples) else None
     kept: list[Sample] = []
-    for sample, (image, mask) in decode_all(samples, decode, label, skip_unreadable):
+    skipped: list[str] = []
+    done = in_flight(samples, decode, UnreadableImageError if skip_unreadable else ())
+    bar = {"description": f"decoding {label}", "total": len(samples), "disable": not sys.stderr.isatty()}
+    for sample, decoded in track(done, console=Console(stderr=True), transient=True, **bar):
+        if isinstance(decoded, UnreadableImageError):
+            log.debug("%s", decoded)
+            skipped.append(sample.name)
+            continue
+        image, mask = decoded
         images.append(image)
         if masks is not None:
             masks.append(nothing_abnormal if mask is None else mask)
         kept.append(sample)
+    if skipped:
+        left_out = f"{len(skipped)} of {len(samples)} {label} images"
+        log.warning("left out %s that cannot be read: %s", left_out, shorten(skipped))
     return ImageSet(images.finish(), kept, None if masks is None else masks.finish())

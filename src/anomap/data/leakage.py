@@ -4,6 +4,7 @@ import hashlib
 import logging
 from collections import defaultdict
 from collections.abc import Iterable
+from contextlib import suppress
 
 import numpy as np
 
@@ -18,25 +19,17 @@ _DIGEST = 16  # bytes
 
 
 def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sample], dict[str, str]]:
-    """Compare all files by content. Samples without a file are not compared: their split is official.
+    """The training samples none of which is a test image, and name -> first name with the same content.
 
-    Args:
-        scan: what a layout found.
-        leave_out: leave copies of test images out of the training samples with a warning, do not raise.
-
-    Returns:
-        The training samples none of which is a test image, and name -> first name with the same content, for
-        `split_calibration`.
-
-    Raises:
-        UserError: a training file equals a test file, or a normal test file equals an abnormal one.
+    Samples without a file are not compared: their split is official. UserError: a normal test file equals an abnormal
+    one, or a training file a test file; the latter are left out of training with a warning if `leave_out`.
     """
+    if not scan.train and len({sample.label for sample in scan.test}) <= 1:
+        return [], {}  # copies within one kind do no harm
     copies: dict[str, str] = {}  # training name -> the test name it equals
     same: dict[str, str] = {}
-    one_kind = not scan.train and len({sample.label for sample in scan.test}) <= 1  # there copies do no harm
-    groups = [] if one_kind else same_content([*scan.train, *scan.test])
-    test_names = {sample.name for sample in scan.test} if groups else set()
-    for group in groups:
+    test_names = {sample.name for sample in scan.test}
+    for group in same_content([*scan.train, *scan.test]):
         tested = [sample for sample in group if sample.name in test_names]
         trained = [sample.name for sample in group if sample.name not in test_names]
         if len({sample.label for sample in tested}) > 1:
@@ -60,19 +53,16 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
     """
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        size = _size(sample)
-        if size > 0:
-            by_size[size].append(sample)
+        with suppress(OSError):
+            if (path := sample.path) is not None and (size := path.stat().st_size) > 0:
+                by_size[size].append(sample)
     suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]
     # All digests in one array: an object for each of millions of files would fill the memory.
     digests, readable = bytearray(), []
-    for sample, done in in_flight(suspects, _digest):
-        digest = done.result()
-        if digest is not None:
+    for sample, digest in in_flight(suspects, _digest, OSError):
+        if isinstance(digest, bytes):
             digests += digest
             readable.append(sample)
-    if not readable:
-        return []
     # NumPy ignores zero bytes at the end of such text, which cannot make two digests of equal length equal.
     _, kinds, counts = np.unique(np.frombuffer(digests, f"S{_DIGEST}"), return_inverse=True, return_counts=True)
     same: dict[int, list[Sample]] = defaultdict(list)
@@ -81,17 +71,7 @@ def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
     return list(same.values())
 
 
-def _size(sample: Sample) -> int:
-    try:
-        return sample.path.stat().st_size if sample.path is not None else 0
-    except OSError:
-        return 0
-
-
-def _digest(sample: Sample) -> bytes | None:
-    assert sample.path is not None  # _size() is 0 for those, so they are no suspects
-    try:
-        with sample.path.open("rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST)).digest()
-    except OSError:
-        return None
+def _digest(sample: Sample) -> bytes:
+    assert sample.path is not None
+    with sample.path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=_DIGEST)).digest()

@@ -3,9 +3,8 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from anomap.errors import UserError
 FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "WEBP")
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 274, 258, 262, 284  # TIFF tags
 _WHITE_IS_ZERO = 0
+EIGHT_BITS, SIXTEEN_BITS = (0.0, 255.0), (0.0, 65535.0)
 # Pillow's raw mode for the high bytes of 16-bit values (big-, little-endian, native) -> for the low ones.
 _LOW_NATIVE = "16B" if sys.byteorder == "little" else "16L"
 _OTHER_BYTE = {
@@ -30,142 +30,106 @@ class UnreadableImageError(UserError):
     """One file is broken, truncated, or too large: `on_error=skip` may leave it out."""
 
 
-@dataclass(frozen=True)
-class Pixels:
-    """What a file holds.
+class Pixels(NamedTuple):
+    """What a file holds."""
 
-    Attributes:
-        stored: an array, or an 8-bit Pillow image ("L" or "RGB"), which Pillow can resize without a copy.
-        white: the largest value of the file's type; None for 32-bit integers and floats, which have no natural range.
-    """
-
-    stored: NDArray[np.generic] | Image.Image
-    white: float | None
-
-    @property
-    def values(self) -> NDArray[np.generic]:
-        """(H, W) or (H, W, 3); uint8, uint16, int32 or float32."""
-        return np.asarray(self.stored)
+    stored: NDArray[np.generic] | Image.Image  # (H, W) or (H, W, 3); an 8-bit Pillow image is resized without a copy
+    limits: tuple[float, float] | None  # of the file's type; None: 32-bit integers and floats have none
 
 
 def read_pixels(path: Path, max_pixels: int) -> Pixels:
     """Decode a PNG, TIFF, JPEG, BMP or WebP file.
 
-    Raises:
-        UnreadableImageError: missing, broken, truncated, or more than `max_pixels` pixels (checked by the
-            header, before decoding).
-        UserError: several pages in one file, or a kind of 16-bit colour that cannot be read in full.
+    UnreadableImageError: missing, broken, truncated, or, by its header, more than `max_pixels` pixels. UserError: several
+    pages in one file, or a kind of 16-bit colour that cannot be read in full.
     """
-    with _errors_naming(path), path.open("rb") as file, _open(file, path, max_pixels) as image:
+    with _opened(path, max_pixels) as image:
         orientation = _orientation(image)
-        pixels = _decode(image, file, path)
-        return pixels if orientation == 1 else Pixels(_upright(pixels.values, orientation), pixels.white)
+        stored, limits = _decode(image, path)
+        return Pixels(stored if orientation == 1 else _upright(np.asarray(stored), orientation), limits)
 
 
 def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(H, W) of an image as it is shown, from its header; errors as in `read_pixels`."""
-    with _errors_naming(path), path.open("rb") as file, _open(file, path, max_pixels) as image:
+    with _opened(path, max_pixels) as image:
         return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
 @contextmanager
-def _errors_naming(path: Path) -> Iterator[None]:
-    """Turn whatever a decoder raises on a broken file (nearly anything) into one line that names the file."""
+def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
+    """Open and check by the header; whatever a decoder raises (nearly anything) becomes one line that names the file."""
     try:
-        yield
+        with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+            if image.width * image.height > max_pixels:
+                raise UnreadableImageError(
+                    f"{path} has {image.width} x {image.height} pixels, more than data.max_pixels={max_pixels}: "
+                    "make it smaller, or raise data.max_pixels if it is genuine"
+                )
+            if image.format in ("TIFF", "WEBP") and (pages := getattr(image, "n_frames", 1)) > 1:
+                raise UserError(f"{path} holds {pages} pages: save one image per file")
+            yield image
     except (UserError, MemoryError):
         raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UnreadableImageError(f"{path} is too large to decode safely: {error}") from error
     except Exception as error:
+        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not a PNG, TIFF, JPEG, BMP or WebP image"
-        else:
-            reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
         raise UnreadableImageError(
             f"cannot read image {path}: {reason}; mend or remove it, or leave it out with data.on_error=skip"
         ) from error
 
 
-def _open(file: BinaryIO, path: Path, max_pixels: int) -> ImageFile.ImageFile:
-    """Open by the header; refuse what is too large or has several pages before any pixel is decoded."""
-    try:
-        image = Image.open(file, formats=FORMATS)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise UnreadableImageError(f"{path} is too large to decode safely: {error}") from error
-    if image.width * image.height > max_pixels:
-        raise UnreadableImageError(
-            f"{path} has {image.width} x {image.height} pixels, more than data.max_pixels={max_pixels}: "
-            "make it smaller, or raise data.max_pixels if it is genuine"
-        )
-    pages = getattr(image, "n_frames", 1)
-    if pages > 1 and image.format in ("TIFF", "WEBP"):
-        raise UserError(f"{path} holds {pages} pages: save one image per file")
-    return image
-
-
 def _orientation(image: ImageFile.ImageFile) -> int:
     """EXIF orientation, 1..8; 1 = upright, 5..8 swap height and width."""
-    if image.format == "TIFF":
-        return 1  # Pillow turns TIFF itself while loading
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1  # asking a PNG for EXIF it has not announced would decode it
+    # Pillow turns TIFF itself while loading; asking a PNG for EXIF it has not announced would decode it.
+    if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
+        return 1
     value = image.getexif().get(_ORIENTATION, 1)
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def _upright(values: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
     """Undo an EXIF orientation (EXIF 2.3, tag 0x0112); (H, W) or (H, W, 3)."""
-    if orientation >= 5:
-        values = values.swapaxes(0, 1)
-    if orientation in (3, 4, 7, 8):
-        values = values[::-1]
-    if orientation in (2, 3, 6, 7):
-        values = values[:, ::-1]
-    return np.ascontiguousarray(values)
+    turned = values.swapaxes(0, 1) if orientation >= 5 else values
+    down, right = (-1 if orientation in mirrored else 1 for mirrored in ((3, 4, 7, 8), (2, 3, 6, 7)))
+    return np.ascontiguousarray(turned[::down, ::right])
 
 
-def _decode(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> Pixels:
+def _decode(image: ImageFile.ImageFile, path: Path) -> Pixels:
     """Decode with Pillow; 16-bit grey without Image.convert(), which saturates at 255."""
     if image.mode.startswith("I;16"):
-        return _decode_grey16(image)
+        white = 2 ** _tiff_tag(image, _BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF comes as 0..4095
+        inverted = _tiff_tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
+        values = np.asarray(image).astype(np.uint16)
+        return Pixels(np.uint16(white) - values if inverted else values, (0.0, float(white)))
     if image.mode in ("I", "F"):
-        return Pixels(np.asarray(image), white=None)
-    if _is_deep(image):
-        return _decode_colour16(image, file, path)
+        return Pixels(np.asarray(image), None)
+    deep = max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) > 8 or any(";16" in _raw_mode(tile) for tile in image.tile)
+    if deep:  # Pillow silently opens it as 8 bits
+        return _decode_colour16(image, path)
     if image.mode in ("P", "PA"):  # straight to RGB, Pillow would warn about a transparent palette entry
-        return Pixels(np.asarray(image.convert("RGBA").convert("RGB")), white=255.0)
-    grey = image.mode in ("1", "L", "LA")
-    return Pixels(image.convert("L" if grey else "RGB"), white=255.0)
+        return Pixels(image.convert("RGBA").convert("RGB"), EIGHT_BITS)
+    return Pixels(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"), EIGHT_BITS)
 
 
-def _decode_grey16(image: ImageFile.ImageFile) -> Pixels:
-    white = 2 ** _tiff_tag(image, _BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF comes as 0..4095
-    inverted = _tiff_tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
-    values = np.asarray(image).astype(np.uint16)
-    return Pixels(np.uint16(white) - values if inverted else values, white=float(white))
-
-
-def _is_deep(image: ImageFile.ImageFile) -> bool:
-    """Whether colours have more than 8 bits, which Pillow silently opens as 8 bits."""
-    return max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) > 8 or any(";16" in _raw_mode(t) for t in image.tile)
-
-
-def _decode_colour16(image: ImageFile.ImageFile, file: BinaryIO, path: Path) -> Pixels:
+def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> Pixels:
     """16-bit colour in full: Pillow gives one byte of each value, so decode the high ones, then the low."""
     raw_modes = {_raw_mode(tile) for tile in image.tile}
     if raw_modes == {"LA;16B"}:  # grey and alpha, which as plain RGBA are the bytes high, low, alpha, alpha
         image.tile = [_with_raw_mode(tile, "RGBA") for tile in image.tile]
         both = np.asarray(image).astype(np.uint16)
-        return Pixels(both[..., 0] << 8 | both[..., 1], white=65535.0)
+        return Pixels(both[..., 0] << 8 | both[..., 1], SIXTEEN_BITS)
     if not raw_modes <= _OTHER_BYTE.keys() or _tiff_tag(image, _PLANAR, 1) != 1:
         raise UserError(
             f"{path} is 16-bit colour of a rare kind that cannot be read in full: save it as a 16-bit RGB PNG"
         )
     high = np.asarray(image)[..., :3].astype(np.uint16)
-    file.seek(0)
-    with Image.open(file, formats=FORMATS) as again:
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.tile = [_with_raw_mode(tile, _OTHER_BYTE[_raw_mode(tile)]) for tile in again.tile]
         low = np.asarray(again)[..., :3]
-    return Pixels(high << 8 | low, white=65535.0)
+    return Pixels(high << 8 | low, SIXTEEN_BITS)
 
 
 def _raw_mode(tile: Any) -> str:

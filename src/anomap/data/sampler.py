@@ -1,30 +1,32 @@
-"""Orders of whole batches: pure functions of (seed, epoch, rank), so resuming continues the same order."""
+"""Orders of whole batches: pure functions of (seed, epoch, rank), so that resuming continues the same order."""
 
 import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from torch.utils.data import Sampler
+from torch import Tensor
+from torch.utils.data import DataLoader, Sampler
 
 Index = NDArray[np.int64]
 
 
+@dataclass(eq=False)
 class TrainBatches(Sampler[Index]):
-    """Shuffled batches of even sizes; every sample once in every epoch, over all ranks.
+    """Shuffled batches whose sizes differ by at most one; every sample once in every epoch, over all ranks.
 
-    Batch sizes differ by at most one. No batch has a single sample where that can be avoided, because batch
-    normalisation cannot train on it. Every rank gets a share of each step, so all take the same number of steps.
-
-    Attributes:
-        start: (epoch, batches): a resumed run skips so many batches at the beginning of that epoch.
+    Where it can be avoided no batch has a single sample, on which batch normalisation cannot train. Every rank gets a
+    share of each step, so all take the same number of steps.
     """
 
-    def __init__(self, count: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1) -> None:
-        self.count, self.batch_size, self.seed = count, batch_size, seed
-        self.rank, self.world_size = rank, world_size
-        self.epoch = 0
-        self.start: tuple[int, int] = (0, 0)
+    count: int
+    batch_size: int
+    seed: int = 0
+    rank: int = 0
+    world_size: int = 1
+    epoch: int = 0
+    start: tuple[int, int] = (0, 0)  # (epoch, batches): a resumed run skips so many batches of that epoch
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next iteration; Lightning calls it."""
@@ -47,23 +49,35 @@ class TrainBatches(Sampler[Index]):
         yield from shares[self.rank :: self.world_size][self.left_out :]
 
 
-class SequentialBatches(Sampler[Index]):
-    """Batches in stored order; over all ranks every sample exactly once, without padding.
+class SequentialBatches(list[Index]):
+    """Batches in stored order; over all ranks every sample, or `at_most` spread evenly, exactly once, without padding.
 
-    Ranks may differ by one batch, so no step of a loop over these batches may wait for the other ranks. `at_most` limits
-    the number of samples, spread evenly over the set.
+    Ranks may differ by one batch, so no step of a loop over these batches may wait for the other ranks.
     """
 
     def __init__(
         self, count: int, batch_size: int, rank: int = 0, world_size: int = 1, at_most: int | None = None
     ) -> None:
-        self.batch_size = batch_size
         chosen = count if at_most is None else min(count, at_most)
-        self.index: Index = (np.arange(chosen, dtype=np.int64) * count // max(chosen, 1))[rank::world_size]
+        index: Index = (np.arange(chosen, dtype=np.int64) * count // max(chosen, 1))[rank::world_size]
+        super().__init__(index[start : start + batch_size] for start in range(0, len(index), batch_size))
 
-    def __len__(self) -> int:
-        return math.ceil(len(self.index) / self.batch_size)
 
-    def __iter__(self) -> Iterator[Index]:
-        for start in range(0, len(self.index), self.batch_size):
-            yield self.index[start : start + self.batch_size]
+class TrainLoader(DataLoader[dict[str, Tensor]]):
+    """Counts the batches of `TrainBatches` that it has yielded; Lightning keeps this state in checkpoints to resume."""
+
+    sampler: TrainBatches  # pyright: ignore[reportIncompatibleVariableOverride]
+    given = 0
+
+    def __iter__(self) -> Iterator[dict[str, Tensor]]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        self.given = self.sampler.left_out
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Epoch and number of batches yielded."""
+        return {"epoch": self.sampler.epoch, "batches": self.given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.sampler.start = (state["epoch"], state["batches"])

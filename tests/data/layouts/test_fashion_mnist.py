@@ -39,7 +39,7 @@ def test_official_split_with_one_normal_class(tmp_path: Path, packed: bool) -> N
     assert (data.test.labels == (labels != 3)).all()
     assert data.test.samples[4].name == "test/00004"
     assert data.test.samples[4].defect == "coat"
-    assert {sample.defect for sample in data.splits.train + data.splits.calibration} == {"dress"}
+    assert {sample.defect for sample in data.train.samples + data.calibration.samples} == {"dress"}
 
 
 def test_intensity_range_holds_for_arrays_too(tmp_path: Path) -> None:

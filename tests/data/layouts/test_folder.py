@@ -6,8 +6,7 @@ from typing import Any
 
 import pytest
 
-from anomap.data.layouts.folder import FolderLayout
-from anomap.data.layouts.mvtec import MVTecLayout
+from anomap.data.layouts.folder import FolderLayout, MVTecLayout
 from anomap.errors import UserError
 
 from ..helpers import make_dataset, save

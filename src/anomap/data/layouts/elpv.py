@@ -7,8 +7,10 @@ a probability of being defective, 0, 1/3, 2/3 or 1, and a type, mono- or polycry
 
 import importlib.util
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
+from anomap.config import check_choice, check_switches
 from anomap.data.files import existing_folder
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan, hash_fraction
 from anomap.errors import UserError
@@ -18,47 +20,38 @@ TEST_FRACTION = 0.2  # of the normal cells; the data set has no split of its own
 _DEFECTS = ("normal", "probably_normal", "probably_defective", "defective")  # by thirds of probability
 
 
+@dataclass(frozen=True)
 class ElpvLayout:
-    """Normal cells split 80/20 into train and test by a hash of the file name; all abnormal cells in test.
+    """Normal cells split 80/20 into train and test by a hash of the file name; all abnormal cells in test."""
 
-    Args:
-        root: a folder with `labels.csv` and `images/`; None = where the package `elpv-dataset` has them.
-        cells: `all`, `mono` or `poly`.
-        uncertain: keep the cells of probability 1/3 (as normal) and 2/3 (as abnormal), otherwise left out.
-    """
+    root: str | os.PathLike[str] | None = None  # with labels.csv and images/; None: where `elpv-dataset` has them
+    cells: str = "all"  # one of `CELLS`
+    uncertain: bool = False  # keep the cells of probability 1/3 (as normal) and 2/3 (as abnormal)
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, cells: str = "all", uncertain: bool = False) -> None:
-        if cells not in CELLS:
-            raise UserError(f"data.cells={cells}: use one of {', '.join(CELLS)}")
-        if not isinstance(uncertain, bool):
-            raise UserError(f"data.uncertain={uncertain}: use true or false")
-        self.root = root
-        self.cells = cells
-        self.uncertain = uncertain
+    def __post_init__(self) -> None:
+        check_choice("data.cells", self.cells, CELLS)
+        check_switches({"data.uncertain": self.uncertain}, "data.uncertain")
 
     def scan(self) -> Scan:
-        """Find and label the samples; UserError when the package or its files are missing."""
-        root = _installed() if self.root is None else existing_folder("root", self.root)
-        train: list[Sample] = []
-        test: list[Sample] = []
+        """UserError: the package or its files are missing."""
+        if self.root is None:
+            package = importlib.util.find_spec("elpv_dataset")  # does not import it
+            if package is None or package.origin is None:
+                raise UserError(
+                    'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a folder '
+                    "with its labels.csv and images"
+                )
+            root = Path(package.origin).with_name("data")
+        else:
+            root = existing_folder("root", self.root)
+        scan = Scan([], [])
         for name, thirds, cell in _read_labels(root / "labels.csv"):
             if (self.cells not in ("all", cell)) or (thirds in (1, 2) and not self.uncertain):
                 continue
             sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root)
             learn = sample.label == NORMAL and hash_fraction(Path(name).name, "test") >= TEST_FRACTION
-            (train if learn else test).append(sample)
-        return Scan(train, test)
-
-
-def _installed() -> Path:
-    """The data folder of the package, found without importing it."""
-    spec = importlib.util.find_spec("elpv_dataset")
-    if spec is None or spec.origin is None:
-        raise UserError(
-            'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a folder '
-            "with its labels.csv and images"
-        )
-    return Path(spec.origin).with_name("data")
+            (scan.train if learn else scan.test).append(sample)
+        return scan
 
 
 def _read_labels(path: Path) -> list[tuple[str, int, str]]:

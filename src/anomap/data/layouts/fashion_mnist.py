@@ -8,6 +8,7 @@ import gzip
 import os
 import struct
 import zlib
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -19,49 +20,47 @@ from anomap.errors import UserError
 
 DEBIAN_ROOT = "/usr/share/datasets/fashion-mnist"
 CLASSES = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
-_PARTS = {"train": "train", "test": "t10k"}
-_UBYTE = 0x08
 _SIDE = 28
 
 
+@dataclass
 class FashionMnistLayout:
-    """The official split: train on the normal class of the training files, test on all test images.
+    """The official split: train on the normal class of the training files, test on all test images."""
 
-    Args:
-        root: the folder of the IDX files; None = Debian's.
-        normal_class: 0..9 or a class name of `CLASSES`.
-    """
+    root: str | os.PathLike[str] | None = None  # the folder of the IDX files; None: Debian's
+    normal_class: int | str = 0  # 0..9 or one of `CLASSES`
 
-    def __init__(self, root: str | os.PathLike[str] | None = None, normal_class: int | str = 0) -> None:
-        named = CLASSES.index(normal_class) if normal_class in CLASSES else normal_class
+    def __post_init__(self) -> None:
+        named = CLASSES.index(self.normal_class) if self.normal_class in CLASSES else self.normal_class
         if isinstance(named, bool) or named not in range(len(CLASSES)):
-            raise UserError(f"data.normal_class={normal_class}: use 0..9 or one of {', '.join(CLASSES)}")
-        self.root = root
+            raise UserError(f"data.normal_class={self.normal_class}: use 0..9 or one of {', '.join(CLASSES)}")
         self.normal_class = int(named)
 
     def scan(self) -> Scan:
-        """Find and label the samples; UserError when a file is missing or broken."""
+        """UserError: a file is missing or broken."""
         if self.root is None and not Path(DEBIAN_ROOT).is_dir():
             raise UserError(
                 f"{DEBIAN_ROOT} does not exist: apt-get install dataset-fashion-mnist, "
                 "or set data.root to the folder of the four IDX files"
             )
         root = existing_folder("root", self.root or DEBIAN_ROOT)
-        images = {part: _read_idx(root, f"{prefix}-images-idx3-ubyte", 3) for part, prefix in _PARTS.items()}
-        labels = {part: _read_idx(root, f"{prefix}-labels-idx1-ubyte", 1) for part, prefix in _PARTS.items()}
-        for part in _PARTS:
-            if len(images[part]) != len(labels[part]) or images[part].shape[1:] != (_SIDE, _SIDE):
+        images: dict[str, NDArray[np.uint8]] = {}
+        samples: dict[str, list[Sample]] = {}
+        for part, prefix in (("train", "train"), ("test", "t10k")):
+            images[part] = _read_idx(root, f"{prefix}-images-idx3-ubyte", 3)
+            labels = _read_idx(root, f"{prefix}-labels-idx1-ubyte", 1)
+            if len(images[part]) != len(labels) or images[part].shape[1:] != (_SIDE, _SIDE):
                 raise UserError(f"{root}: the {part} images and labels do not belong together; fetch the files again")
-        samples = {part: [self._sample(part, *row) for row in enumerate(labels[part])] for part in _PARTS}
+            samples[part] = [
+                Sample(f"{part}/{row:05d}", NORMAL if kind == self.normal_class else ABNORMAL, CLASSES[kind])
+                for row, kind in enumerate(labels)
+            ]
 
         def pixels(sample: Sample) -> NDArray[np.uint8]:
             part, row = sample.name.split("/")
             return images[part][int(row)]
 
         return Scan([sample for sample in samples["train"] if sample.label == NORMAL], samples["test"], pixels)
-
-    def _sample(self, part: str, row: int, kind: np.uint8) -> Sample:
-        return Sample(f"{part}/{row:05d}", NORMAL if kind == self.normal_class else ABNORMAL, CLASSES[kind])
 
 
 def _read_idx(root: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
@@ -72,7 +71,7 @@ def _read_idx(root: Path, name: str, dimensions: int) -> NDArray[np.uint8]:
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
             zeros, kind, depth, *shape = struct.unpack(f">HBB{dimensions}I", file.read(4 + 4 * dimensions))
-            if (zeros, kind, depth) != (0, _UBYTE, dimensions):
+            if (zeros, kind, depth) != (0, 8, dimensions):  # 8 is the code of unsigned bytes
                 raise ValueError("wrong header")
             size = int(np.prod(shape, dtype=object))
             if size > 60_000 * _SIDE**2:
