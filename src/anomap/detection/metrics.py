@@ -104,18 +104,15 @@ def auroc_interval(
     It covers the choice of test images, not the spread over training seeds, and collapses to a point when the classes
     are separated perfectly. None when a class is missing.
     """
-    counts = _counts_of_both(scores, labels)
-    if counts is None:
+    classes = _counts_of_both(scores, labels)
+    if classes is None:
         return None
-    normals, abnormals = counts
-    n_normal, n_abnormal = int(normals.sum()), int(abnormals.sum())
     generator = np.random.default_rng(seed)
-    areas, step = [], max(1, _BLOCK // normals.size)
+    areas, step = [], max(1, _BLOCK // classes[0].size)
     for done in range(0, replicates, step):
         size = min(step, replicates - done)
-        drawn_normals = generator.multinomial(n_normal, normals / n_normal, size)
-        drawn_abnormals = generator.multinomial(n_abnormal, abnormals / n_abnormal, size)
-        areas.append(auroc_from_counts(drawn_normals, drawn_abnormals))
+        drawn = [generator.multinomial(counts.sum(), counts / counts.sum(), size) for counts in classes]
+        areas.append(auroc_from_counts(*drawn))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(areas), (tail, 1 - tail))
     return ConfidenceInterval(float(low), float(high))
