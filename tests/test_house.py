@@ -21,7 +21,7 @@ FLOORS = (
     ("objectives",),
     ("data", "viewing", "networks", "augmentation"),
     ("runs",),
-    ("config", "memory"),
+    ("config", "intervals", "memory"),
     ("errors",),
 )
 LEVEL = {room: level for level, rooms in enumerate(FLOORS) for room in rooms}

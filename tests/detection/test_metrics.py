@@ -176,13 +176,17 @@ def test_interval_covers_the_true_area_about_as_often_as_it_says() -> None:
     assert 80 <= inside <= 98
 
 
-def test_interval_is_seeded_and_collapses_on_perfect_separation() -> None:
+def test_interval_is_seeded_and_no_point_on_perfect_separation() -> None:
     generator = np.random.default_rng(0)
     labels = np.repeat([0, 1], 50)
     scores = generator.normal(labels)
     assert auroc_interval(scores, labels, seed=1) == auroc_interval(scores, labels, seed=1)
     assert auroc_interval(scores, labels, seed=1) != auroc_interval(scores, labels, seed=2)
-    assert auroc_interval(labels, labels) == (1.0, 1.0)
+    few, many = auroc_interval([0.0, 1.0] * 10, [0, 1] * 10), auroc_interval(labels, labels)
+    assert few is not None
+    assert many is not None
+    assert few.high == many.high == 1.0
+    assert 0.7 < few.low < 0.95 < many.low < 0.99
 
 
 def test_threshold_grid_without_scores_is_the_chosen_one() -> None:

@@ -6,22 +6,17 @@ differ, a label is neither 0 nor 1, or a score is not finite.
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtri
+
+from anomap.intervals import ConfidenceInterval, area_interval
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 
 _BLOCK = 2_000_000  # elements of one bootstrap block: 16 MB of float64, whatever the size of the test set
-
-
-class ConfidenceInterval(NamedTuple):
-    """Bounds of an interval."""
-
-    low: float
-    high: float
 
 
 def auroc_from_counts(normal: npt.NDArray, abnormal: npt.NDArray) -> npt.NDArray:
@@ -99,10 +94,11 @@ def image_metrics(scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float
 def auroc_interval(
     scores: npt.ArrayLike, labels: npt.ArrayLike, *, confidence: float = 0.95, replicates: int = 1000, seed: int = 0
 ) -> ConfidenceInterval | None:
-    """Percentile bootstrap interval of the AUROC, resampling normals and abnormals apart (Efron 1979).
+    """Interval of the AUROC: the percentile bootstrap (Efron 1979), classes apart, no narrower than `area_interval`.
 
-    It covers the choice of test images, not the spread over training seeds, and collapses to a point when the classes
-    are separated perfectly. None when a class is missing.
+    The bootstrap knows the shapes of the classes but collapses where they are separated perfectly; the other knows only
+    how many images there are. It covers the choice of test images, not the spread over training seeds. None when a class
+    is missing.
     """
     classes = _counts_of_both(scores, labels)
     if classes is None:
@@ -115,7 +111,9 @@ def auroc_interval(
         areas.append(auroc_from_counts(*drawn))
     tail = (1 - confidence) / 2
     low, high = np.quantile(np.concatenate(areas), (tail, 1 - tail))
-    return ConfidenceInterval(float(low), float(high))
+    sizes = (int(counts.sum()) for counts in classes)
+    least = area_interval(float(auroc_from_counts(*classes)), *sizes, deviates=float(ndtri(1 - tail)))
+    return ConfidenceInterval(min(float(low), least.low), max(float(high), least.high))
 
 
 def threshold_table(

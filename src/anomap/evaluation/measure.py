@@ -12,9 +12,11 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
+from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.pictures import with_pictures
 from anomap.evaluation.scored_set import ScoredSet, device_of
+from anomap.intervals import rate_interval
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch
 
@@ -59,6 +61,7 @@ def measure(
         "n_calibration": len(detector.calibration.scores),
         "n_scaling": int(detector.calibration.scaling.sum()),
         "score_images_per_second": rate(len(test.scores), scored.seconds),
+        "score_mflop_per_image": _operations(detector, config["data"]["channels"]) / 1e6,
         "peak_rss_mb": peak_rss() / 2**20,
         "threads": torch.get_num_threads(),
         "seed": config["seed"],
@@ -68,12 +71,23 @@ def measure(
     }
     if interval is not None:
         metrics |= {"image_auroc_low": interval.low, "image_auroc_high": interval.high}
+    for name, kind in (("test_fpr", "normal"), ("test_tpr", "abnormal")):
+        if count := metrics[f"n_test_{kind}"]:
+            low, high = rate_interval(round(metrics[name] * count), count)
+            metrics |= {f"{name}_low": low, f"{name}_high": high}
     missing = [kind for kind in ("normal", "abnormal") if metrics[f"n_test_{kind}"] == 0]
     if len(missing) == 2:
         metrics["test_note"] = "there is no test set: what needs one is null"
     elif missing:
         metrics["test_note"] = f"no {missing[0]} image in the test set: what needs both classes is null"
     return metrics
+
+
+def _operations(detector: ScoringModel, channels: int) -> int:
+    """Floating-point operations of scoring one image of its size."""
+    image = torch.zeros(1, channels, *detector.image_size, device=device_of(detector))
+    with torch.inference_mode():
+        return flops(lambda: detector.score(image))
 
 
 def rate(count: int, seconds: float) -> float | None:

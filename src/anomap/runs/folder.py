@@ -19,10 +19,12 @@ MetricValue = float | int | str | None
 # The order in which people read them; any other key follows alphabetically.
 _METRIC_ORDER = (
     *("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap", "image_f1"),
-    *("threshold", "threshold_strategy", "threshold_note", "promised_fpr", "calibration_fpr", "test_fpr", "test_tpr"),
+    *("threshold", "threshold_strategy", "threshold_note", "promised_fpr", "calibration_fpr"),
+    *("test_fpr", "test_fpr_low", "test_fpr_high", "test_tpr", "test_tpr_low", "test_tpr_high"),
     *("pixel_auroc", "pixel_ap", "pixel_aupro"),
     *("n_train", "n_calibration", "n_scaling", "n_test_normal", "n_test_abnormal"),
-    *("train_seconds", "train_images_per_second", "score_images_per_second", "peak_rss_mb"),
+    *("train_seconds", "train_images_per_second", "score_images_per_second", "score_mflop_per_image"),
+    "peak_rss_mb",
     *("seed", "model", "data", "augmentation", "image_size", "epochs", "checkpoint"),
 )
 _TEMPORARY = ".tmp-"
