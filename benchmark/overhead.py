@@ -5,10 +5,11 @@ from pathlib import Path
 
 import torch
 
+from anomap.detection.operations import flops
 from anomap.objectives.base import Batch, Step, to_signed
 from anomap.objectives.skip_ganomaly import SkipGANomaly
 from benchmark.plan import ADVERSARIAL, Plan
-from benchmark.roofline import GIGA, flops, limit
+from benchmark.roofline import GIGA, limit
 from benchmark.setup import Setup, bare_loop, prepare
 from benchmark.timing import Case, interleaved
 

@@ -24,6 +24,7 @@ from anomap.commands.predict import predict
 from anomap.data.samples import NORMAL, Sample
 from anomap.detection import checkpoint
 from anomap.detection.metrics import auroc
+from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.measure import batches
@@ -32,7 +33,6 @@ from anomap.runs.folder import RunFolder
 from anomap.training.train import train_stage
 from benchmark.plan import Plan
 from benchmark.processes import environment
-from benchmark.roofline import flops
 from benchmark.scoring import detector
 from benchmark.setup import Setup, composed, prepare
 from benchmark.timing import Timed, interleaved, settle

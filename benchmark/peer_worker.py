@@ -83,7 +83,7 @@ class Peer:
         """Version and FLOPs."""
         import importlib.metadata
 
-        from benchmark.roofline import flops
+        from anomap.detection.operations import flops
 
         image = torch.rand(2, 3, self.spec["side"], self.spec["side"])
         network: Any = self.model.model

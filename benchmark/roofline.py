@@ -1,16 +1,12 @@
 """The machine's own limit: the FLOPs of a computation, and how many of them a second could hold."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from unittest.mock import patch
+from collections.abc import Callable, Mapping
 
 import torch
 from torch.nn import functional as F
-from torch.utils.flop_counter import FlopCounterMode
 
-from anomap.networks import convolutions
-from anomap.networks.encoder import PretrainedEncoder
+from anomap.detection.operations import flops
 from benchmark.plan import Plan
 from benchmark.timing import Case, interleaved, repeated
 
@@ -18,25 +14,6 @@ GIGA = 1e9
 _MATRICES = (1024, 2048)
 # batch, channels, side: as the family's inner layers have them, where convolutions reach most
 _CONVOLUTIONS = ((64, 128, 16), (64, 256, 16), (32, 128, 32))
-
-
-def flops(work: Callable[[], object]) -> int:
-    """Floating-point operations of matrix products, convolutions and attention, forward and backward; a multiply-add is two.
-
-    Those of the convolutions as the networks define them, padding included, however they are computed.
-    """
-    with as_defined(), FlopCounterMode(display=False) as counter:
-        work()
-    return counter.get_total_flops()
-
-
-@contextmanager
-def as_defined() -> Iterator[None]:
-    """Within it anomap's layers compute as PyTorch's do: to count a network's operations, not those of a quicker way."""
-    slow = patch.object(convolutions, "pays", lambda x: False)
-    unfolded = patch.object(PretrainedEncoder, "fast", lambda encoder, x: encoder.network)
-    with slow, unfolded:
-        yield
 
 
 def keys(plan: Plan) -> list[str]:

@@ -9,12 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.measure import batches
 from anomap.training.clean import CleanBatches
 from benchmark.plan import ADVERSARIAL, SIZES, Plan
-from benchmark.roofline import GIGA, flops, limit
+from benchmark.roofline import GIGA, limit
 from benchmark.setup import Setup, prepare
 from benchmark.timing import Case, interleaved, latencies, percentile
 

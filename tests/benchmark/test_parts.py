@@ -13,6 +13,7 @@ from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
 from anomap.data.build import build_datamodule
+from anomap.detection.operations import flops
 from anomap.errors import UserError
 from benchmark import command, roofline, suite
 from benchmark.generated import write_data_set, write_images
@@ -22,7 +23,6 @@ from benchmark.overhead import BothPasses
 from benchmark.peer import Ours, Worker, same_files
 from benchmark.plan import QUICK
 from benchmark.processes import environment
-from benchmark.roofline import flops
 from benchmark.setup import bare_loop, prepare
 from tests import tiny
 

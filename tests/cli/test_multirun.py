@@ -2,6 +2,7 @@
 
 import functools
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -71,13 +72,61 @@ def test_different_combinations_never_share_a_folder_and_stay_inside(tmp_path: P
     for name in names:
         (tmp_path / name).mkdir()
         assert (tmp_path / name).resolve().parent == tmp_path.resolve()
-        assert len(name) <= 100
+        assert len(name) <= 200
         assert name.isascii()
         assert "/" not in name
     assert folder_name(["data.root=/a/b"]) == folder_name(["data.root=/a/b"])
-    assert folder_name(["seed=3", f"data.root=/{'x' * 200}", "model=a"]).startswith("model=a,seed=3,data.root=xxx")
-    evaluated = folder_name([f"checkpoint='{'long/' * 40}last.ckpt'", "threshold.quantile=0.95"])
-    assert evaluated.startswith("checkpoint=_long_last.ckpt_,threshold.quantile=0.95~")
+
+
+LONG = [f"model.objective.weights.part_{number}=0.{'1' * 30}" for number in range(12)]
+
+
+def note_sweep(folder: Path, *overrides: str, **params: str) -> Path:
+    """What Hydra writes when a sweep starts."""
+    noted = {"hydra": {"sweeper": {"params": params or None}, "overrides": {"task": list(overrides)}}}
+    (folder / "multirun.yaml").write_text(yaml.safe_dump(noted))
+    return folder
+
+
+def test_the_end_of_a_path_says_what_a_value_is() -> None:
+    checkpoint = "checkpoint='outputs/train/2026-11-26/12-00-00.5/checkpoints/last.ckpt'"
+    assert folder_name([checkpoint, "threshold.quantile=0.95"]).startswith(
+        "checkpoint=12-00-00.5,threshold.quantile=0.95~"
+    )
+    assert folder_name(["data.root=../../wood/", "model=attention_network"]).startswith(
+        "model=attention_network,data.root=wood~"
+    )
+
+
+def test_what_was_swept_stays_whole_however_long_the_name(tmp_path: Path) -> None:
+    note_sweep(tmp_path, *LONG, "model=attention_network,adgan", **{"threshold.quantile": "0.95,0.995"})
+    names = {
+        folder_name([*LONG, f"threshold.quantile={quantile}", f"model={model}"], tmp_path)
+        for quantile in ("0.95", "0.995")
+        for model in ("attention_network", "adgan")
+    }
+    assert len(names) == 4
+    for name in names:
+        assert len(name) <= 200
+        assert re.match(r"(.*,)?model=(attention_network|adgan),(.*,)?threshold\.quantile=0\.9(9)?5[,~]", name), name
+    roots = note_sweep(tmp_path, "data.root=/a/wood,/b/wood")
+    assert folder_name(["data.root=/a/wood", "seed=0"], roots).startswith("seed=0,data.root=a_wood~")
+
+
+def test_a_sweep_over_more_finds_the_folders_of_one_over_less(tmp_path: Path) -> None:
+    note_sweep(tmp_path, *LONG, "model=adgan,ganomaly", "data.root=/a/wood")
+    job = [*LONG, "model=adgan", "data.root=/a/wood"]
+    (tmp_path / (first := folder_name(job, tmp_path))).mkdir()
+    note_sweep(tmp_path, *LONG[1:], f"{LONG[0]},0.2", "model=adgan,ganomaly", "data.root=/a/wood,/a/fabric")
+    os.utime(tmp_path / "multirun.yaml", (1, 1))  # another moment
+    assert folder_name(job, tmp_path) == first
+    assert folder_name([*LONG, "model=ganomaly", "data.root=/a/wood"], tmp_path) != first
+    (tmp_path / "multirun.yaml").write_text("no: sweep")
+    assert folder_name(job, tmp_path) == first
+
+
+def test_a_value_too_long_for_any_name_is_cut() -> None:
+    assert re.fullmatch(r"x=~ong(long){15}~\w{10}", folder_name(["x=" + "long" * 100]))
 
 
 # --- more than one process ---

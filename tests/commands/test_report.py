@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from anomap.commands.report import main, report
-from anomap.viewing.sweep_chart import _ticks
+from anomap.viewing.sweep_chart import _LINE_GAP, HEIGHT, _spread, _ticks, charts
 from tests.runs.test_sweeps import sweep, write_job
 
 __all__ = ["sweep"]  # the fixture
@@ -26,9 +26,9 @@ def read_csv(path: Path) -> list[dict[str, str]]:
 def test_three_files_and_the_table_on_the_terminal(sweep: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main([str(sweep), "--by", "model"])
     shown = capsys.readouterr().out
-    assert "| a | 32 | 3 | 0.5620 ± 0.0265 | 10.0 ± 10.0 |" in shown
-    assert "| b | 128 | 1 | 0.7380 | 0.0 |" in shown
-    assert "| a | mean | 3 | 0.6100 ± 0.0265 | 10.0 ± 10.0 |" in shown
+    assert "| a | 32 | 3 | 0.562 ± 0.026 | 10 ± 10 |" in shown
+    assert "| b | 128 | 1 | 0.738 | 0 |" in shown
+    assert "| a | mean | 3 | 0.610 ± 0.026 | 10 ± 10 |" in shown
     assert "- b-128-2: failed: ValueError: lost" in shown
     assert (sweep / "report.md").read_text().partition("\n\n")[2] in shown
     rows = read_csv(sweep / "report.csv")
@@ -47,7 +47,7 @@ def test_the_page_has_table_charts_and_reasons_and_needs_no_network(sweep: Path)
     (sweep / "a-32-0" / "report.html").write_text("")
     report([sweep])
     page = (sweep / "report.html").read_text(encoding="utf-8")
-    assert "0.5620 ± 0.0265" in page
+    assert "0.562<small> ± 0.026</small>" in page
     assert "ValueError: lost" in page
     assert page.count("<svg") == 2  # one for each metric, against the one numeric key
     assert 'href="./a-32-0/report.html"' in page
@@ -117,6 +117,92 @@ def test_a_process_of_its_own_is_quick_because_it_loads_no_torch(sweep: Path) ->
     code = "import sys; from anomap.commands.report import main; main(sys.argv[1:]); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code, sweep], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "False"
+
+
+QUANTILES = (  # quantile, promise, threshold, false alarms, caught, note
+    ("0.8", 0.2, 1.0, 0.1, 0.9, None),
+    ("0.95", 0.05, 1.2, 0.02, 0.8, None),
+    ("0.98", 0.02, 1.3, 0.02, 0.8, None),
+    ("0.99", 0.0164, 1.5, 0.0, 0.7, "60 are too few"),
+    ("0.995", 0.0164, 1.5, 0.0, 0.7, "60 are too few for 0.995"),
+)
+
+
+@pytest.fixture
+def thresholds(tmp_path: Path) -> Path:
+    """A detector evaluated at several quantiles."""
+    for quantile, promised, threshold, false, caught, note in QUANTILES:
+        numbers = {"promised_fpr": promised, "threshold": threshold, "test_fpr": false, "test_tpr": caught}
+        constant = {"image_auroc": 0.93, "score_images_per_second": 23.0, "seed": 0}
+        overrides = ["checkpoint=last.ckpt", f"threshold.quantile={quantile}"]
+        write_job(tmp_path, quantile, *overrides, threshold_note=note, **numbers, **constant)
+    return tmp_path
+
+
+def test_a_sweep_of_thresholds_shows_what_they_promise_and_do(thresholds: Path) -> None:
+    table = report([thresholds])
+    text = (thresholds / "report.md").read_text(encoding="utf-8")
+    assert "| threshold.quantile | n | promised at most | threshold | false alarms | caught |" in text
+    assert "| 0.95 | 1 | 5.0 % | 1.2 | 2.0 % | 80.0 % |" in text
+    assert "All: checkpoint=last.ckpt, image AUROC=0.930, scored, images/s=23" in text
+    assert "image_auroc" in (thresholds / "report.csv").read_text()  # for programs every number
+    assert [row.note for row in table.rows] == [
+        *("", "", "no test image scores between this threshold and that of 0.95", "60 are too few"),
+        "the same threshold as 0.99: 60 are too few for 0.995",
+    ]
+    assert all(row.note in text for row in table.rows)
+    page = (thresholds / "report.html").read_text(encoding="utf-8")
+    assert page.count('href="#note-') == page.count('id="note-') == 3
+    assert page.count('class="reference" d=') == 1  # the promise, beside the false alarms
+
+
+def test_a_note_that_all_rows_share_is_said_once(sweep: Path) -> None:
+    for path in sweep.glob("*/metrics.json"):
+        path.write_text(path.read_text().replace("{", '{"threshold_note": "5 are too few", "image_size": "32x32", ', 1))
+    table = report([sweep])
+    assert table.note == "5 are too few"
+    assert {row.note for row in table.rows} == {""}
+    assert (sweep / "report.md").read_text().count("5 are too few") == 1
+
+
+def test_charts_have_chance_and_controls_and_stay_within_what_is_possible(tmp_path: Path) -> None:
+    for size in (32, 64):
+        for seed, auroc in enumerate((1.0, 0.9, 1.0)):
+            values = {
+                "image_auroc": auroc - (size - 32) / 3200,
+                "test_fpr": 0.09 * (seed == 2),
+                "control_pca_auroc": 0.45 + size / 1000,
+            }
+            overrides = [f"data.image_size={size}", f"seed={seed}"]
+            write_job(
+                tmp_path, f"{size}-{seed}", *overrides, control_mean_auroc=0.6, score_mflop_per_image=size**2, **values
+            )
+    table = report([tmp_path])
+    assert table.columns == ("image_auroc", "score_mflop_per_image", "control_pca_auroc")
+    assert list(table.constant) == ["test_fpr", "control_mean_auroc"]
+    auroc, cost = charts(table)
+    assert [chart.title for chart in (auroc, cost)] == ["image AUROC", "MFLOP per image"]
+    lines = {line.name: [y for _, y in line.points] for line in auroc.references}
+    assert lines.keys() == {"chance", "pca", "mean"}
+    assert lines["mean"][0] == lines["mean"][1] < lines["pca"][1]  # a smaller y is a larger value
+    assert lines["pca"][1] < lines["chance"][0] == lines["chance"][1] < lines["pca"][0]
+    assert cost.references == []
+    assert auroc.y_ticks[-1][1] == "1"
+    assert {point.high for curve in auroc.curves for point in curve.points} == {auroc.frame[1]}  # the top, where 1 is
+
+
+def test_heights_of_names_do_not_overlap_nor_leave_the_chart() -> None:
+    placed = _spread({"a": 100.0, "b": 101.0, "c": 255.0, "d": 256.0, "e": 20.0})
+    heights = sorted(placed.values())
+    assert all(later - earlier >= _LINE_GAP - 1e-9 for earlier, later in itertools.pairwise(heights))
+    assert heights[-1] <= HEIGHT
+    assert sorted(placed, key=lambda name: placed[name]) == ["e", "a", "b", "c", "d"]
+
+
+def test_no_axis_of_a_rate_goes_beyond_one() -> None:
+    assert _ticks([0.62, 1.0], 1.0)[-1] == 1.0
+    assert _ticks([0.97, 0.991], 1.0)[-1] <= 1.0
+    assert _ticks([1.0, 1.0], 1.0)[-1] == 1.0
 
 
 @pytest.mark.parametrize("values", [(0.5, 0.62), (0.9, 0.9), (-3.0, 1e5), (0.0, 0.0), (0.912, 0.9121)])

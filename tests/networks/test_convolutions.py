@@ -7,8 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from anomap.detection.operations import as_defined
 from anomap.networks.convolutions import Convolution, TransposedConvolution, overlap_add
-from benchmark.roofline import as_defined
 
 LAYERS: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
     "one product over the whole grid": (lambda: Convolution(6, 5, (3, 4)), (6, 3, 4)),

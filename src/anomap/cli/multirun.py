@@ -1,5 +1,6 @@
 """The jobs of a sweep: their folders' names, skipping finished ones, and reporting failed ones."""
 
+import functools
 import hashlib
 import logging
 import re
@@ -9,7 +10,10 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -22,33 +26,73 @@ from anomap.runs.jobs import ERROR, reason
 
 log = logging.getLogger(__name__)
 
-_LONGEST = 100  # characters of a folder's name; file systems take 255 bytes
-_TAIL = 16  # of them for a long value
+_LONGEST = 200  # characters of a folder's name; file systems take 255 bytes
+_CUTS = (64, 32, 16, 8)  # to how many characters values are cut, each if the one before does not suffice
+_RUN_FILES = ("", ".", "..", "checkpoints", "last.ckpt")  # ends of paths that name nothing
 _UNSAFE = re.compile(r"[^A-Za-z0-9._=+@-]+")
 
 
-def folder_name(overrides: Iterable[str]) -> str:
-    """The name of a job's folder: its overrides if they make a valid name, else shortened, with `~` and a hash.
+def folder_name(overrides: Iterable[str], sweep: Path | None = None) -> str:
+    """The name of a job's folder: its overrides if they make a valid name, else shortened, with `~` and a hash of them.
 
-    The order of the overrides does not matter, so the same sweep finds its folders again.
+    What varied in the sweep that was started in the folder `sweep` stays whole; of other paths the last component stays,
+    and other values are cut where the name would be too long. A folder there that ends in the same hash is the job's,
+    whatever else it is called: it was made when other keys varied. The order of the overrides does not matter.
     """
     # the last override of a key counts; the name of a prepared sweep adds nothing
     chosen = {line.lstrip("+").partition("=")[0]: line for line in overrides}
     chosen.pop("sweep", None)
-    # keys without a dot (model=, seed=, other groups) come first, so that they survive the cut
-    lines = [chosen[key] for key in sorted(chosen, key=lambda key: ("." in key, key))]
-    safe = [_UNSAFE.sub("_", line) for line in lines] or ["defaults"]
-    name = ",".join(safe)
-    if safe == (lines or safe) and len(name) <= _LONGEST:
+    keys = sorted(chosen, key=lambda key: ("." in key, key))  # groups and the seed first
+    lines = [chosen[key] for key in keys]
+    varied = _swept(sweep) if sweep is not None else frozenset()
+    parts = [(key in varied, *_readable(chosen[key], key in varied)) for key in keys]
+    name = ",".join(key + value for _, key, value in parts) if parts else "defaults"
+    if name == (",".join(lines) or name) and len(name) <= _LONGEST:
         return name
-    if len(name) > _LONGEST:  # the end of a path says more than its beginning
-        name = ",".join(re.sub(rf"=.*(?=.{{{_TAIL}}}$)", "=", line) for line in safe)
     digest = hashlib.sha256("\0".join(lines).encode("utf-8", "surrogateescape")).hexdigest()[:10]
-    return f"{name[: _LONGEST - len(digest) - 1]}~{digest}"
+    if sweep is not None and (earlier := next(sweep.glob(f"*~{digest}"), None)) is not None:
+        return earlier.name
+    room = _LONGEST - len(digest) - 1
+    shorter = (",".join(key + (value if whole else _cut(value, most)) for whole, key, value in parts) for most in _CUTS)
+    alone = ",".join(key + value for whole, key, value in parts if whole)  # the hash stands for the others
+    fitting = next((text for text in (name, *shorter, alone) if text and len(text) <= room), alone or name)
+    return f"{fitting[:room]}~{digest}"
+
+
+def _readable(line: str, whole: bool) -> tuple[str, str]:
+    """`key=` and the value of an override in letters that any file system takes; of a path the last component."""
+    key, equals, value = line.partition("=")
+    if not whole and "/" in value:
+        named = [part for part in value.strip("'\"").split("/") if part not in _RUN_FILES]
+        value = named[-1] if named else value  # of a checkpoint its run's folder
+    safe = _UNSAFE.sub("_", value)
+    return _UNSAFE.sub("_", key) + equals, safe if safe == value else safe.strip("_")
+
+
+def _cut(value: str, most: int) -> str:
+    """The end of a long value, which says more than its beginning, marked as such."""
+    return value if len(value) <= most else f"~{value[1 - most :]}"
+
+
+def _swept(sweep: Path) -> frozenset[str]:
+    """The keys that the sweep started last in this folder varies, by what Hydra noted there; none if it did not."""
+    start = sweep / "multirun.yaml"
+    try:
+        return _swept_by(start, start.stat().st_mtime_ns)
+    except (OSError, ValueError, KeyError, yaml.YAMLError, HydraException):
+        return frozenset()
+
+
+@functools.lru_cache(maxsize=1)
+def _swept_by(start: Path, _changed: int) -> frozenset[str]:
+    noted = yaml.safe_load(start.read_text(encoding="utf-8"))["hydra"]
+    lines = [f"{key}={values}" for key, values in (noted["sweeper"].get("params") or {}).items()]
+    parsed = OverridesParser.create().parse_overrides([*lines, *noted["overrides"]["task"]])
+    return frozenset(one.get_key_element().lstrip("+") for one in parsed if one.is_sweep_override())
 
 
 # On import: a launcher's worker processes import this module and run nothing else of a command's start.
-OmegaConf.register_new_resolver("anomap.sweep_name", folder_name, replace=True)
+OmegaConf.register_new_resolver("anomap.sweep_name", lambda lines, sweep: folder_name(lines, Path(sweep)), replace=True)
 
 
 def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:

@@ -8,9 +8,11 @@ from anomap.errors import UserError
 from anomap.runs.jobs import Job, natural
 
 DEFAULT_METRICS = (
-    *("image_auroc", "image_ap", "pixel_auroc", "pixel_aupro", "test_fpr", "test_tpr"),
-    *("train_seconds", "score_images_per_second"),
+    *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "test_fpr", "test_tpr"),
+    *("train_seconds", "score_images_per_second", "score_mflop_per_image"),
 )
+_THRESHOLD = "threshold"  # a group, and its keys: what a threshold is compared by comes first where one of them varied
+_THRESHOLD_METRICS = ("promised_fpr", "threshold", "test_fpr", "test_tpr")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +44,21 @@ class SweepTable:
     means: tuple[Row, ...]  # over some of the keys
     common: dict[str, str]  # what all jobs have in common
     jobs: tuple[Job, ...]  # all of them
+    note: str = ""  # of all rows
+
+    @property
+    def constant(self) -> dict[str, Summary]:
+        """The metrics that are the same in all of several rows: said once, they need no column."""
+        first = self.rows[0].values if len(self.rows) > 1 else {}
+        return {name: first[name] for name in self.metrics if name in first and self._same(name)}
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The metrics that differ between the rows."""
+        return tuple(name for name in self.metrics if name not in self.constant)
+
+    def _same(self, metric: str) -> bool:
+        return all(row.values.get(metric) == self.rows[0].values[metric] for row in self.rows)
 
     @property
     def problems(self) -> tuple[Job, ...]:
@@ -52,19 +69,27 @@ class SweepTable:
 def tabulate(jobs: Sequence[Job], metrics: Sequence[str] | None = None, over: Sequence[str] = ()) -> SweepTable:
     """Group the jobs of one or several sweeps by what varied, and average over seeds.
 
-    Columns are `metrics`, by default those of `DEFAULT_METRICS` and of the controls that any job has; means over the
-    keys `over` are added. UserError for a metric that no job has, or a key that did not vary.
+    Columns are `metrics`, by default those of `DEFAULT_METRICS` and of the controls that any job has, and where thresholds
+    varied, first what they promise and do. Means over the keys `over` are added. UserError for a metric that no job has, or
+    a key that did not vary.
     """
     jobs = _without_repeats(jobs)
     keys, finished = _varied(jobs), [job for job in jobs if not job.problem]
     for key in over:
         if key not in keys:
             raise UserError(f"{key} did not vary between the jobs; what did: {', '.join(keys) or 'only the seed'}")
-    columns = _columns(finished, metrics)
-    rows = [_row(cell, [[job] for job in group], columns) for cell, group in _by_cell(finished, keys)]
+    thresholds = [position for position, key in enumerate(keys) if key.split(".")[0] == _THRESHOLD]
+    columns = _columns(finished, metrics, bool(thresholds))
+    cells = _by_cell(finished, keys)
+    notes = _threshold_notes(cells, thresholds)
+    note = notes[0] if len(set(notes)) == 1 else ""
+    rows = [
+        _row(cell, [[job] for job in group], columns, "" if note else own)
+        for (cell, group), own in zip(cells, notes, strict=True)
+    ]
     means = _mean_rows(jobs, keys, over, columns) if over else []
     common = {key: value for key, value in jobs[0].settings.items() if all(job.cell([key]) == (value,) for job in jobs)}
-    return SweepTable(keys, columns, tuple(rows), tuple(means), common, tuple(jobs))
+    return SweepTable(keys, columns, tuple(rows), tuple(means), common, tuple(jobs), note)
 
 
 def others(jobs: Sequence[Job], kept: Sequence[str]) -> list[str]:
@@ -96,11 +121,46 @@ def _varied(jobs: Sequence[Job]) -> tuple[str, ...]:
     return tuple(key for key in keys if len({job.settings.get(key) for job in jobs}) > 1)
 
 
-def _columns(finished: Sequence[Job], metrics: Sequence[str] | None) -> tuple[str, ...]:
+def _threshold_notes(cells: Sequence[tuple[tuple[str, ...], list[Job]]], thresholds: Sequence[int]) -> list[str]:
+    """For each row what its runs say of their threshold, and why it decides as an earlier row does, if it does.
+
+    Rows are compared that differ at the positions `thresholds` of their settings only.
+    """
+    earlier: dict[tuple[str, ...], list[tuple[str, list[Job]]]] = {}
+    notes = []
+    for cell, group in cells:
+        said = [str(job.metrics["threshold_note"]) for job in group if job.metrics.get("threshold_note")]
+        own = "/".join(cell[position] for position in thresholds)
+        others = earlier.setdefault(tuple(text for k, text in enumerate(cell) if k not in thresholds), [])
+        alike = (why for name, jobs in others if (why := _alike(name, jobs, group)))
+        if thresholds:
+            said[:0] = [found] if (found := next(alike, "")) else []
+            others.append((own, group))
+        notes.append(": ".join(dict.fromkeys(said)))
+    return notes
+
+
+def _alike(name: str, jobs: Sequence[Job], group: Sequence[Job]) -> str:
+    """Why `group` decides as the row `name` of these `jobs` does; nothing if it does not."""
+    same = {
+        metric: {job.seed: job.number(metric) for job in jobs} == {job.seed: job.number(metric) for job in group}
+        for metric in _THRESHOLD_METRICS
+    }
+    if same["threshold"]:
+        return f"the same threshold as {name}"
+    return (
+        f"no test image scores between this threshold and that of {name}"
+        if same["test_fpr"] and same["test_tpr"]
+        else ""
+    )
+
+
+def _columns(finished: Sequence[Job], metrics: Sequence[str] | None, thresholds: bool) -> tuple[str, ...]:
     known = {name for job in finished for name in job.metrics if job.number(name) is not None}
     if metrics is None:
         controls = sorted(name for name in known if name.startswith("control_") and name.endswith("_auroc"))
-        return (*(name for name in DEFAULT_METRICS if name in known), *controls)
+        first = _THRESHOLD_METRICS if thresholds else ()
+        return tuple(name for name in dict.fromkeys((*first, *DEFAULT_METRICS, *controls)) if name in known)
     unknown = [name for name in metrics if name not in known]
     if unknown and finished:
         raise UserError(f"--metrics {unknown[0]}: no job has this number; they have {', '.join(sorted(known))}")

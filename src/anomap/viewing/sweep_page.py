@@ -8,8 +8,9 @@ from anomap.runs.folder import RunFolder
 from anomap.runs.jobs import Job
 from anomap.runs.sweeps import SweepTable
 from anomap.viewing.html import render, source
+from anomap.viewing.metric_names import name
 from anomap.viewing.sweep_chart import HEIGHT, WIDTH, charts
-from anomap.viewing.sweep_tables import written
+from anomap.viewing.sweep_tables import constants, noted, written
 
 
 def sweep_page(table: SweepTable, title: str, folder: Path) -> str:
@@ -22,6 +23,9 @@ def sweep_page(table: SweepTable, title: str, folder: Path) -> str:
         width=WIDTH,
         height=HEIGHT,
         written=written,
+        name=name,
+        constants=constants(table),
+        noted=noted(table),
         link=lambda job: _link(job, folder),
         style=source("report.css", "sweep.css"),
         script=source("sweep.js"),

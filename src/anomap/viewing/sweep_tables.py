@@ -6,7 +6,8 @@ import re
 
 from anomap.runs.jobs import as_number
 from anomap.runs.scores import escape_cell
-from anomap.runs.sweeps import Summary, SweepTable
+from anomap.runs.sweeps import Row, Summary, SweepTable
+from anomap.viewing.metric_names import name, number
 
 _MARKDOWN = re.compile(r"([\\|<`*\[])")
 
@@ -33,30 +34,41 @@ def csv_table(table: SweepTable) -> str:
 def markdown_table(table: SweepTable) -> str:
     """The table, and below it what is not in it."""
     lines = []
-    if table.common:
-        lines += ["All: " + ", ".join(f"{_text(key)}={_text(value)}" for key, value in table.common.items()), ""]
+    if heading := [*table.common.items(), *constants(table)]:
+        lines += ["All: " + ", ".join(f"{_text(key)}={_text(value)}" for key, value in heading), ""]
     if table.rows:
-        heads = [*(_text(key) for key in table.keys or ("jobs",)), "n", *(_text(name) for name in table.metrics)]
-        cells = [heads, ["---"] * max(1, len(table.keys)) + ["--:"] * (1 + len(table.metrics))]
+        columns = table.columns
+        heads = [*(_text(key) for key in table.keys or ("jobs",)), "n", *(name(metric) for metric in columns)]
+        cells = [heads, ["---"] * max(1, len(table.keys)) + ["--:"] * (1 + len(columns))]
         for row in (*table.rows, *table.means):
-            values = [written(metric, row.values.get(metric), row.n) for metric in table.metrics]
+            values = [written(metric, row.values.get(metric), row.n) for metric in columns]
             cells.append([*(_text(value) for value in row.settings or ("all",)), str(row.n), *values])
         lines += [f"| {' | '.join(line)} |" for line in cells]
         lines += ["", "Mean ± standard deviation (n - 1) over n seeds; a single seed has none."]
-        lines += [""] * bool(table.means)
-        lines += [f"- {_text(' / '.join(row.settings))}: {_text(row.note)}" for row in table.means]
+        notes = [f"- {_text(' / '.join(row.settings))}: {_text(row.note)}" for row in noted(table)]
+        lines += [""] * bool(notes or table.note)
+        lines += [f"- all: {_text(table.note)}"] * bool(table.note) + notes
     if table.problems:
         lines += ["", f"Not in the table ({len(table.problems)} of {len(table.jobs)} jobs):"]
         lines += [f"- {_text(job.name)}: {_text(job.problem)}" for job in table.problems]
     return "\n".join(lines) + "\n"
 
 
+def constants(table: SweepTable) -> list[tuple[str, str]]:
+    """Name and value of every metric that is the same in all rows."""
+    return [(name(metric), written(metric, summary, summary.n)) for metric, summary in table.constant.items()]
+
+
+def noted(table: SweepTable) -> list[Row]:
+    """The lines that have a note."""
+    return [row for row in (*table.rows, *table.means) if row.note]
+
+
 def written(metric: str, summary: Summary | None, n: int) -> str:
-    """`0.9130 ± 0.0030`; with its own n if that is not the row's."""
+    """`0.913 ± 0.003`; with its own n if that is not the row's."""
     if summary is None:
         return "–"
-    digits = 1 if "second" in metric else 4
-    text = " ± ".join(f"{value:.{digits}f}" for value in (summary.mean, summary.sd) if value is not None)
+    text = number(metric, *(value for value in (summary.mean, summary.sd) if value is not None))
     return text if summary.n == n else f"{text} (n={summary.n})"
 
 
