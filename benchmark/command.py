@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from anomap.cli.schema import nearest
-from anomap.cli.user_errors import fail
+from anomap.cli.signals import fail
 from anomap.config import check_switches, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically

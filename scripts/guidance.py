@@ -22,9 +22,9 @@ from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.imageset import Donors, to_float
 from anomap.detection.checkpoint import load_model
-from anomap.detection.devices import device_for
 from anomap.errors import UserError
 from anomap.objectives.adgan import GuidedGAN
+from anomap.runs.checkpoint_file import device_for
 from anomap.runs.folder import RunFolder
 
 BATCH = 32

@@ -1,6 +1,7 @@
 """anomap-predict engine=ray: what engine=local says, in shards that are whole, once each, and go on after any end."""
 
 import csv
+import json
 import os
 import signal
 from pathlib import Path
@@ -152,13 +153,12 @@ def test_a_worker_writes_a_shard_that_is_called_after_its_names(run: Run, images
 
     settings = Settings.of(config(run, images, overlays="none"))
     worker = cluster.Worker(settings, images, tmp_path, 0.5)
-    names = pa.table({"name": pa.array([b"\xff7.png", b"broken.png", b"1.png", b"sub/2.png"], pa.binary())})
+    names = pa.table({"names": [json.dumps(["\udcff7.png", "broken.png", "1.png", "sub/2.png"])]})
     for _ in range(2):  # done twice, it is there once
-        (told,) = worker(names).to_pylist()
-        assert (told["scored"], [failure["name"] for failure in told["failures"]]) == (3, [b"broken.png"])
+        scored, _, failures, problem = json.loads(worker(names)["told"][0].as_py())
+        assert (scored, [name for name, _ in failures], problem) == (3, ["broken.png"], None)
     assert [row.path for row in found(tmp_path)] == ["1.png", "\\udcff7.png", "sub/2.png"]
     assert len(list((tmp_path / "scores").iterdir())) == 1
     worker.folder = tmp_path / "scores" / "file"
     worker.folder.write_bytes(b"")
-    (told,) = worker(names).to_pylist()
-    assert "cannot be written" in told["problem"]
+    assert "cannot be written" in json.loads(worker(names)["told"][0].as_py())[-1]

@@ -1,6 +1,7 @@
 """What no trial is trained with, and what the objective is made of."""
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -92,14 +93,33 @@ def test_the_scale_is_set_by_the_images_that_set_it_in_every_run(
     detectors: list[ScoringModel] = []
     calibrate = ScoringModel.calibrate
 
-    def noted(detector: ScoringModel, batches: Any) -> None:
+    def noted(detector: ScoringModel, batches: Any, trained_on: int | None = None) -> None:
         detectors.append(detector)
-        calibrate(detector, batches)
+        calibrate(detector, batches, trained_on)
 
     monkeypatch.setattr(ScoringModel, "calibrate", noted)
     HeldOut(data, HELD).auroc(Roughness(), (tiny.SIZE, tiny.SIZE))
     assert data.calibration.scaling is not None
     assert detectors[0].calibration.scaling.tolist() == data.calibration.scaling.tolist()
+
+
+def test_a_part_learned_from_too_few_images_is_left_out_as_in_a_run(data: AnomalyDataModule) -> None:
+    class Drowned(Roughness):
+        """Its second part ranks the images the wrong way round, and counts for more."""
+
+        part_weights: Mapping[str, float] = {"constant": 10.0}
+
+        def score(self, images: torch.Tensor) -> MethodOutput:
+            scored = super().score(images)
+            scored.parts["constant"] = -scored.parts["roughness"]
+            return scored
+
+    class Hungry(Drowned):
+        minimum_images: Mapping[str, int] = {"constant": len(data.train) + 1}
+
+    held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
+    assert held.auroc(Drowned(), (tiny.SIZE, tiny.SIZE)) == 0.0
+    assert held.auroc(Hungry(), (tiny.SIZE, tiny.SIZE)) == 1.0
 
 
 def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:

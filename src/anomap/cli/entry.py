@@ -1,16 +1,19 @@
-"""Console scripts: `anomap-train` is `train()`, and so is `scripts/train.py`."""
+"""Console scripts: `anomap-train` is `train()`, and so is `scripts/train.py`. Each imports only what it needs."""
 
 from functools import partial
 from importlib import import_module
 
-from anomap.cli.runner import run
 
-train = partial(run, "train")
-evaluate = partial(run, "evaluate")
-predict = partial(run, "predict")
-export = partial(run, "export")
-preview = partial(run, "preview")
-tune = partial(run, "tune")
+def _run(name: str) -> None:
+    import_module("anomap.cli.runner").run(name)
+
+
+train = partial(_run, "train")
+evaluate = partial(_run, "evaluate")
+predict = partial(_run, "predict")
+export = partial(_run, "export")
+preview = partial(_run, "preview")
+tune = partial(_run, "tune")
 
 
 def report() -> None:

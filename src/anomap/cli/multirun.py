@@ -19,7 +19,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from anomap.cli import signals
-from anomap.cli.user_errors import FAILED, fail, one_line
+from anomap.cli.user_errors import one_line
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, write_atomically
 from anomap.runs.jobs import ERROR, reason
@@ -99,7 +99,7 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     """Do one job of a sweep, unless it is done; a failure is recorded in its folder and does not stop the others."""
     wrong = several_processes(config)
     if wrong is not None and str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
-        fail(wrong)
+        signals.fail(wrong)
     if RunFolder(folder).finished:
         log.info("%s: finished before, skipped (delete the folder to run it again)", folder.name)
         return
@@ -143,7 +143,7 @@ class Conclusion(Callback):
         print(f"error: {len(failed)} failed in {sweep}; {again}", file=sys.stderr)
         for path in failed:
             print(f"  {path.parent.relative_to(sweep)}: {reason(path)}", file=sys.stderr)
-        sys.exit(FAILED)
+        sys.exit(signals.FAILED)
 
 
 def failures(sweep: Path) -> list[Path]:

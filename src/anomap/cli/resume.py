@@ -12,7 +12,7 @@ from yaml import YAMLError
 from anomap.config import plain
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
-from anomap.training.resumable import MAY_CHANGE, changing
+from anomap.training.stopping import MAY_CHANGE, changing
 
 _KEY = "resume="
 
@@ -51,10 +51,9 @@ def arguments(given: Sequence[str]) -> list[str]:
 
 
 def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple[dict[str, Any], Path]:
-    """The stored configuration of the run that `config["resume"]` names, and its folder.
+    """The stored configuration of the run that `config["resume"]` names, and its folder; UserError if it cannot be read.
 
-    Keys among the command line's overrides that may change are taken from `config`, the plain configuration of this start.
-    UserError if the stored configuration cannot be read.
+    Overridden keys that may change are taken from `config`, the plain configuration of this start.
     """
     from anomap.training.checkpoints import made_by
 
@@ -72,14 +71,9 @@ def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple
     for line in overridden:
         key = changing(line.lstrip("+").partition("=")[0])
         if key is not None:
-            found = _taken(found, config, key.split("."))
+            group, _, name = key.partition(".")
+            found[group] = {**found[group], name: config[group][name]} if name else config[group]
     return found, run.path
-
-
-def _taken(stored: Mapping[str, Any], now: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """The stored configuration with the value of now at one place."""
-    key, *below = path
-    return {**stored, key: _taken(stored[key], now[key], below) if below else now[key]}
 
 
 def advice(folder: Path, sweep: bool) -> str:

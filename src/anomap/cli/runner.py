@@ -16,9 +16,8 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anomap.cli import multirun, resume, signals
-from anomap.cli.paths import check_paths
-from anomap.cli.schema import check_keys
-from anomap.cli.user_errors import FAILED, fail, lost_process, user_message
+from anomap.cli.schema import check_keys, check_paths
+from anomap.cli.user_errors import lost_process, user_message
 from anomap.config import config_dir, plain
 from anomap.memory import keep_memory
 from anomap.training.stopping import Stop
@@ -58,9 +57,8 @@ def is_sweep(arguments: Iterable[str]) -> bool:
 
 
 def run(name: str) -> None:
-    """Run the command `name`: compose `conf/<name>.yaml` and call `anomap.commands.<name>.command` with it.
+    """Compose `conf/<name>.yaml` and call `anomap.commands.<name>.command` with it, imported only then: `--help` is quick.
 
-    That module, and with it torch, is imported only once there is something to do: `--help` is quick.
     Exit status: 0 done; 2 with one line on standard error when the input or the configuration is wrong; 130 and 143 when
     stopped by Ctrl-C and SIGTERM, with a line that says how to go on; 1 with a traceback for an unexpected error, and
     when a job of a sweep failed.
@@ -114,7 +112,7 @@ def end(error: BaseException, name: str, folder: Path, advice: str = "") -> None
         signals.leave(signalled, advice)
     if isinstance(error, Exception):
         if (said := user_message(error, name, folder)) is not None:
-            fail(said)
+            signals.fail(said)
         if (said := lost_process(error)) is not None:
             print(f"error: {said}", file=sys.stderr)
-            sys.exit(FAILED)
+            sys.exit(signals.FAILED)

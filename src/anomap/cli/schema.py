@@ -1,21 +1,23 @@
-"""Refuses unknown keys and suggests the nearest known one. The YAML files themselves are the list of known keys.
+"""What is wrong with a configuration, told before torch is imported, which takes seconds: unknown keys and wrong paths.
 
 Hydra refuses unknown keys on the command line but accepts them silently in a YAML file. Here every key of the composed
 configuration must exist in its command or in the chosen options (`model=…`, `data=…`).
 """
 
-import difflib
 import inspect
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from hydra import compose
 from omegaconf import DictConfig, OmegaConf
 
 from anomap.config import config_dir, flat
-from anomap.errors import UserError
+from anomap.data.files import existing_folder
+from anomap.errors import UserError, nearest
+from anomap.runs.checkpoint_file import checkpoint_file
 
-PRESETS = ("experiment", "ablation", "sweep")  # groups that only change what others define
+PRESETS = ("experiment", "ablation", "sweep", "debug")  # groups that only change what others define
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
@@ -34,6 +36,23 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
         # anomap-tune checks its space by itself
         if not key.startswith("space.") and (parent != "trainer" or last not in _trainer_arguments()):
             raise UserError(f"{key}: no such key; {suggestion(key, known, groups_of(name))}")
+
+
+def check_paths(config: Mapping[str, Any]) -> None:
+    """Raise UserError for a checkpoint or a folder of images that is not there, in a plain configuration of any command."""
+    if config.get("resume") is not None:
+        return  # the run's own configuration counts
+    if "checkpoint" in config:
+        checkpoint_file(config)
+    data = config.get("data", {})
+    if "." in str(data.get("name")):
+        return  # a layout of the user's own, whose root may be anything
+    given = {key: data[key] for key in ("root", "normal_dir", "abnormal_dir") if data.get(key) is not None}
+    for key, value in given.items():
+        if not Path(value).expanduser().exists():
+            existing_folder(key, value)
+    if data.get("name") in ("folder", "mvtec") and not any(given.values()):
+        existing_folder("root", None)
 
 
 def groups_of(name: str) -> list[str]:
@@ -68,13 +87,6 @@ def suggestion(key: str, reference: Mapping[str, Any], more: Iterable[str] = ())
             return f"did you mean {' or '.join(sorted(elsewhere, key=lambda name: name.count('.'))[:2])}?"
         break
     return f"known here: {', '.join(name for name in dict.fromkeys(known) if name != 'hydra')}"
-
-
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """The most similar of the known words, if any is similar; else one that starts with `word`."""
-    words = list(known)
-    close = difflib.get_close_matches(word, words, 1, cutoff=0.5)
-    return next(iter([*close, *(name for name in words if name.startswith(word))]), None)
 
 
 def unknown(config: Mapping[str, Any], reference: Mapping[str, Any], prefix: str = "") -> Iterator[str]:

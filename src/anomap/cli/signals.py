@@ -1,7 +1,7 @@
-"""How a command ends early: signals, full disks, DDP child processes.
+"""How a command ends early: wrong input, signals, full disks, DDP child processes. Imports nothing heavy.
 
-Here a signal stops the work at once, by an exception. While a model trains, `anomap.training.stopping` takes the signals
-over: there the current step is finished and a checkpoint written first.
+A signal stops the work at once, by an exception. While a model trains, `anomap.training.stopping` takes the signals over:
+there the current step is finished and a checkpoint written first.
 """
 
 from __future__ import annotations
@@ -20,7 +20,15 @@ from typing import NoReturn
 
 from anomap.errors import Stopped, UserError, signal_of
 
+FAILED = 1  # exit status: a job of a sweep failed
+USER_ERROR = 2  # exit status: what the user gave is wrong
 _RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")  # whoever started the processes set one of them
+
+
+def fail(message: str) -> NoReturn:
+    """One line on standard error, exit status 2."""
+    print("error: " + " ".join(message.split()), file=sys.stderr)
+    sys.exit(USER_ERROR)
 
 
 def obey(number: int, frame: FrameType | None) -> None:
@@ -41,18 +49,13 @@ def behind(error: BaseException) -> Stopped | KeyboardInterrupt | None:
     return found
 
 
-def status(number: int) -> int:
-    """The exit status after a signal, by the convention of shells."""
-    return 128 + number
-
-
 def leave(error: Stopped | KeyboardInterrupt, advice: str = "") -> NoReturn:
     """Exit with the signal's status and one line on standard error; a child process of a training exits silently with 0."""
-    number = signal_of(error)
     if is_further():
         sys.exit(0)
+    number = signal_of(error)
     print(f"stopped by {signal.Signals(number).name}{advice and '; '}{advice}", file=sys.stderr)
-    sys.exit(status(number))
+    sys.exit(128 + number)  # by the convention of shells
 
 
 def full_disk(error: OSError, folder: Path) -> UserError | None:

@@ -1,9 +1,7 @@
 """Errors as one line for the user: their input, Hydra's messages, lost worker processes."""
 
 import re
-import sys
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
 
 from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
 from omegaconf import OmegaConf
@@ -12,9 +10,6 @@ from omegaconf.errors import OmegaConfBaseException
 from anomap.cli import signals
 from anomap.cli.schema import container, groups_of, nearest, suggestion
 from anomap.errors import UserError
-
-FAILED = 1  # exit status: a job of a sweep failed
-USER_ERROR = 2  # exit status: what the user gave is wrong
 
 # hydra/launcher=… -> the extra that brings it
 EXTRAS = {
@@ -26,12 +21,6 @@ EXTRAS = {
 # package.class of an exception or one of its bases: a process ended without a result
 _LOST = {"joblib.TerminatedWorkerError", "ray.RayError", "submitit.UncompletedJobError"}
 _TOLD = {"ray.RayTaskError"}  # it has a result: the job's own exception
-
-
-def fail(message: str) -> NoReturn:
-    """One line on standard error, exit status 2."""
-    print("error: " + " ".join(message.split()), file=sys.stderr)
-    sys.exit(USER_ERROR)
 
 
 def user_message(error: Exception, command: str, folder: Path) -> str | None:

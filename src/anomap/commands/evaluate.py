@@ -15,7 +15,6 @@ from anomap.config import check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection import checkpoint
-from anomap.detection.devices import device_for
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation import score_cache
@@ -24,7 +23,7 @@ from anomap.evaluation.measure import measure, score_test
 from anomap.evaluation.outcome import write_files
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.evaluation.summary import print_summary
-from anomap.runs.checkpoint_file import checkpoint_file
+from anomap.runs.checkpoint_file import checkpoint_file, device_for
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.viewing.system_viewer import open_picture
 
@@ -36,10 +35,9 @@ _READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
 
 def command(config: dict[str, Any], folder: Path) -> None:
     """Evaluate, print the table, and show the worst mistakes if asked to."""
-    run = RunFolder(folder)
-    print_summary(evaluate(config, folder), run)
+    print_summary(evaluate(config, folder), RunFolder(folder))
     if config["view"]:
-        picture = run.figures / "worst_mistakes.png"
+        picture = RunFolder(folder).figures / "worst_mistakes.png"
         print(f"{'shown' if open_picture(picture) else 'no screen; see'} {picture}")
 
 
@@ -70,10 +68,10 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
 
 
 def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The `data` group to evaluate on: the checkpoint's (`trained`), with what is given on the command line in its place.
+    """The `data` group to evaluate on: the checkpoint's (`trained`), with what is `given` (and not None) in its place.
 
-    `given` has a `name` only when a layout was chosen (`data=folder`), whose options then replace all of the checkpoint's
-    layout; None stands for the checkpoint's value. UserError if images would be read otherwise than the detector learned.
+    A layout that was chosen (`data=folder`, which has a `name`) replaces all of the checkpoint's. UserError if images would
+    be read otherwise than the detector learned.
     """
     chosen = {key: value for key, value in given.items() if value is not None}
     for key in FIXED:

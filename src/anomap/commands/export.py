@@ -44,12 +44,12 @@ FORMATS = {
 
 @dataclass(frozen=True)
 class ExportSummary:
-    """What an export did; `images` says what the file was checked on, `differences` how far it is from the checkpoint."""
+    """What an export did."""
 
     path: Path
     size: int  # bytes
-    images: str
-    differences: str
+    images: str  # that the file was checked on
+    differences: str  # from the checkpoint
     use: str
 
 
@@ -60,10 +60,9 @@ def command(config: dict[str, Any], folder: Path) -> None:
 
 
 def export(config: dict[str, Any]) -> ExportSummary:
-    """Write a checkpoint as a file of another kind, if that gives what the checkpoint gives.
+    """Write a checkpoint as a file of another kind; `config` is `conf/export.yaml`, plain.
 
-    `config` is `conf/export.yaml`, plain. UserError if it or the checkpoint is wrong, or the file does not give what the
-    checkpoint gives; an earlier file of that name then stays as it was.
+    UserError for wrong input, or if the file does not give what the checkpoint gives; an earlier one then stays.
     """
     check_choice("format", config["format"], FORMATS)
     missing = [package for package in ONNX_PACKAGES if importlib.util.find_spec(package) is None]

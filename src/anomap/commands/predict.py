@@ -6,19 +6,25 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from anomap.cli.signals import status
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+
 from anomap.detection.detector import Detector
-from anomap.detection.devices import device_for
 from anomap.errors import Stopped, UserError, signal_of
 from anomap.prediction import cluster, scoring
 from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
 from anomap.prediction.pictures import draw_sheet
-from anomap.prediction.progress import progress
 from anomap.prediction.settings import Settings
 from anomap.prediction.table import PARQUET, SCORES, as_text, scored_names, write_tables
+from anomap.runs.checkpoint_file import device_for
 
 ENGINES = {"local": scoring.score, "ray": cluster.score}
+
+
+class _Speed(ProgressColumn):
+    def render(self, task: Any) -> str:
+        return f"{task.speed:.1f} images/s" if task.speed else ""
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
@@ -26,7 +32,7 @@ def command(config: dict[str, Any], folder: Path) -> None:
     summary = predict(config, folder)
     print_summary(summary)
     if summary.stopped is not None:
-        sys.exit(status(summary.stopped))
+        sys.exit(128 + summary.stopped)  # by the convention of shells
     if config["view"] and summary.sheet is not None:
         from anomap.viewing.system_viewer import open_picture
 
@@ -34,10 +40,9 @@ def command(config: dict[str, Any], folder: Path) -> None:
 
 
 def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
-    """Score images and write the results, into `folder` unless `output` is set.
+    """Score images and write the results, into `folder` unless `output` is set; `config` is `conf/predict.yaml`, plain.
 
-    `config` is `conf/predict.yaml`, plain. UserError if it, the checkpoint or the input is wrong, there is no image that
-    can be read, or the output folder holds results of something else.
+    UserError for wrong input, no image that can be read, or an output folder with results of something else.
     """
     settings = Settings.of(config)
     inputs = find_inputs(settings.input, settings.recursive)
@@ -69,14 +74,17 @@ def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) 
         return summary
     start = time.perf_counter()
     parts = ENGINES[settings.engine](detector, inputs, names, folder, settings)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Speed(), TimeRemainingColumn())
+    shown = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
     try:
-        with closing(parts), progress(len(names)) as advance:
+        with closing(parts), shown as bar:
+            task = bar.add_task("scoring", total=len(names))
             for scored, abnormal, failures in parts:
                 list_unreadable(folder / UNREADABLE, failures)
                 summary.scored += scored
                 summary.abnormal += abnormal
                 summary.unreadable += len(failures)
-                advance(scored + len(failures))
+                bar.advance(task, scored + len(failures))
     except (KeyboardInterrupt, Stopped) as error:
         summary.stopped = signal_of(error)
     summary.seconds = time.perf_counter() - start

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
-from anomap.cli.user_errors import fail
+from anomap.cli.signals import fail
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.runs.jobs import is_job, read_jobs

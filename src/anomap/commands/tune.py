@@ -17,9 +17,8 @@ from anomap.config import check_whole, flat, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.runs.lock import alone
-from anomap.tuning.preset import preset
 from anomap.tuning.space import Space, Value, override, read_space
-from anomap.tuning.study import best, done, first_trial, open_study, search, write_table
+from anomap.tuning.study import best, done, first_trial, open_study, preset, search, write_table
 from anomap.tuning.trial import Trials
 
 PRESET = Path("experiment") / "best.yaml"  # in the study's folder: --config-dir finds it there
@@ -35,9 +34,8 @@ def command(config: dict[str, Any], folder: Path) -> None:
 def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None:
     """Search until `trials` trials have ended; write `study.db`, and after each trial `trials.csv` and the preset.
 
-    `config` is `conf/tune.yaml`, resolved; `overrides` those of the command line, which hold for every trial if they are
-    anomap-train's. Hydra must be initialised: trials are composed as the command line of anomap-train would be. UserError
-    if the configuration, the data or the space is wrong, or the study was begun with other settings.
+    `config` is `conf/tune.yaml`, resolved. Hydra must be initialised: trials are composed as anomap-train's command line
+    would be, of those of `overrides` that it has. UserError for wrong input, or a study begun with other settings.
     """
     check_whole("trials", config["trials"], 1)
     check_whole("every", config["every"], 1)

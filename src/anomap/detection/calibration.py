@@ -23,16 +23,13 @@ _ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Threshold:
-    """A threshold with its origin.
-
-    `calibration_fpr` is the share above `value` of the calibration normals that set it, None without any. It is biased:
-    n - k of them lie above the k-th of n scores, but a new image with probability (n + 1 - k) / (n + 1). `test_fpr` in
-    `metrics.json` is an independent estimate.
-    """
+    """A threshold with its origin."""
 
     value: float  # an image is abnormal iff its score is above it
     strategy: str
-    calibration_fpr: float | None
+    calibration_fpr: (
+        float | None
+    )  # share of the normals that set it above it: biased, unlike `test_fpr`; None without any
     note: str = ""  # one sentence for the user
     promised_fpr: float | None = None  # bound on P(a new normal image is above), see `conformal_rank`
 
@@ -47,10 +44,8 @@ def conformal_rank(n: int, quantile: float) -> int:
     For every n and distribution, if a new normal image is exchangeable with the n images, then
     P(score > threshold) <= 1 - k / (n + 1) over the joint draw of the n images and the new one (split conformal
     prediction: Vovk et al., "Algorithmic Learning in a Random World", 2005; Angelopoulos & Bates, arXiv:2107.07511,
-    section 1). Nothing that enters the score may have been fitted to the n images.
-
-    That is at most 1 - quantile if n >= quantile / (1 - quantile), 19 images for 0.95; with fewer, the largest score
-    promises 1 / (n + 1).
+    section 1). Nothing that enters the score may have been fitted to the n images. That is at most 1 - quantile if
+    n >= quantile / (1 - quantile), 19 images for 0.95; with fewer, the largest score promises 1 / (n + 1).
     """
     return min(n, max(1, math.ceil((n + 1) * quantile - _ROUNDING)))
 
@@ -61,29 +56,26 @@ def quantile_threshold(scores: npt.NDArray[np.float64], quantile: float) -> tupl
     k = conformal_rank(n, quantile)
     value = float(np.partition(scores, k - 1)[k - 1])
     needed = math.ceil(quantile / (1 - quantile) - _ROUNDING)
-    if n >= needed:
-        return value, ""
-    return value, (
+    note = (
         f"{n} calibration image(s) set the threshold, too few to promise a false-positive rate of {1 - quantile:.3g} "
         f"({needed} are needed): it is their largest score, which promises {1 / (n + 1):.3g}"
     )
+    return value, note if n < needed else ""
 
 
 def gaussian_threshold(scores: npt.NDArray[np.float64], quantile: float) -> tuple[float, str]:
-    """Mean + z(quantile) * sample standard deviation of scores (N,), N >= 2.
+    """Mean + z(quantile) * sample standard deviation of scores (N,), N >= 2, and a note if they are plainly not Gaussian.
 
-    It can lie above the largest calibration score, which a quantile of few images cannot. Skewed scores break its
-    target, a false-positive rate of 1 - quantile; the note says so if the calibration images already do.
+    It can lie above the largest calibration score, which a quantile of few images cannot.
     """
     value = float(scores.mean() + NormalDist().inv_cdf(quantile) * scores.std(ddof=1))
     expected, realised = 1 - quantile, float((scores > value).mean())
-    # three standard errors of a proportion: less than that is chance
-    if realised > expected + 3 * math.sqrt(expected * quantile / scores.size):
-        return value, (
-            f"{realised:.3g} of the calibration images lie above a threshold meant for {expected:.3g}: "
-            "the scores are not Gaussian, prefer threshold=quantile"
-        )
-    return value, ""
+    note = (
+        f"{realised:.3g} of the calibration images lie above a threshold meant for {expected:.3g}: "
+        "the scores are not Gaussian, prefer threshold=quantile"
+    )
+    chance = 3 * math.sqrt(expected * quantile / scores.size)  # three standard errors of a proportion
+    return value, note if realised > expected + chance else ""
 
 
 def resolve_threshold(
@@ -94,11 +86,8 @@ def resolve_threshold(
 ) -> Threshold:
     """Make the threshold that `config` asks for: `strategy`, and `quantile` (quantile, gaussian) or `value` (manual).
 
-    Only oracle_f1 reads the test scores (M,) and labels (M,); it and manual do without calibration scores (N,).
-
-    Raises:
-        UserError: an unknown strategy, an impossible number, or too few images for the strategy.
-        ValueError: a score is not finite.
+    Only oracle_f1 reads the test scores (M,) and labels (M,); it and manual do without calibration scores (N,). UserError
+    for an unknown strategy, an impossible number, or too few images; ValueError if a score is not finite.
     """
     name = config.get("strategy")
     if name not in STRATEGIES:

@@ -41,17 +41,12 @@ def save(path: str | os.PathLike[str], checkpoint: Mapping[str, Any]) -> None:
 
 
 def read(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Read any checkpoint of anomap, without running code from it.
-
-    Raises:
-        UserError: no such file, not a checkpoint, truncated, or with code inside.
-    """
+    """Read any checkpoint of anomap; UserError if there is none, or it is damaged, something else, or holds code."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such checkpoint; give the path of a run's checkpoints/last.ckpt")
     try:
-        if not zipfile.is_zipfile(path):  # a bare pickle is never ours
-            raise ValueError("not a zip archive")
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with zipfile.ZipFile(path):  # a bare pickle is never ours
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"{path}: refused: it holds more than tensors and plain values (it could run code)") from error
     except Exception as error:  # a damaged file may raise anything
@@ -64,8 +59,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[ScoringModel, dict[str, Any]]:
     """The model of a checkpoint, ready to score on a device, and the configuration of the run that made it.
 
-    Raises:
-        UserError: not a finished checkpoint of anomap, one of another format, or no such device here.
+    UserError as `read`, and for a training without its end, another format, or a device that is not here.
     """
     found = read(path).get(SECTION)
     if not isinstance(found, dict):

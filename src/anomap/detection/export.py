@@ -28,12 +28,11 @@ Run = Callable[[Images], Decided]
 
 
 class Decider(nn.Module):
-    """The graph that is exported, for any number of images of any size; the threshold is a constant in it."""
+    """The graph that is exported; the threshold is a constant in it."""
 
     def __init__(self, model: ScoringModel) -> None:
         super().__init__()
-        self.model = model
-        self.threshold = model.threshold
+        self.model, self.threshold = model, model.threshold
         self.eval()
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -48,7 +47,7 @@ def preprocessing_of(model: ScoringModel, config: Mapping[str, Any]) -> Preproce
 
 
 def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
-    """What a file says of itself, in plain containers: `OnnxModel` reads it. `config` is of the run that made the model."""
+    """What a file says of itself, in plain containers; `config` is of the run that made the model."""
     return {
         "format": FORMAT,
         "version": __version__,
@@ -78,9 +77,9 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
-    names: dict[str, Any] = {"input_names": [INPUT], "output_names": list(OUTPUTS)}
+    options: dict[str, Any] = {"opset_version": OPSET, "input_names": [INPUT], "output_names": list(OUTPUTS)}
     with _quiet():
-        exported = torch.onnx.export(program, opset_version=OPSET, dynamo=True, verbose=False, **names)
+        exported = torch.onnx.export(program, dynamo=True, verbose=False, **options)
     assert exported is not None
     for node in exported.model.graph.all_nodes():
         node.metadata_props.clear()  # stack traces, with paths of this machine
@@ -121,16 +120,15 @@ def run_exported_program(content: bytes) -> Run:
 
 @dataclass(frozen=True)
 class Parity:
-    """How far a file's scores and maps are from the model's.
+    """How far a file's scores and maps are from the model's: the largest absolute differences.
 
-    The unit of scores is the standard deviation of the calibration normals' scores, that of maps the range of their
-    colours, `map_scale`; but each is at least one percent of the largest value, against rounding in single precision.
+    Each unit is at least one percent of the largest value, against rounding in single precision.
     """
 
-    score: float  # the largest absolute difference of a score
-    anomaly_map: float  # the largest absolute difference of a map's pixel
-    score_unit: float
-    map_unit: float
+    score: float
+    anomaly_map: float
+    score_unit: float  # the standard deviation of the calibration normals' scores
+    map_unit: float  # the range of `map_scale`
     decided: bool  # every decision is that of the file's own score
 
     def within(self, tolerance: float) -> bool:
@@ -149,16 +147,14 @@ def parity(model: ScoringModel, run: Run, batches: Iterable[Images]) -> Parity:
     """Compare a file with the model that it was made of, on uint8 images (B, C, H, W)."""
     rows, decided = [], True
     for images in batches:
-        score, anomaly_map = model.run(images)
-        found_score, found_map, decision = run(images)
-        decided = decided and np.array_equal(decision, found_score > model.threshold)
-        apart = _apart(found_score, score), _apart(found_map, anomaly_map)
-        rows.append((*apart, np.abs(score).max(), np.abs(anomaly_map).max()))
-    scores, maps, largest_score, largest_map = np.max(rows, axis=0)  # NaN if one is
-    normal = model.calibration.scores.double()
-    spread, (low, high) = float(normal.std(correction=0)) if len(normal) else 0.0, model.map_scale
-    units = np.maximum((spread, high - low), (0.01 * largest_score, 0.01 * largest_map))
-    return Parity(float(scores), float(maps), float(units[0]), float(units[1]), decided)
+        expected = model.run(images)
+        *found, decision = run(images)
+        decided = decided and np.array_equal(decision, found[0] > model.threshold)
+        rows.append([*map(_apart, found, expected), *(np.abs(values).max() for values in expected)])
+    *apart, largest_score, largest_map = np.max(rows, axis=0).tolist()  # NaN if one is
+    normal, (low, high) = model.calibration.scores.double(), model.map_scale
+    spread = float(normal.std(correction=0)) if len(normal) else 0.0
+    return Parity(*apart, max(0.01 * largest_score, spread), max(0.01 * largest_map, high - low), decided)
 
 
 @contextmanager

@@ -29,11 +29,7 @@ class OnnxModel:
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "OnnxModel":
-        """Open a file that `anomap-export` wrote.
-
-        Raises:
-            UserError: no such file, damaged, not of anomap, of a newer format, or onnxruntime is not installed.
-        """
+        """Open a file that `anomap-export` wrote; UserError if it is none, or onnxruntime is not installed."""
         if not Path(path).is_file():
             raise UserError(f"{path}: no such file; anomap-export writes one")
         try:
@@ -44,13 +40,11 @@ class OnnxModel:
             raise UserError(f"{path}: not a readable ONNX file (truncated, or another kind of file)") from error
         try:
             metadata = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-            if metadata["format"] != FORMAT:
-                raise UserError(
-                    f"{path}: ONNX format {metadata['format']}, this anomap reads {FORMAT}; export it again"
-                )
-            return cls(session, metadata)
+            if metadata["format"] == FORMAT:
+                return cls(session, metadata)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: an ONNX file, but not one that anomap-export wrote") from error
+        raise UserError(f"{path}: ONNX format {metadata['format']}, this anomap reads {FORMAT}; export it again")
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size)."""

@@ -45,12 +45,8 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
     """Area under the per-region overlap against the pixel false-positive rate up to `limit`, over `limit`; in [0, 1].
 
     The overlap at a threshold is the mean over ground-truth regions of the share of the region above it (Bergmann et
-    al., "MVTec AD", CVPR 2019). Between two thresholds the curve is a straight line.
-
-    Args:
-        normal: (K,) numbers of normal pixels at K ascending distinct anomalies.
-        overlap: (K,) sums of `region_weights` of the abnormal pixels there.
-        limit: in (0, 1].
+    al., "MVTec AD", CVPR 2019). Between two thresholds the curve is a straight line. `normal` (K,) are numbers of normal
+    pixels at K ascending distinct anomalies, `overlap` (K,) sums of `region_weights` of the abnormal pixels there.
     """
     fpr = np.concatenate(([0.0], np.cumsum(np.asarray(normal, np.float64)[::-1])))
     pro = np.concatenate(([0.0], np.cumsum(np.asarray(overlap, np.float64)[::-1])))
@@ -61,31 +57,27 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
 
 
 def count_pixels(
-    values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int = 0
+    values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int
 ) -> npt.NDArray[np.float64]:
     """Count pixels per distinct anomaly (B, H, W), of which so many lowest bits are set to zero.
 
-    Returns:
-        Rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`. An anomaly of both
-        kinds of pixels stands in two rows.
+    Gives rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`; an anomaly of both
+    kinds of pixels stands in two of them.
     """
-    bits, weights = _without_low_bits(ordered_bits(values), dropped_bits), region_weights(abnormal)
-    normal_bits, normal_counts = np.unique(bits[~abnormal], return_counts=True)
-    abnormal_bits, position = np.unique(bits[abnormal], return_inverse=True)
-    split, size = normal_bits.size, abnormal_bits.size
-    rows = np.zeros((split + size, 4))
-    rows[:split, 0], rows[:split, 1] = normal_bits, normal_counts
-    rows[split:, 0] = abnormal_bits
-    rows[split:, 2] = np.bincount(position, minlength=size)
-    rows[split:, 3] = np.bincount(position, weights, minlength=size)
+    bits = _without_low_bits(ordered_bits(values), dropped_bits)
+    normal_bits, normals = np.unique(bits[~abnormal], return_counts=True)
+    abnormal_bits, position, abnormals = np.unique(bits[abnormal], return_inverse=True, return_counts=True)
+    weights = np.bincount(position, region_weights(abnormal), minlength=abnormal_bits.size)
+    rows = np.zeros((normal_bits.size + abnormal_bits.size, 4))
+    rows[: normal_bits.size, :2] = np.stack((normal_bits, normals), axis=1)
+    rows[normal_bits.size :, (0, 2, 3)] = np.stack((abnormal_bits, abnormals, weights), axis=1)
     return rows
 
 
-def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int = 0) -> tuple[npt.NDArray[np.float64], int]:
+def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int) -> tuple[npt.NDArray[np.float64], int]:
     """Add up rows (N, 4) of `count_pixels` with equal anomaly, after dropping at least so many of its lowest bits.
 
-    Returns:
-        Rows (K, 4), K <= `bins`, of ascending distinct anomalies, and the number of bits dropped for that.
+    Gives rows (K, 4), K <= `bins`, of ascending distinct anomalies, and the number of bits dropped for that.
     """
     bits = rows[:, 0].astype(np.uint32)
     kept = _distinct(np.sort(_without_low_bits(bits, dropped_bits)))
@@ -123,8 +115,7 @@ class PixelMetrics(GatheredRows):
     def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
         """Add a batch: map (higher = more abnormal, read as float32) and mask (1 = abnormal), (B, 1, H, W) or (B, H, W).
 
-        Raises:
-            ValueError: shapes differ, or the map is not finite.
+        ValueError if the shapes differ, or the map is not finite.
         """
         values, truth = np.asarray(anomaly_map, np.float32), np.asarray(mask)
         if values.shape != truth.shape or not (values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)):

@@ -12,10 +12,7 @@ SWITCHES = (_BACKENDS.cudnn.conv, _BACKENDS.cuda.matmul, _BACKENDS.mkldnn.conv, 
 
 @contextmanager
 def ieee_float32() -> Iterator[None]:
-    """Within it, float32 convolutions and matrix products keep all 24 bits; then the caller's settings come back.
-
-    cuDNN takes TF32 (11 bits) for convolutions by default, so a threshold found on a GPU would not be that of a CPU.
-    """
+    """Within it, float32 convolutions and matrix products keep all 24 bits, where cuDNN would take the 11 of TF32."""
     before = [switch.fp32_precision for switch in SWITCHES]
     try:
         for switch in SWITCHES:

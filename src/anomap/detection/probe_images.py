@@ -17,15 +17,9 @@ Item = TypeVar("Item")
 
 
 def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images, str]:
-    """Images uint8 (N, C, H, W), and what they are, in words.
+    """Images uint8 (N, C, H, W) of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
 
-    Args:
-        given: a folder, or None for images of the run (noise when they are gone).
-        data: the run's `data` group.
-        preprocessing: how images are read.
-
-    Raises:
-        UserError: no such folder, no image in it, or one that cannot be read.
+    UserError if the folder is not there, or holds no image, or one that cannot be read.
     """
     if given is not None:
         folder = Path(given).expanduser()
@@ -35,13 +29,10 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
         return np.stack([preprocessing.read(path) for path in paths]), f"{len(paths)} images of {given}"
     try:
         scan = build_datamodule(data).layout.scan()
-        images: list[Images] = []
-        for sample in _spread(scan.test or scan.train):
-            if sample.path is not None:
-                images.append(preprocessing.read(sample.path))
-            else:
-                assert scan.pixels is not None
-                images.append(preprocessing.take(scan.pixels(sample)))
+        images = [
+            preprocessing.read(sample.path) if sample.path is not None else preprocessing.take(scan.pixels(sample))  # pyright: ignore[reportOptionalCall]
+            for sample in _spread(scan.test or scan.train)
+        ]
     except UserError as error:
         shape = (COUNT, preprocessing.channels, *preprocessing.size)
         noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8, endpoint=True)

@@ -1,15 +1,14 @@
-"""Under which name scores are kept: a hash of everything that they depend on.
-
-That is the checkpoint's content, how the data is read, the test files (name, label, size, time of change), anomap's
-code, the user's plugins, and the versions of packages.
-"""
+"""Under which name scores are kept: a hash of everything that they depend on, versions of packages included."""
 
 import functools
 import hashlib
+import importlib.metadata
 import importlib.util
 import json
 import os
+import platform
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,22 @@ from typing import Any
 import anomap
 from anomap.config import PLUGINS
 from anomap.data.samples import Sample, Scan
-from anomap.evaluation.versions import versions
 
 # What decides a score, and which pictures are kept beside it. Augmentation changes the weights, but no score.
 _CODE = ("config.py", "data", "detection", "evaluation", "networks", "objectives", "viewing")
+_PACKAGES = (
+    *("torch", "torchvision", "timm", "pytorch-lightning", "hydra-core"),
+    *("numpy", "scipy", "scikit-learn", "pillow"),
+)
+
+
+def versions() -> dict[str, str]:
+    """Name -> version of anomap, Python and the packages that are installed."""
+    found = {"anomap": anomap.__version__, "python": platform.python_version()}
+    for name in _PACKAGES:
+        with suppress(importlib.metadata.PackageNotFoundError):  # an optional one
+            found[name] = importlib.metadata.version(name)
+    return found
 
 
 def cache_path(checkpoint: str | os.PathLike[str], data: Mapping[str, Any], scan: Scan) -> Path:

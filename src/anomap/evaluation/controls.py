@@ -5,8 +5,8 @@ import torch
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
+from anomap.errors import optional
 from anomap.evaluation.measure import batches
-from anomap.evaluation.optional import optional
 from anomap.objectives.controls import CHEAP
 from anomap.training.clean import CleanBatches
 

@@ -9,8 +9,8 @@ from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
+from anomap.errors import optional
 from anomap.evaluation.measure import batches, measure, rate, score_test
-from anomap.evaluation.optional import optional
 from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
 from anomap.evaluation.scored_set import ScoredSet, device_of
 from anomap.runs.folder import RunFolder, write_metrics

@@ -9,8 +9,8 @@ from matplotlib.figure import Figure
 
 from anomap.data.imageset import ImageSet
 from anomap.detection.scoring import ScoringModel
+from anomap.evaluation.cache_key import versions
 from anomap.evaluation.scored_set import ScoredSet, take_pictures
-from anomap.evaluation.versions import versions
 from anomap.runs.folder import RunFolder
 from anomap.viewing import figures, grids
 from anomap.viewing.report import GALLERY_LIMIT, write_report

@@ -29,10 +29,10 @@ _PICTURE = tuple(field.name for field in fields(Picture))  # each is an array of
 def save(path: Path, scored: ScoredSet) -> None:
     """Write whole or not at all; a folder that cannot be written to is a line in the log."""
     test, chosen = scored.test, sorted(scored.pictures)
-    text: dict[str, Any] = {"names": list(scored.names), "defects": list(scored.defects), "seconds": scored.seconds}
-    text |= {"interval": scored.interval, "pixel": test.pixel, "parts": test.parts}
+    known: Any = {"names": list(scored.names), "defects": list(scored.defects), "seconds": scored.seconds}
+    text = json.dumps({**known, "interval": scored.interval, "pixel": test.pixel, "parts": test.parts})
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
-    arrays |= {"text": np.frombuffer(json.dumps(text).encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
+    arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for name in _PICTURE:
         column = [getattr(scored.pictures[index], name) for index in chosen]
         if column and column[0] is not None:  # all have it, or none
@@ -46,10 +46,7 @@ def save(path: Path, scored: ScoredSet) -> None:
 
 
 def load(path: Path, pictures: bool = True) -> ScoredSet | None:
-    """Read what `save` wrote; None when there is no such file, or it is damaged, which the log says.
-
-    Pictures, nine tenths of the file, are read only if they are wanted.
-    """
+    """Read what `save` wrote, nine tenths of it only for `pictures`; None when it is not there, or damaged (in the log)."""
     if not path.is_file():
         return None
     try:

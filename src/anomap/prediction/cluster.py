@@ -7,39 +7,39 @@ writes it as one part. A part is called after its names: scored twice, after a m
 # pyright: reportMissingImports=false
 # Ray is there where its extra is installed
 
+import json
 import logging
 import os
 import signal
 import threading
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Collection, Generator, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from anomap.detection.detector import Detector
-from anomap.detection.devices import device_for
 from anomap.errors import UserError
 from anomap.memory import keep_memory
 from anomap.prediction.inputs import Inputs
 from anomap.prediction.scoring import Failures, score_files
 from anomap.prediction.settings import RaySettings, Settings
 from anomap.prediction.table import PredictionRow, write_part
+from anomap.runs.checkpoint_file import device_for
 from anomap.runs.scores import ABNORMAL
 
 
 def score(
-    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+    detector: Detector, inputs: Inputs, names: Collection[str], folder: Path, settings: Settings
 ) -> Generator[tuple[int, int, Failures], None, None]:
     """Score images with Ray's workers, which write the parts. Machines of a cluster must see the same folders.
 
-    Yields:
-        After each shard, as workers finish them: images scored, how many are abnormal, the files that cannot be read.
-
-    Raises:
-        UserError: Ray is not installed or cannot be reached, or a worker cannot write; what is written stays valid.
+    Yields what `scoring.score` does, after each shard. UserError if Ray is not installed or cannot be reached, or a worker
+    cannot write; what is written stays valid.
     """
-    there, size = replace(settings, checkpoint=settings.checkpoint.resolve()), settings.ray.shard_size
+    there, source = replace(settings, checkpoint=settings.checkpoint.resolve()), iter(names)
+    cut = iter(lambda: list(islice(source, settings.ray.shard_size)), [])
     with _running(settings.ray):
         import pyarrow as pa
         import ray
@@ -47,24 +47,21 @@ def score(
         context = ray.data.DataContext.get_current()
         context.enable_progress_bars = context.print_on_execution_start = False
         context.execution_options.preserve_order = False
-        shards = [
-            pa.table({"name": pa.array(map(os.fsencode, names[first : first + size]), pa.binary())})
-            for first in range(0, len(names), size)
-        ]
+        shards = [pa.table({"names": [json.dumps(shard)]}) for shard in cut]
         results = ray.data.from_arrow(shards).map_batches(
             Worker,
             fn_constructor_args=(there, inputs.root.resolve(), folder.resolve(), detector.threshold),
-            batch_size=None,  # one shard at a time
+            batch_size=1,
             batch_format="pyarrow",
             compute=ray.data.ActorPoolStrategy(size=min(_workers(settings.ray), len(shards))),
             num_cpus=settings.ray.cpus_per_worker,
             num_gpus=settings.ray.gpus_per_worker,
         )
-        for told in results.iter_rows():
-            if told["problem"] is not None:
-                raise UserError(told["problem"])
-            failures = [(os.fsdecode(failure["name"]), failure["why"]) for failure in told["failures"]]
-            yield told["scored"], told["abnormal"], failures
+        for row in results.iter_rows():
+            scored, abnormal, failures, problem = json.loads(row["told"])
+            if problem is not None:
+                raise UserError(problem)
+            yield scored, abnormal, failures
 
 
 class Worker:
@@ -77,29 +74,25 @@ class Worker:
         self.settings, self.root, self.folder = settings, root, folder
 
     def __call__(self, shard: Any) -> Any:
-        """A table of `name`s -> a table of one row: `scored`, `abnormal`, `failures` (name, why), `problem` if it gave up."""
+        """A table of one cell `names` -> one cell `told`: images scored, abnormal ones, `Failures`, the problem if it gave up.
+
+        Both are JSON, which keeps bytes of a name that are not UTF-8.
+        """
         import pyarrow as pa
 
-        names = [os.fsdecode(name) for name in shard["name"].to_pylist()]
+        names: list[str] = json.loads(shard["names"][0].as_py())
         found: list[PredictionRow] = []
-        failures: list[dict[str, Any]] = []
+        failures: Failures = []
         problem = None
         try:
             for rows, failed in score_files(self.detector, Inputs(self.root, names), names, self.folder, self.settings):
                 found += rows
-                failures += [{"name": os.fsencode(name), "why": why} for name, why in failed]
+                failures += failed
             write_part(self.folder, names, found)
         except UserError as error:  # raised, it would be wrapped several times on its way
             problem = str(error)
-        failure = pa.struct([("name", pa.binary()), ("why", pa.string())])
-        return pa.table(
-            {
-                "scored": [len(found)],
-                "abnormal": [sum(row.prediction == ABNORMAL for row in found)],
-                "failures": pa.array([failures], pa.list_(failure)),
-                "problem": pa.array([problem], pa.string()),
-            }
-        )
+        told = len(found), sum(row.prediction == ABNORMAL for row in found), failures, problem
+        return pa.table({"told": [json.dumps(told)]})
 
 
 def _workers(settings: RaySettings) -> int:

@@ -36,19 +36,11 @@ class PredictionSummary:
 
 @contextmanager
 def claimed(folder: Path, checkpoint: Path, threshold: float, inputs: Inputs) -> Iterator[None]:
-    """Have the folder to oneself, new or with results to go on from; its list of unreadable files is begun anew.
-
-    UserError if it holds results of another checkpoint, threshold or input, another prediction is at work there, or it
-    cannot be written to.
-    """
+    """Have the folder to oneself; UserError if that cannot be, or it holds results of something else than these."""
     with checkpoint.open("rb") as file:
         digest = hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
-    made_by = {
-        "checkpoint": str(checkpoint.resolve()),
-        "checkpoint_blake2b": digest,
-        "threshold": threshold,
-        "input": str(inputs.root.resolve()),
-    }
+    made_by: dict[str, Any] = {"checkpoint": str(checkpoint.resolve()), "checkpoint_blake2b": digest}
+    made_by |= {"threshold": threshold, "input": str(inputs.root.resolve())}
     _refuse_others(folder, made_by)  # before anything is written there
     with alone(folder, f"{folder}: another anomap-predict is writing there; wait, or give another output=DIR"):
         _refuse_others(folder, made_by)  # another one may have begun meanwhile

@@ -3,12 +3,10 @@
 import fnmatch
 import os
 import re
-from array import array
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, groupby
+from itertools import groupby
 from pathlib import Path
-from typing import overload
 
 from anomap.data.files import EXTENSIONS, is_image
 from anomap.errors import UserError
@@ -18,27 +16,21 @@ MARKER, OVERLAYS, CONTACT_SHEET = "predict.json", "overlays", "contact_sheet.png
 _MAGIC = re.compile(r"[*?[]")
 
 
-class Names(Sequence[str]):
+class Names(Collection[str]):
     """Non-empty strings without NUL, such as file names, in little more memory than their letters: there may be millions."""
 
     def __init__(self, names: Iterable[str]) -> None:
         self._text = "\0".join(names)
-        starts = (found.end() for found in re.finditer("\0", self._text))
-        self._starts = array("Q", chain((0,), starts) if self._text else ())
+        self._count = self._text.count("\0") + bool(self._text)
 
     def __len__(self) -> int:
-        return len(self._starts)
+        return self._count
 
-    @overload
-    def __getitem__(self, index: int) -> str: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[str]: ...
-    def __getitem__(self, index: int | slice) -> str | list[str]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(*index.indices(len(self)))]
-        start = self._starts[index]
-        end = self._text.find("\0", start)
-        return self._text[start:] if end < 0 else self._text[start:end]
+    def __iter__(self) -> Iterator[str]:
+        return (found[0] for found in re.finditer(r"[^\0]+", self._text))
+
+    def __contains__(self, name: object) -> bool:
+        return name in iter(self)
 
 
 @dataclass(frozen=True)
@@ -46,19 +38,16 @@ class Inputs:
     """The images that were found."""
 
     root: Path
-    names: Sequence[str]  # posix paths below `root`, sorted, all different; at least one
+    names: Collection[str]  # posix paths below `root`, sorted, all different; at least one
 
 
 def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Inputs:
     """Find images; nothing is opened. UserError if there is no such file or folder, or no image in it.
 
-    Hidden files and folders are left out, and so are the pictures that anomap-predict has drawn. Links to files are
+    What is given is a file, whatever its extension; a folder, whose image files are taken (`recursive`: those in its
+    sub-folders, too); or, if nothing has that name, a pattern: `*`, `?` and `[...]` stand for parts of a name, `**` for any
+    number of folders. Hidden files and folders are left out, and what anomap-predict has drawn. Links to files are
     followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
-
-    Args:
-        given: a file, whatever its extension; a folder, whose image files are taken; or, if nothing has that name, a
-            pattern: `*`, `?` and `[...]` stand for parts of a name, `**` for any number of folders.
-        recursive: of a folder, also the images in its sub-folders.
     """
     path, kinds = Path(given).expanduser(), " ".join(sorted(EXTENSIONS))
     if path.is_file():

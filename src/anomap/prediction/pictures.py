@@ -30,10 +30,7 @@ def draw(
 
 
 def draw_sheet(detector: Detector, inputs: Inputs, folder: Path, count: int) -> Path | None:
-    """Draw the contact sheet of all `count` images that were ever scored in this folder; None if all of them are gone.
-
-    The few images on it are scored once more.
-    """
+    """Draw the contact sheet of all `count` images ever scored here, the few on it anew; None if all of them are gone."""
     from anomap.viewing.figures import save_figure
     from anomap.viewing.grids import Tile, contact_sheet
     from anomap.viewing.pixels import above, to_rgb_image

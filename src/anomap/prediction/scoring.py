@@ -1,7 +1,7 @@
 """From names of files to rows of scores and drawn maps: the loop of both engines, and engine=local, which is one process."""
 
 import time
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator
 from contextlib import closing
 from pathlib import Path
 
@@ -23,12 +23,11 @@ Failures = list[tuple[str, str]]  # name and reason
 
 
 def score(
-    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+    detector: Detector, inputs: Inputs, names: Collection[str], folder: Path, settings: Settings
 ) -> Generator[tuple[int, int, Failures], None, None]:
     """Score images, and write a part of the scores every few seconds; the last one however it ends.
 
-    Yields:
-        After each batch: images scored, how many of them are abnormal, and the files that cannot be read.
+    Yields after each batch: images scored, how many of them are abnormal, and the files that cannot be read.
     """
     waiting: list[PredictionRow] = []
     began = time.monotonic()
@@ -45,12 +44,11 @@ def score(
 
 
 def score_files(
-    detector: Detector, inputs: Inputs, names: Sequence[str], folder: Path, settings: Settings
+    detector: Detector, inputs: Inputs, names: Collection[str], folder: Path, settings: Settings
 ) -> Generator[tuple[list[PredictionRow], Failures], None, None]:
     """Score images batch by batch, reading a few ahead on threads; memory does not grow with their number.
 
-    Yields:
-        Rows of a batch, whose overlays are drawn, and the files before its end that cannot be read.
+    Yields rows of a batch, whose overlays are drawn, and the files before its end that cannot be read.
     """
     batch: dict[str, Images] = {}
     failures: Failures = []
@@ -58,11 +56,10 @@ def score_files(
     def rows() -> list[PredictionRow]:
         if not batch:
             return []
-        images = list(batch.values())
-        scores, maps = detector.score_batch(np.stack(images))
+        scores, maps = detector.score_batch(np.stack(list(batch.values())))
         decided = zip(batch, scores, strict=True)
         found = [PredictionRow.decide(name, score, detector.threshold) for name, score in decided]
-        draw(detector, found, images, maps, folder, settings.overlays)  # before the row says that all is done
+        draw(detector, inputs.root, found, list(maps), folder, settings.overlays)  # before the row says that all is done
         return found
 
     with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.root / name), UserError)) as read:

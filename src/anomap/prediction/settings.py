@@ -56,12 +56,9 @@ class Settings:
         check_choice("engine", config["engine"], ("local", "ray"))
         check_switches(config, "recursive", "view")
         check_whole("batch_size", config["batch_size"], 1)
-        checked = {
-            "checkpoint": checkpoint_file(config),
-            "threshold": _threshold(config["threshold"]),
-            "output": None if config["output"] is None else Path(config["output"]).expanduser(),
-            "ray": RaySettings(**config["ray"]),
-        }
+        checked: dict[str, Any] = {"checkpoint": checkpoint_file(config), "threshold": _threshold(config["threshold"])}
+        checked["output"] = None if config["output"] is None else Path(config["output"]).expanduser()
+        checked["ray"] = RaySettings(**config["ray"])
         return cls(**{field.name: config[field.name] for field in fields(cls)} | checked)
 
 

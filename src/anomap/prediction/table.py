@@ -1,8 +1,7 @@
 """The scores of a prediction: Parquet files in `scores/`, each whole or not there, and two tables made of them at the end.
 
-`scores/part-*.parquet` is what a prediction knows: whatever ends it, the next one scores what no part holds.
-`scores.csv` and `scores.parquet` hold the same in one file each, sorted by path; they are written at the end, also when a
-signal stops the prediction. In all of them, bytes of a file name that are not UTF-8 are backslash escapes.
+Whatever ends a prediction, the next one scores what no part holds. `scores.csv` and `scores.parquet` hold the same in one
+file each, sorted by path. In all of them, bytes of a file name that are not UTF-8 are backslash escapes.
 """
 
 import hashlib
@@ -55,9 +54,9 @@ def as_name(text: str) -> str:
 
 
 def write_part(folder: Path, names: Sequence[str], rows: Sequence[PredictionRow]) -> None:
-    """Write rows, if there are any, into a file in `folder/scores` called after the names that were asked for.
+    """Write rows, if any, into a file in `folder/scores` called after the names asked for: asked twice, they are there once.
 
-    Asked for twice, as when a worker was lost, they are there once. UserError if the file cannot be written.
+    UserError if the file cannot be written.
     """
     import pyarrow.parquet as pq
 
@@ -104,8 +103,7 @@ def write_tables(folder: Path) -> None:
 
 def _rows(table: "pa.Table") -> Iterator[PredictionRow]:
     for batch in table.to_batches(max_chunksize=_AT_A_TIME):
-        for row in batch.to_pylist():
-            yield PredictionRow(**row)
+        yield from (PredictionRow(**row) for row in batch.to_pylist())
 
 
 def _parts(folder: Path) -> Iterator["pa.Table"]:

@@ -1,5 +1,6 @@
-"""Which file `checkpoint=...` names. Imports nothing heavy, so that a wrong path is told at once."""
+"""Which file `checkpoint=...` names, and where it computes. Imports nothing heavy: a wrong path is told at once."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -33,3 +34,14 @@ def checkpoint_file(config: Mapping[str, Any]) -> Path:
         whole = RunFolder(folder.parent).last_checkpoint
         raise UserError(f"checkpoint={given}: a run's first stage, not calibrated; give {whole}")
     return path
+
+
+def device_for(device: str, checkpoint: str | os.PathLike[str]) -> str:
+    """The value of `device=`: `auto` is the first of cuda, mps and cpu that is there, and cpu for an exported file."""
+    if device != "auto":
+        return device
+    if Path(checkpoint).suffix == ".onnx":
+        return "cpu"
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"

@@ -14,10 +14,9 @@ except ImportError:  # Windows
 
 @contextmanager
 def alone(folder: Path, busy: str) -> Iterator[None]:
-    """Keep a second process out of a folder, which is made if it is not there; an empty file `.lock` stays in it.
+    """Keep a second process out of a folder, which is made if it is not there; on file systems without locks, do not.
 
-    The lock ends with the process, however that ends. On file systems without locks it does nothing.
-    UserError if another process is in the folder (the message is `busy`), or it cannot be written to.
+    The lock ends with the process. UserError if another is in the folder (the message is `busy`), or it cannot be written to.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

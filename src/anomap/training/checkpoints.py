@@ -11,8 +11,7 @@ from pytorch_lightning.plugins import TorchCheckpointIO
 from anomap.config import flat
 from anomap.detection.checkpoint import read, save
 from anomap.training import steps
-from anomap.training.resumable import changing
-from anomap.training.stopping import Stop
+from anomap.training.stopping import Stop, changing
 
 SECTION = "run"  # of a checkpoint: the configuration of the run that wrote it
 

@@ -11,10 +11,7 @@ from anomap.data.sampler import SequentialBatches
 
 
 class CleanBatches:
-    """All training images (B, C, H, W) in [0, 1], in stored order (the training loader shuffles); iterable repeatedly.
-
-    They travel to `device` as bytes. UserError if there are none.
-    """
+    """All training images (B, C, H, W) in [0, 1], in stored order, each time anew; UserError if there are none."""
 
     def __init__(self, data: AnomalyDataModule, device: torch.device | str = "cpu") -> None:
         data.train_dataloader()  # says so if there are none
@@ -22,4 +19,4 @@ class CleanBatches:
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in SequentialBatches(len(self.images), self.batch_size):
-            yield to_float(self.images[index]["image"].to(self.device))
+            yield to_float(self.images[index]["image"].to(self.device))  # which they reach as bytes

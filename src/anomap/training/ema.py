@@ -19,14 +19,12 @@ class MovingAverage(nn.Module):
     (a stage 1, an encoder) are shared, not copied.
     """
 
-    updates: torch.Tensor
-
     def __init__(self, objective: AdversarialObjective, decay: float) -> None:
         super().__init__()
         frozen = {id(module): module for name, module in objective.named_children() if name not in _TRAINED}
         self.objective = copy.deepcopy(objective, frozen).requires_grad_(False).eval()
         self.decay = decay
-        self.register_buffer("updates", torch.zeros((), dtype=torch.long))
+        self.updates = nn.Buffer(torch.zeros((), dtype=torch.long))
         self._count = 0
         self._original = (objective,)  # a tuple, so that it is no submodule of this copy
         self._pairs: tuple[list[torch.Tensor], list[torch.Tensor]] | None = None

@@ -60,10 +60,8 @@ def make_optimizer(algorithm: Mapping[str, Any], parameters: Iterable[nn.Paramet
 def make_scheduler(schedule: str | Mapping[str, Any], optimizer: Optimizer, length: int) -> LRScheduler:
     """A schedule of the optimiser's learning rate, which is its highest.
 
-    Args:
-        schedule: one of `SCHEDULES`, or a `_target_` of `torch.optim.lr_scheduler` with options; UserError if wrong.
-        optimizer: to be driven.
-        length: of the training, in the schedule's unit, for schedulers that want one; their options win.
+    `schedule` is one of `SCHEDULES`, or a `_target_` of `torch.optim.lr_scheduler` with options; UserError if it is wrong.
+    Schedulers that want the `length` of the training get it in the schedule's unit, unless their options say otherwise.
     """
     if isinstance(schedule, str):
         if schedule not in SCHEDULES:

@@ -1,10 +1,7 @@
-"""Training in several processes (DDP): what they share, and how all but one end.
+"""Training in several processes (DDP): each prepares all of the data and trains on its share of each batch.
 
-Every process prepares all of the data, trains on its share of each batch, and holds the same weights and statistics
-after every step. After the training, rank 0 goes on alone.
-
-BatchNorm normalises by the share of its own process (SyncBatchNorm does not run on CPUs; on GPUs
-`+trainer.sync_batchnorm=true` switches it on). Its running statistics are the means over the processes.
+All hold the same weights and statistics after every step; after the training, rank 0 goes on alone. BatchNorm normalises
+by the share of its own process (SyncBatchNorm does not run on CPUs; on GPUs `+trainer.sync_batchnorm=true` switches it on).
 """
 
 import os
@@ -24,15 +21,11 @@ _LAUNCHED = ("LOCAL_RANK", "NODE_RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_POR
 
 
 def trainer_arguments(trainer: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments for Lightning's Trainer, in which `strategy: ddp` is one that fits two networks trained in turns.
-
-    Each optimiser step leaves the other network's parameters without gradients, hence `find_unused_parameters`. Without
-    `broadcast_buffers`, processes that score different numbers of batches need not wait for each other.
-    """
-    arguments = dict(trainer)
-    if str(arguments.get("strategy", "auto")).startswith("ddp"):
-        arguments["strategy"] = DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)
-    return arguments
+    """Arguments for Lightning's Trainer, in which `strategy: ddp` is one that fits two networks trained in turns."""
+    if not str(trainer.get("strategy", "auto")).startswith("ddp"):
+        return dict(trainer)
+    # a step leaves the other network without gradients; processes may score different numbers of batches
+    return {**trainer, "strategy": DDPStrategy(find_unused_parameters=True, broadcast_buffers=False)}
 
 
 def check_processes(trainer: pl.Trainer, images: int) -> None:

@@ -57,11 +57,9 @@ def _epochs_between(trainer: pl.Trainer) -> int:
 class Pace(pl.Callback):
     """Sets the length of a training, and when it is monitored: in the last epoch in any case.
 
-    Lightning's `max_steps` is not used: with it a resumed training would not go on at the right epoch.
-
-    Args:
-        trainer: the `trainer` group: `max_epochs` wins over `steps`, `check_val_every_n_epoch` over pauses.
-        steps: of the `model` group; UserError if they are needed and wrong.
+    Of the `trainer` group `max_epochs` wins over `steps`, those of the `model` group, and `check_val_every_n_epoch` over
+    pauses. UserError if `steps` are needed and wrong. With Lightning's `max_steps` a resumed training would not go on at
+    the right epoch.
     """
 
     def __init__(self, trainer: Mapping[str, Any], steps: int | None) -> None:

@@ -14,14 +14,18 @@ from anomap.errors import Stopped
 if TYPE_CHECKING:
     import pytorch_lightning as pl
 
+# What may differ when a run goes on, and it is still that run: where it computes, what it logs, what follows the training.
+MAY_CHANGE = ("trainer.accelerator", "trainer.profiler", "trainer.detect_anomaly", "logger", "controls", "figures")
 EVERY = 10  # steps between two questions to the other processes: each makes all of them wait for each other
 
 
-class Stop:
-    """A context in which a signal is noted instead of obeyed at once; a second one is obeyed at once.
+def changing(key: str) -> str | None:
+    """Which of `MAY_CHANGE` this key (with dots) is, or belongs to."""
+    return next((name for name in MAY_CHANGE if key == name or key.startswith(f"{name}.")), None)
 
-    Outside the main thread, where Python delivers no signals, it does nothing.
-    """
+
+class Stop:
+    """A context in which the first signal is noted instead of obeyed at once; it does nothing outside the main thread."""
 
     def __init__(self) -> None:
         self.signal: int | None = None
@@ -44,10 +48,7 @@ class Stop:
                 self._before.setdefault(number, signal.signal(number, self._note))
 
     def check(self, trainer: pl.Trainer, step: int = 0) -> bool:
-        """Whether to stop here; all processes get the same answer, so all must ask at the same place.
-
-        Several processes look at every tenth `step` (of the training) only.
-        """
+        """Whether to stop here; all processes get the same answer, so all must ask at the same place."""
         asked = self.signal is not None
         if trainer.world_size == 1:
             return asked

@@ -1,12 +1,11 @@
 """The objective of a search: normal images against abnormal ones of kinds that no trial was trained with.
 
 A trial trains with the hard augmentation, except for some kinds of regions and fills. Its score is the AUROC of the
-calibration normals against the same images, changed by the kinds held out; the changed images are the same in every
-trial. No test image is opened, so test metrics after the search are as honest as before.
+calibration normals against the same images, changed by the kinds held out, equally in every trial. No test image is opened.
 
-The AUROC shows which settings find changes of an unknown kind in unseen images. It does not show how well real defects
-are found, and differences below the spread over seeds mean nothing. Every trial looks at the calibration normals, so the
-false-positive rate that the final threshold promises is slightly optimistic; `test_fpr` does not depend on the search.
+The AUROC shows which settings find changes of an unknown kind in unseen images, not how well real defects are found;
+differences below the spread over seeds mean nothing. Every trial looks at the calibration normals, so the false-positive
+rate that the final threshold promises is slightly optimistic; `test_fpr` does not depend on the search.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -58,9 +57,8 @@ def without(augmentation: Mapping[str, Any], held_out: Mapping[str, Any]) -> dic
 class HeldOut:
     """The images of the objective, and its value for a method; one batch is in memory at a time.
 
-    Args:
-        data: set up; its calibration normals are the normal images.
-        augmentation: the `held_out` group, plain: how the abnormal images are made. UserError if it changes none visibly.
+    The normal images are the calibration normals of `data`, which is set up; `augmentation`, the `held_out` group, plain,
+    makes the abnormal ones. UserError if it changes none visibly.
     """
 
     def __init__(self, data: AnomalyDataModule, augmentation: Mapping[str, Any]) -> None:
@@ -85,7 +83,8 @@ class HeldOut:
         """The AUROC in [0, 1] of a method, which is left as it was; nan if a score is not a finite number."""
         detector = ScoringModel(objective, image_size)
         device = device_of(detector)
-        detector.to(device).calibrate({**batch, "image": batch["image"].to(device)} for batch in self.normal())
+        batches = ({**batch, "image": batch["image"].to(device)} for batch in self.normal())
+        detector.to(device).calibrate(batches, trained_on=len(self._data.train))
         normal = _scores(detector, (batch["image"] for batch in self.normal()), device)
         abnormal = _scores(detector, self.abnormal(), device)
         scores = np.concatenate([normal, abnormal])

@@ -45,8 +45,7 @@ Space = dict[str, Choices | Range]
 def read_space(node: Mapping[str, Any]) -> Space:
     """The `space` group as key -> what may be drawn for it; UserError for an entry that is neither range nor choices.
 
-    Args:
-        node: nested as the keys are: `{"model": {"optimizer": {"lr_generator": {"low": 1e-4, "high": 1e-2, "log": true}}}}`.
+    It is nested as the keys are: `{"model": {"optimizer": {"lr_generator": {"low": 1e-4, "high": 1e-2, "log": true}}}}`.
     """
     space = dict(_entries(node))
     if not space:
@@ -61,10 +60,8 @@ def _entries(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, C
             raise UserError(f"space.{key}={value}: give a range {{low: ..., high: ...}} or {{choices: [...]}}")
         if not value or value.keys() - _WORDS:
             yield from _entries(value, f"{key}.")
-        elif value.get("choices") is not None:
-            yield key, _choices(key, value)
         else:
-            yield key, _range(key, value)
+            yield key, (_range if value.get("choices") is None else _choices)(key, value)
 
 
 def _choices(key: str, given: Mapping[str, Any]) -> Choices:

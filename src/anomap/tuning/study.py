@@ -1,4 +1,4 @@
-"""An Optuna study in a folder: stored in SQLite, resumed after a stop, poor trials stopped early, a table of all trials."""
+"""An Optuna study in a folder: stored in SQLite, resumed after a stop, poor trials stopped early; its table and preset."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omegaconf import OmegaConf
+
+from anomap.config import flat
 from anomap.errors import UserError
 from anomap.runs.scores import write_csv
 from anomap.training.module import TrainingDiverged
@@ -25,11 +28,10 @@ Evaluate = Callable[[dict[str, Value], Callable[[float, int], None]], float]  # 
 
 
 def open_study(folder: Path, settings: Mapping[str, Any], seed: int, startup_trials: int | None) -> optuna.Study:
-    """Create or continue the study in `folder / "study.db"`.
+    """Create or continue the study in `folder / "study.db"`; trials that a killed process left running are queued again.
 
-    Trials that a killed process left running are marked as failed and queued again with the same values. `startup_trials`
-    must finish before any is stopped early; None: none is. UserError if Optuna is not installed, or the study was begun with
-    other `settings` (flat, JSON).
+    `startup_trials` must finish before any is stopped early; None: none is. UserError if Optuna is not installed, or the
+    study was begun with other `settings` (flat, JSON).
     """
     try:
         import optuna
@@ -37,24 +39,19 @@ def open_study(folder: Path, settings: Mapping[str, Any], seed: int, startup_tri
         raise UserError('anomap-tune needs Optuna: pip install "anomap[tune]"') from None
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     folder.mkdir(parents=True, exist_ok=True)
-    never, early = optuna.pruners.NopPruner(), optuna.pruners.MedianPruner(startup_trials or 0)
+    pruners, storage = optuna.pruners, f"sqlite:///{folder.resolve()}/study.db"
+    pruner = pruners.NopPruner() if startup_trials is None else pruners.MedianPruner(startup_trials)
     study = optuna.create_study(
-        storage=f"sqlite:///{folder.resolve()}/study.db",
-        study_name="anomap",
-        direction="maximize",
-        pruner=never if startup_trials is None else early,
-        load_if_exists=True,
+        storage=storage, study_name="anomap", direction="maximize", pruner=pruner, load_if_exists=True
     )
     # another seed at each start, or the sampler would repeat its first draws
     study.sampler = optuna.samplers.TPESampler(seed=seed + len(study.get_trials(deepcopy=False)))
     now = json.loads(json.dumps(settings))
     begun = study.user_attrs.get(SETTINGS, now)
     for key in sorted(begun.keys() | now.keys()):
-        if begun.get(key) != now.get(key):
-            raise UserError(
-                f"{folder}: this study was begun with {key}={begun.get(key)}, not {now.get(key)}; give the same, or "
-                "another name: study=NAME"
-            )
+        then, given = begun.get(key), now.get(key)
+        if then != given:
+            raise UserError(f"{folder}: this study was begun with {key}={then}, not {given}; give that, or study=NAME")
     study.set_user_attr(SETTINGS, begun)
     for trial in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
         study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
@@ -130,3 +127,16 @@ def write_table(study: optuna.Study, space: Space, path: Path) -> None:
         problem = trial.user_attrs.get(PROBLEM, "stopped before its end" if state == "FAIL" else None)
         rows.append([trial.number, state.lower(), value, trial.last_step, *map(trial.params.get, space), problem])
     write_csv(path, (["" if cell is None else str(cell) for cell in row] for row in rows))
+
+
+def preset(config: Mapping[str, Any], reference: Mapping[str, Any], options: Mapping[str, str], title: str) -> str:
+    """A configuration as the text of an `experiment/<name>.yaml`: `options` (group -> option), and what differs from theirs.
+
+    `reference` is the configuration with these options and nothing else.
+    """
+    text = OmegaConf.create({"defaults": [{f"override /{group}": name} for group, name in sorted(options.items())]})
+    known = flat(reference)
+    for key, value in flat(config).items():
+        if key not in known or known[key] != value or type(known[key]) is not type(value):
+            OmegaConf.update(text, key, value)
+    return f"# @package _global_\n# {title}\n{OmegaConf.to_yaml(text)}"

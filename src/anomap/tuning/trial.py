@@ -42,10 +42,8 @@ class Watch(pl.Callback):
 class Trials:
     """Trains trials one after the other; images are decoded again only when the data settings change.
 
-    Args:
-        folder: of the study; a trial's files lie there while it runs.
-        held_out: the `held_out` group, plain.
-        every: epochs between two values of the objective.
+    A trial's files lie in the study's `folder` while it runs. `held_out` is that group, plain; `every` the epochs between
+    two values of the objective.
     """
 
     def __init__(self, folder: Path, held_out: Mapping[str, Any], every: int) -> None:
@@ -62,8 +60,7 @@ class Trials:
         needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
         data.augmentation = augmentation if needed else None
         trainer = {**config["trainer"], "limit_val_batches": 0}  # monitoring would read the test set
-        quiet = {**config, "trainer": trainer, "logger": {}}
-        evaluate = partial(held_out.auroc, image_size=size)
+        quiet, evaluate = {**config, "trainer": trainer, "logger": {}}, partial(held_out.auroc, image_size=size)
         watch = Watch(evaluate, report, self.every)
         with TemporaryDirectory(prefix=".trial-", dir=self.folder) as place:
             objective, _ = train_method(objective, data, quiet, RunFolder(place), [watch])

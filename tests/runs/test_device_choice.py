@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from anomap.detection.devices import device_for
+from anomap.runs.checkpoint_file import device_for
 
 
 @pytest.mark.parametrize(
