@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.detection.calibration import Threshold, resolve_threshold
+from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
 from anomap.detection.standardise import Calibration, Standardiser
 from anomap.errors import UserError
@@ -143,28 +144,26 @@ class ScoringModel(nn.Module):
     def score_all(self, batches: Iterable[Batch]) -> ImageScores:
         """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
         # imported here: torchmetrics takes seconds, and prediction needs none of it
-        from anomap.detection.gathered import RankingMetric
         from anomap.detection.pixel_metrics import PixelMetrics
 
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
-        scores, labels, peaks = array("d"), array("q"), array("f")
-        names = self.objective.part_names
-        parts, pixel = RankingMetric(len(names), dtype=torch.float32), PixelMetrics()
+        scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
+        names, pixel = self.objective.part_names, PixelMetrics()
         for batch in batches:
             score, output = self.score(batch["image"])
             scores.extend(score.cpu().tolist())
-            parts.update(self.parts(output), batch["label"])
+            parts.extend(self.parts(output).flatten().tolist())
             labels.extend(batch["label"].tolist())
             peaks.extend(output.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
             if "mask" in batch:
                 pixel.update(output.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
-        areas = parts.compute() if parts.update_called else [None] * len(names)
+        columns = np.array(parts).reshape(-1, len(names)).T if len(names) > 1 else ()
         return ImageScores(
             np.array(scores),
             np.array(labels),
             np.array(peaks),
             pixel.compute() if pixel.update_called else {},
-            {f"part_{name}_auroc": area for name, area in zip(names, areas, strict=True)} if len(names) > 1 else {},
+            {f"part_{name}_auroc": auroc(part, labels) for name, part in zip(names, columns, strict=False)},
         )
 
     def set_threshold(self, config: Mapping[str, Any], test: ImageScores | None = None) -> Threshold:
