@@ -167,28 +167,37 @@ def test_a_switch_is_true_or_false(key: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("model", tiny.TRAINED)
-def test_tensorboard_holds_the_auroc_images_and_hyperparameters(model: str, runs: Runs) -> None:
+def test_tensorboard_holds_the_auroc_images_and_results(model: str, runs: Runs) -> None:
     run = runs(f"model={model}")
-    events = EventAccumulator(str(run.folder.tensorboard), size_guidance={"images": 0})
-    events.Reload()
-    tags = events.Tags()
-    assert {"monitor/test_auroc", "train/generator_loss", "train/discriminator_loss"} <= set(tags["scalars"])
-    columns = "image_map" if model.startswith(tiny.OVER_FEATURES) else "image_reconstruction_map"
-    assert tags["images"] == [f"attention/{columns}"]  # no picture stands in for a reconstruction that there is not
-    assert {"scores/calibration_normal", "scores/test_normal", "scores/test_abnormal"} <= set(tags["histograms"])
+    two = "stage1" in run.config["model"]
+    assert {path.name for path in run.folder.tensorboard.iterdir() if path.is_dir()} == (
+        {"stage1", "stage2"} if two else set()
+    )
+    for folder in [run.folder.tensorboard / name for name in (("stage1", "stage2") if two else ("",))]:
+        events = [_accumulated(path) for path in folder.glob("events*")]
+        scalars = {tag: found.Scalars(tag) for found in events for tag in found.Tags()["scalars"]}
+        assert {"AUROC/test (monitoring)", "generator loss/total", "discriminator loss/total"} <= set(scalars)
+        assert "epoch" not in scalars
+        images = {tag: found.Images(tag) for found in events for tag in found.Tags()["images"]}
+        assert sum(tag.startswith("training images/train/") for tag in images) == 3
+        # the one defect type, and three normals
+        assert sorted(tag.split("/")[2] for tag in images if tag.startswith("test")) == ["0.normal"] * 3 + ["hole"]
+        histograms = {tag: found.Histograms(tag) for found in events for tag in found.Tags()["histograms"]}
+        assert set(histograms) == {"scores/calibration normal", "scores/test normal", "scores/test abnormal"}
+        # one axis of optimiser steps for scalars, images and histograms; learning rates are those at the start
+        logged = {**scalars, **images, **histograms}
+        last = {found[-1].step for tag, found in logged.items() if not tag.startswith("learning rate/")}
+        assert last == {run.metrics["steps"]}
+        assert min(logged).startswith("AUROC/")  # TensorBoard's order: first on its first page
     # monitoring is the final scoring: one path, the averaged weights, the same standardisation
-    (event,) = events.Scalars("monitor/test_auroc")
+    (event,) = scalars["AUROC/test (monitoring)"]
     assert event.value == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
-    files = [_accumulated(file) for file in run.folder.tensorboard.rglob("events*")]
-    assert any(tag.startswith("_hparams_/session_start_info") for found in files for tag in found.summary_metadata)
-    hp = {
-        tag: found.Scalars(tag)[-1].value for found in files for tag in found.Tags()["scalars"] if tag.startswith("hp/")
-    }
-    assert hp["hp/image_auroc"] == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
+    assert scalars["result/AUROC"][-1].value == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
+    assert any("_hparams_/session_start_info" in found.summary_metadata for found in events)
 
 
 def _accumulated(file: Path) -> EventAccumulator:
-    events = EventAccumulator(str(file))
+    events = EventAccumulator(str(file), size_guidance={"images": 0})
     events.Reload()
     return events
 
@@ -252,7 +261,6 @@ def test_stage_1_is_trained_first_and_ends_up_frozen_in_the_detector(runs: Runs)
     assert averaged
     for name, tensor in averaged.items():
         assert torch.equal(state[f"objective.stage1.{name}"], tensor), name
-    assert (run.folder.path / "stage1" / "tensorboard").is_dir()
 
 
 def test_a_trained_stage_1_can_be_given(runs: Runs) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from pytorch_lightning.loggers import TensorBoardLogger
 from tensorboard.backend.event_processing.data_provider import MultiplexerDataProvider
 from tensorboard.backend.event_processing.plugin_event_multiplexer import EventMultiplexer
@@ -13,6 +14,7 @@ from tensorboard.plugins.hparams import list_session_groups
 from tensorboard.plugins.hparams.api_pb2 import ListSessionGroupsRequest  # pyright: ignore[reportAttributeAccessIssue]
 from tensorboard.plugins.hparams.backend_context import Context
 
+from anomap.runs.folder import RunFolder
 from anomap.training.hyperparameters import log_hyperparameters
 
 
@@ -34,37 +36,59 @@ def tab(folder: Path) -> tuple[Any, list[Any]]:
 
 
 RUNS = {
-    "model=a,seed=0": ({"model": {"name": "a", "depth": 3}, "seed": 0, "data": {"image_size": [32, 64]}}, 0.75),
-    "model=b,seed=0": ({"model": {"name": "b", "stage1": None}, "seed": 0, "data": {"image_size": 32}}, 0.5),
-    "model=b,seed=1": ({"model": {"name": "b", "stage1": None}, "seed": 1, "data": {"image_size": 32}}, 1.0),
+    "model=a,seed=0": (["model=a", "seed=0", "+data.x=2.5", "data.image_size=[32,64]"], "32x64", 0.75),
+    "model=b,seed=0": (["model=b", "seed=0", "+data.x=7", "data.image_size=32"], "32x32", 0.5),
+    "model=b,seed=1": (["model=b", "seed=1", "+data.x=7", "data.image_size=32"], "32x32", 1.0),
 }
 
 
 @pytest.fixture
 def sweep(tmp_path: Path) -> Path:
-    for name, (config, value) in RUNS.items():
-        logger = TensorBoardLogger(str(tmp_path / name / "tensorboard"), name="", version="", default_hp_metric=False)
-        fixed = {"controls": True, "trainer": {"max_epochs": 2}}
-        log_hyperparameters(logger, {**config, **fixed}, {"image_auroc": value, "train_seconds": 3.0, "n_train": 8})
+    for name, (overrides, size, value) in RUNS.items():
+        run = RunFolder(tmp_path / name)
+        (run.path / ".hydra").mkdir(parents=True)
+        (run.path / ".hydra/overrides.yaml").write_text(yaml.safe_dump(overrides))
+        _, model, seed = name.replace(",seed", "").split("=")
+        write(run, {"model": model, "data": "folder", "seed": int(seed), "image_size": size, "image_auroc": value})
     return tmp_path
 
 
-def test_the_tab_shows_the_swept_keys_and_the_auroc_of_every_run(sweep: Path) -> None:
+def write(run: RunFolder, metrics: dict[str, Any]) -> None:
+    logger = TensorBoardLogger(str(run.tensorboard), name="", version="", default_hp_metric=False)
+    logger.log_metrics({"generator loss/total": 0.5}, 10)
+    log_hyperparameters(logger, run, {"image_ap": 0.9, "test_fpr": 0.1, "test_tpr": None, "n_train": 8, **metrics}, 60)
+
+
+def test_the_tab_shows_what_was_swept_and_the_results_of_every_run(sweep: Path) -> None:
     columns, rows = tab(sweep)
-    assert {info.name for info in columns.hparam_infos if info.differs} >= {"model.name", "seed", "data.image_size"}
-    # of several models each has keys of its own
-    assert {"model.depth", "model.stage1", "trainer.max_epochs"} <= {info.name for info in columns.hparam_infos}
-    assert not {info.name for info in columns.hparam_infos if info.differs} & {"controls", "trainer.max_epochs"}
+    assert [info.name for info in columns.hparam_infos] == [
+        "data.image_size",
+        "data.x",
+        "model",
+        "seed",
+        "data",
+    ]  # asked for, and not
+    names = [metric.name.tag for metric in columns.metric_infos]
+    assert names == ["result/AUROC", "result/AP", "result/FPR", "result/TPR", "result/pixel AP"]
     found = set()
     for row in rows:
-        (metric,) = [value for value in row.metric_values if value.name.tag == "hp/image_auroc"]
-        found.add((row.hparams["model.name"].string_value, row.hparams["seed"].number_value, metric.value))
+        metrics = {value.name.tag: value.value for value in row.metric_values}
+        assert metrics["result/AP"] == pytest.approx(0.9)
+        assert "result/TPR" not in metrics  # without abnormal images there is none
+        found.add((row.hparams["model"].string_value, row.hparams["seed"].number_value, metrics["result/AUROC"]))
     assert found == {("a", 0, 0.75), ("b", 0, 0.5), ("b", 1, 1.0)}
+    assert {row.name for row in rows} == {f"{name}/tensorboard" for name in RUNS}
 
 
-def test_numbers_stay_numbers(sweep: Path) -> None:
+def test_numbers_are_numbers_and_lists_are_text(sweep: Path) -> None:
     _, rows = tab(sweep)
-    row = next(row for row in rows if row.hparams["model.name"].string_value == "a")
-    assert row.hparams["trainer.max_epochs"].number_value == 2
-    assert row.hparams["controls"].bool_value is True
-    assert row.hparams["data.image_size"].string_value == "[32, 64]"
+    row = next(row for row in rows if row.hparams["model"].string_value == "a")
+    assert row.hparams["data.x"].number_value == 2.5
+    assert row.hparams["data.image_size"].string_value == "[32,64]"
+
+
+def test_a_run_that_was_asked_for_nothing_shows_what_every_run_shows(tmp_path: Path) -> None:
+    write(RunFolder(tmp_path), {"model": "a", "data": "elpv", "seed": 0, "image_size": "256x256", "image_auroc": 0.5})
+    columns, (row,) = tab(tmp_path)
+    assert [info.name for info in columns.hparam_infos] == ["data", "data.image_size", "model", "seed"]
+    assert row.hparams["data.image_size"].string_value == "256x256"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from anomap.training import progress
+from anomap.training.monitoring import AUROC
 from anomap.training.progress import Progress
 from anomap.training.steps import Pace
 
@@ -24,7 +25,7 @@ class Module:
 
     def mean_losses(self) -> dict[str, float]:
         self.read += 1
-        return {"train/generator_loss": 0.5, "train/generator_attention": 7.0}
+        return {"generator loss/total": 0.5, "generator loss/attention": 7.0}
 
 
 def test_a_line_every_ten_seconds_and_the_losses_read_no_oftener(
@@ -36,19 +37,19 @@ def test_a_line_every_ten_seconds_and_the_losses_read_no_oftener(
     with caplog.at_level(logging.INFO):
         for step in range(1, 26):
             now[0] += 1
-            callback.on_train_batch_end(trainer(step, **{"monitor/test_auroc": 0.9}), module, None, None, 0)  # pyright: ignore
+            callback.on_train_batch_end(trainer(step, **{AUROC: 0.9}), module, None, None, 0)  # pyright: ignore
     assert [record.message for record in caplog.records] == [
-        "step 10 of 30  generator_loss 0.5000",  # no AUROC of an epoch long ago
-        "step 20 of 30  generator_loss 0.5000",
+        "step 10 of 30  generator loss 0.5000",  # no AUROC of an epoch long ago
+        "step 20 of 30  generator loss 0.5000",
     ]
     assert module.read == 2
 
 
 def test_the_auroc_is_said_when_it_is_fresh(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
-        Progress().on_validation_end(trainer(20, **{"monitor/test_auroc": 0.9}), Module())  # pyright: ignore
+        Progress().on_validation_end(trainer(20, **{AUROC: 0.9}), Module())  # pyright: ignore
         Progress().on_validation_end(trainer(20), Module())  # pyright: ignore
-    assert [record.message for record in caplog.records] == ["step 20 of 30  test_auroc 0.9000"]
+    assert [record.message for record in caplog.records] == ["step 20 of 30  AUROC test (monitoring) 0.9000"]
 
 
 @pytest.mark.parametrize(("batches", "expected"), [(1, 49), (10, 4), (49, 1), (50, 0), (800, 0)])

@@ -96,6 +96,13 @@ class ScoringModel(nn.Module):
         scores, maps = self(torch.from_numpy(images).to(self.standardiser.mean.device))
         return scores.cpu().double().numpy(), maps.float().cpu().numpy()
 
+    @torch.inference_mode()
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
+        score, output = self.score(torch.from_numpy(images).to(self.standardiser.mean.device).float() / 255)
+        maps = (None if plane is None else plane.float().cpu().numpy() for plane in (output.anomaly_map, output.attention_map))
+        return score.cpu().double().numpy(), *maps
+
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
         """Learn the scale of the score's parts from held-out normal images, and keep their scores.
@@ -108,37 +115,44 @@ class ScoringModel(nn.Module):
                 it every second one does.
             trained_on: how many images the method was trained on; a part that needs more is left out of the score.
         """
-        columns, scaling = [], []
+        rows, scaling = [], []
         for batch in batches:
             with ieee_float32():
-                output = self.objective.score(batch["image"])
-            flat = output.anomaly_map.flatten(1)
-            columns.append((self.parts(output), flat.amax(1).cpu(), flat.median(1).values.cpu()))
+                rows.append(self.calibration_rows(self.objective.score(batch["image"])))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
-        parts, peaks, middles = (torch.cat(column) for column in zip(*columns, strict=True))
-        self._weigh_parts(trained_on)
-        chosen = torch.cat(scaling) if scaling else torch.arange(len(parts)) % 2 == 1
-        chosen = chosen & self.standardiser.scales
+        if few := self.weigh_parts(trained_on):
+            log.warning(
+                "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
+                *(" and ".join(few), trained_on, max(self.objective.minimum_images[name] for name in few)),
+            )
+        table = torch.cat(rows)
+        self.learn_calibration(table, torch.cat(scaling) if scaling else torch.arange(len(table)) % 2 == 1)
+
+    def calibration_rows(self, output: MethodOutput) -> Tensor:
+        """What calibration takes of each image (B, K + 2): the parts, the highest and the middle value of its map."""
+        flat = output.anomaly_map.flatten(1).float()
+        return torch.cat([self.parts(output), flat.amax(1, keepdim=True), flat.median(1, keepdim=True).values], 1)
+
+    def learn_calibration(self, rows: Tensor, scaling: Tensor) -> None:
+        """Learn from the `calibration_rows` (N, K + 2) of normal images; `scaling` (N,) marks those that set the scale."""
+        parts = rows[:, :-2]
+        chosen = scaling & self.standardiser.scales
         self.standardiser.fit(parts[chosen.to(parts.device)])
         self.calibration.scores = self.standardiser(parts).cpu()
         self.calibration.scaling = chosen
-        self.calibration.map_peaks = peaks
-        self.calibration.map_middle.copy_(middles.median())
+        self.calibration.map_peaks = rows[:, -2].cpu()
+        self.calibration.map_middle.copy_(rows[:, -1].median())
 
-    def _weigh_parts(self, trained_on: int | None) -> None:
-        """Leave out, with a warning, the parts that need more training images, unless no part would be left."""
+    def weigh_parts(self, trained_on: int | None) -> list[str]:
+        """Weigh the parts; those that need more training images are left out, unless none would be left, and returned."""
         names, minimum = self.objective.part_names, self.objective.minimum_images
         few = [] if trained_on is None else [name for name in names if trained_on < minimum.get(name, 0)]
         if len(few) == len(names):
             few = []
         weights = [0.0 if name in few else self.objective.part_weights.get(name, 1.0) for name in names]
         self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]))
-        if few:
-            log.warning(
-                "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
-                *(" and ".join(few), trained_on, max(minimum[name] for name in few)),
-            )
+        return few
 
     @torch.inference_mode()
     def score_all(self, batches: Iterable[Batch]) -> ImageScores:

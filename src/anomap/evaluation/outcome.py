@@ -3,9 +3,6 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from pytorch_lightning.loggers import TensorBoardLogger
-
-from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
@@ -15,7 +12,7 @@ from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pic
 from anomap.evaluation.scored_set import ScoredSet, device_of
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import write_scores, write_thresholds
-from anomap.training.hyperparameters import log_hyperparameters
+from anomap.training.loggers import close, log_results, make_loggers
 from anomap.training.train import Stage
 
 
@@ -49,12 +46,9 @@ def conclude(
     if config["figures"]:
         with optional("figures and report"):
             write_pictures(detector, with_pictures(scored, detector, data.test), metrics, config, run)
-    loggers = stages[-1].loggers if stages else []
-    if config["logger"] and not stages:  # a control is not trained, and compared all the same
-        loggers = [build({**config["logger"], "save_dir": str(run.tensorboard)})]
-    for logger in loggers:
-        if isinstance(logger, TensorBoardLogger):
-            log_hyperparameters(logger, config, metrics)
+    loggers = stages[-1].loggers if stages else make_loggers(config, run)  # a control is compared all the same
+    log_results(loggers, run, metrics, length["steps"])
+    close([*loggers, *(logger for stage in stages[:-1] for logger in stage.loggers)])
     write_metrics(run.metrics, metrics)
     return metrics
 

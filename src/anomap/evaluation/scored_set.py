@@ -1,14 +1,16 @@
 """A scored test set: all that thresholds, tables, figures and the report need of it, without the model and the data."""
 
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import repeat
 
 import numpy as np
 import torch
 
 from anomap.data.imageset import ImageSet, to_float
+from anomap.data.reading import read_size
 from anomap.detection.metrics import ConfidenceInterval, threshold_grid, threshold_table
+from anomap.detection.pictures import as_pictures
 from anomap.detection.scoring import ImageScores, ScoringModel
 from anomap.runs.scores import ScoreRow
 from anomap.viewing.pixels import Picture
@@ -50,13 +52,6 @@ def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int
         part = np.asarray(chosen[start : start + _PART])
         pixels = np.asarray(images.images[part])
         _, found = detector.score(to_float(torch.from_numpy(pixels).to(device_of(detector))))
-        attention, restored = found.attention_map, found.reconstruction
-        columns = (
-            pixels,
-            found.anomaly_map.float().cpu().numpy(),
-            repeat(None) if images.masks is None else images.masks[part],
-            repeat(None) if attention is None else attention.float().cpu().numpy(),
-            repeat(None) if restored is None else (restored * 255).round().byte().cpu().numpy(),
-        )
-        pictures |= {index: Picture(*shown) for index, *shown in zip(part.tolist(), *columns, strict=False)}
+        drawn = as_pictures(found, pixels, None if images.masks is None else images.masks[part])
+        pictures |= dict(zip(part.tolist(), drawn, strict=True))
     return pictures

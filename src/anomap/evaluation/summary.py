@@ -43,7 +43,7 @@ def print_summary(metrics: Mapping[str, Any], run: RunFolder) -> None:
     found = run.report if run.report.is_file() else run.path
     console.print(f"{'report' if found == run.report else 'results':<12} {found}\ncheckpoint   {metrics['checkpoint']}")
     if run.tensorboard.is_dir():
-        console.print(f"watch        tensorboard --logdir {run.tensorboard}")
+        console.print(f"watch        tensorboard --logdir {run.path}")
 
 
 def readable(value: float) -> str:

@@ -67,11 +67,8 @@ def _folders(sweep: Path) -> Iterator[Path]:
 
 
 def _read_job(folder: Path, name: str) -> Job:
-    try:
-        lines = yaml.safe_load((folder / _OVERRIDES).read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError):
-        lines = None
-    given = parse_overrides(map(str, lines)) if isinstance(lines, list) else {"folder": name}
+    given = read_overrides(folder)
+    given = {"folder": name} if given is None else given
     run, error, metrics, problem = RunFolder(folder), folder / ERROR, {}, ""
     if run.finished:
         try:
@@ -82,6 +79,15 @@ def _read_job(folder: Path, name: str) -> Job:
         problem = f"failed: {reason(error)}" if error.is_file() else "unfinished: still running, or stopped"
     seed = given.get("seed") or str(metrics.get("seed", ""))
     return Job(name, folder, {k: v for k, v in given.items() if k not in _NO_SETTINGS}, seed, metrics, problem)
+
+
+def read_overrides(folder: Path) -> dict[str, str] | None:
+    """What a job's command line said, key -> value; None where that is not known."""
+    try:
+        lines = yaml.safe_load((folder / _OVERRIDES).read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError):
+        return None
+    return parse_overrides(map(str, lines)) if isinstance(lines, list) else None
 
 
 def parse_overrides(lines: Iterable[str]) -> dict[str, str]:

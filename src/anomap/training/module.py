@@ -67,7 +67,7 @@ class AdversarialTraining(pl.LightningModule):
             network = getattr(self.objective, name)
             optimizers.append(make_optimizer(self.algorithm, network.parameters(), rate))
             scheduler = make_scheduler(self.schedule, optimizers[-1], length)
-            schedulers.append({"scheduler": scheduler, "name": f"lr/{name}", "interval": self.interval})
+            schedulers.append({"scheduler": scheduler, "name": f"learning rate/{name}", "interval": self.interval})
         return optimizers, schedulers
 
     def training_step(self, batch: dict[str, Tensor], batch_index: int) -> None:
@@ -101,9 +101,9 @@ class AdversarialTraining(pl.LightningModule):
 
     def _remember(self, generator: Losses, discriminator: Losses) -> None:
         """Add up without waiting for the device."""
-        named = {"generator_loss": generator["loss"], "discriminator_loss": discriminator["loss"]}
+        named = {"generator loss/total": generator["loss"], "discriminator loss/total": discriminator["loss"]}
         for network, losses in (("generator", generator), ("discriminator", discriminator)):
-            named |= {f"{network}_{name}": value for name, value in losses.items()}
+            named |= {f"{network} loss/{name}": value for name, value in losses.items() if name != "loss"}
         terms = torch.stack([value.detach().float() for value in named.values()])
         if not self._summed:
             self._names, self._sums = list(named), torch.zeros_like(terms)
@@ -117,15 +117,14 @@ class AdversarialTraining(pl.LightningModule):
         if not self._summed:
             return {}
         means = (self._sums / self._summed).tolist()
-        return {f"train/{name}": mean for name, mean in zip(self._names, means, strict=True)}
+        return dict(zip(self._names, means, strict=True))
 
     def on_train_epoch_end(self) -> None:
         """In a pause, log the losses, unless the training diverged."""
         self._move_schedules("epoch")
         if steps.pauses(self.trainer):
             self.check_finite()
-            for name, mean in self.mean_losses().items():
-                self.log(name, mean, sync_dist=True)
+            self.log_dict({**self.mean_losses(), "step": float(steps.done(self.trainer))}, sync_dist=True)
             self._summed = 0
 
     def check_finite(self) -> None:

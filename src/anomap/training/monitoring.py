@@ -1,135 +1,126 @@
-"""What is watched while a model trains: AUROC, score histograms, attention maps. Nothing is chosen by it."""
+"""What is watched while a model trains: it scores with the averaged weights after an epoch. Nothing is chosen by it."""
 
 import logging
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
-from torchvision.utils import make_grid
 
-from anomap.detection.gathered import GatheredRows, RankingMetric
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc
-from anomap.detection.standardise import Standardiser
-from anomap.objectives.base import MethodOutput
+from anomap.detection.scoring import ScoringModel
+from anomap.objectives.base import Objective
+from anomap.training import steps
+from anomap.training.distributions import log_distributions
+from anomap.training.examples import Examples
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
-IMAGES = 8  # shown with their maps, half normal, half abnormal, out of those that rank 0 scores
+AUROC = "AUROC/test (monitoring)"  # capitals come first in TensorBoard
+CONTRAST = "reconstruction/contrast (monitoring)"
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
 
 log = logging.getLogger(__name__)
 
 
 class Monitoring(pl.Callback):
-    """Scores calibration and test images with the averaged weights after an epoch, and logs.
+    """Scores calibration and test images after an epoch, and logs on the axis of optimiser steps.
 
-    `monitor/reconstruction_contrast` is the reconstructions' standard deviation over pixels, divided by that of the
+    `AUROC/test (monitoring)` uses test labels, so it must not choose anything; the weights that count are always the last.
+    `reconstruction/contrast (monitoring)` is the reconstructions' standard deviation over pixels, divided by that of the
     images (calibration normals). Near 0 the generator has collapsed to a constant; a warning says so.
-    `monitor/test_auroc` uses test labels, so it must not choose anything; the weights that count are always the last.
+    TensorBoard also gets the distributions of the scores and the example images.
     What batches leave stays on the device until the end of the epoch, so that none waits for it.
+
+    Args:
+        objective: with the averaged weights.
+        data: whose images are scored and shown.
+        quantile: of this epoch's calibration normals, which sets the threshold of the decisions shown.
     """
+
+    def __init__(self, objective: Objective, data: AnomalyDataModule, quantile: float) -> None:
+        self.objective, self.data = objective, data
+        self.rule = {"strategy": "quantile", "quantile": quantile}
+        self.examples = Examples(data)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"examples": self.examples.chosen}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.examples.chosen = state_dict["examples"]
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Forget what an earlier epoch logged: this one may not be monitored (`check_val_every_n_epoch`)."""
-        for name in [name for name in trainer.callback_metrics if name.startswith("monitor/")]:
-            del trainer.callback_metrics[name]
+        for name in (AUROC, CONTRAST):
+            trainer.callback_metrics.pop(name, None)
 
-    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
-        count = len(pl_module.objective.part_names)
-        # of the calibration images the parts, and whether they set the parts' scale
-        self._calibration = GatheredRows(count + 1).to(pl_module.device)
-        self._test = RankingMetric(count, dtype=torch.float32).to(pl_module.device)
-        self._contrast = GatheredRows(2).to(pl_module.device)  # of each reconstruction and its image
-        self._to_show = self._choose(trainer)
-        self._shown: list[dict[str, Tensor]] = []
-
-    def _choose(self, trainer: pl.Trainer) -> np.ndarray:
-        """Indices of this process's test images to show: the first of each label, the same in every epoch."""
-        loaders: Any = trainer.val_dataloaders
-        tested = isinstance(loaders, list) and len(loaders) > TEST  # a folder with train/ alone has no test set
-        logged = any(isinstance(logger, TensorBoardLogger) for logger in trainer.loggers)
-        if not (tested and logged and trainer.is_global_zero):
-            return np.empty(0, np.int64)
-        index = np.concatenate([np.empty(0, np.int64), *loaders[TEST].sampler])
-        labels = loaders[TEST].dataset.labels[index]
-        return np.concatenate([index[labels == label][: IMAGES // 2] for label in (0, 1)])
+    def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._detector = ScoringModel(self.objective, self.data.image_size)
+        count = len(self.objective.part_names)
+        # `calibration_rows` and whether the image sets the scale; parts, label and index; of a reconstruction and its image
+        columns = (count + 3, count + 2, 2)
+        self._calibration, self._test, self._contrast = (GatheredRows(c).to(pl_module.device) for c in columns)
 
     def on_validation_batch_end(
         self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """Keep the parts of the scores, and the images to be shown."""
-        parts = torch.stack([outputs.parts[name].float() for name in pl_module.objective.part_names], 1)
+        """Keep the numbers that scores are made of."""
         if dataloader_idx == CALIBRATION:
-            self._calibration.update(torch.cat([parts, batch["scaling"].to(parts)[:, None]], 1))
+            rows = self._detector.calibration_rows(outputs)
+            self._calibration.update(torch.cat([rows, batch["scaling"].to(rows)[:, None]], 1))
             if outputs.reconstruction is not None:
                 pictures = (outputs.reconstruction, batch["image"])
                 contrasts = [images.float().flatten(2).std(2).mean(1) for images in pictures]
                 self._contrast.update(torch.stack(contrasts, 1))
         else:
-            self._test.update(parts, batch["label"])
-            if len(self._to_show):
-                self._keep_shown(outputs, batch["image"], batch["index"])
-
-    def _keep_shown(self, output: MethodOutput, images: Tensor, index: Tensor) -> None:
-        chosen = np.flatnonzero(np.isin(index, self._to_show)).tolist()
-        if chosen:
-            maps = output.attention_map if output.attention_map is not None else output.anomaly_map
-            columns = {"image": images, "reconstruction": output.reconstruction, "map": maps}
-            self._shown.append({name: shown[chosen] for name, shown in columns.items() if shown is not None})
+            parts = self._detector.parts(outputs)
+            known = [batch[name].to(parts)[:, None] for name in ("label", "index")]
+            self._test.update(torch.cat([parts, *known], 1))
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Log AUROC, score histograms and images, all on the axis of epochs."""
+        """Log everything."""
         # every process takes part in each of these, whatever it has scored
-        calibration, contrast = self._calibration.gathered(), self._contrast.gathered()
-        parts, labels = self._test.scores_and_labels()
-        if len(contrast):
-            self._watch_contrast(pl_module, *contrast.mean(0).tolist())
-        if not len(labels):
-            return
-        standardiser = Standardiser(parts.shape[1])
-        calibration, scaling = calibration[:, :-1], calibration[:, -1] > 0
-        standardiser.fit(calibration[scaling])
-        scores = standardiser(parts)
-        value = auroc(scores.double().numpy(), labels.numpy()) if torch.isfinite(scores).all() else None
+        calibration, test, contrast = (table.gathered() for table in (self._calibration, self._test, self._contrast))
+        step = steps.done(trainer)
+        found = self._watch_contrast(pl_module.current_epoch, *contrast.mean(0).tolist()) if len(contrast) else {}
+        scores = self._scores(calibration, test)
+        labels, index = test[:, -2].long().numpy(), test[:, -1].long().numpy()
+        value = None if scores is None else auroc(scores.double().numpy(), labels)
         if value is not None:
-            pl_module.log("monitor/test_auroc", value, prog_bar=True, sync_dist=True)
-        histograms = {
-            "calibration_normal": standardiser(calibration),
-            "test_normal": scores[labels == 0],
-            "test_abnormal": scores[labels == 1],
-        }
+            found[AUROC] = value
+        if found:
+            pl_module.log_dict({**found, "step": float(step)}, sync_dist=True)  # `step` replaces Lightning's `epoch`
+        if scores is None or not trainer.is_global_zero:
+            return
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):
-                for name, values in histograms.items():
-                    if values.numel() and torch.isfinite(values).all():
-                        logger.experiment.add_histogram(f"scores/{name}", values, trainer.current_epoch)
-                self._log_images(logger, trainer.current_epoch)
+                writer = logger.experiment
+                log_distributions(writer, step, self._detector.calibration.scores.numpy(), scores.numpy(), labels)
+                self.examples.choose(index, scores.numpy(), labels, self._detector.threshold)
+                self.examples.log(writer, step, self._detector, pl_module.device)
 
-    def _watch_contrast(self, pl_module: pl.LightningModule, made: float, given: float) -> None:
-        """Log how much contrast the reconstructions kept of the images'; warn when next to nothing is left."""
+    def _scores(self, calibration: Tensor, test: Tensor) -> Tensor | None:
+        """Calibrate the detector, and score the test images (N,) as it will at the end; None unless all is finite."""
+        rows, scaling = calibration[:, :-1], calibration[:, -1] > 0
+        self._detector.weigh_parts(len(self.data.train))
+        # `trainer.limit_val_batches` may leave none to set the threshold
+        self._detector.learn_calibration(rows, scaling & ~scaling.all())
+        scores = self._detector.standardiser(test[:, :-2])
+        if not all(torch.isfinite(t).all() for t in (self._detector.calibration.scores, rows[:, -2:], scores)):
+            return None
+        self._detector.set_threshold(self.rule)
+        return scores
+
+    def _watch_contrast(self, epoch: int, made: float, given: float) -> dict[str, float]:
+        """How much contrast the reconstructions kept of the images'; warns when next to nothing is left."""
         if given == 0:  # blank images are reconstructed as blank
-            return
-        pl_module.log("monitor/reconstruction_contrast", made / given, sync_dist=True)
+            return {}
         if made < MIN_CONTRAST * given:
             log.warning(
                 "epoch %d: the reconstructions are nearly constant (%.1f %% of the images' contrast): the generator may "
                 "have collapsed; lower model.optimizer.lr_generator, or train longer",
-                *(pl_module.current_epoch, 100 * made / given),
+                *(epoch, 100 * made / given),
             )
-
-    def _log_images(self, logger: TensorBoardLogger, epoch: int) -> None:
-        """Columns: image, reconstruction if there is one, map. Attention maps go from 0 to 1, whatever the image."""
-        if not self._shown:
-            return
-        names = self._shown[0].keys()
-        columns = {name: _coloured(torch.cat([shown[name] for shown in self._shown]).float().cpu()) for name in names}
-        columns["map"] = torch.nn.functional.interpolate(columns["map"], columns["image"].shape[-2:])
-        rows = torch.stack(list(columns.values()), dim=1).flatten(0, 1).clamp(0, 1)
-        logger.experiment.add_image(f"attention/{'_'.join(names)}", make_grid(rows, nrow=2 * len(names)), epoch)
-
-
-def _coloured(pictures: Tensor) -> Tensor:
-    """(B, C, H, W) -> (B, 3, H, W)."""
-    return pictures.expand(-1, 3, -1, -1) if pictures.shape[1] == 1 else pictures[:, :3]
+        return {CONTRAST: made / given}

@@ -12,6 +12,7 @@ from rich.progress import MofNCompleteColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from anomap.training import steps
+from anomap.training.monitoring import AUROC
 
 SECONDS = 10.0  # between two lines
 
@@ -44,9 +45,8 @@ class Progress(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say the AUROC while it is fresh."""
-        found = {name: float(value) for name, value in trainer.callback_metrics.items() if name.endswith("auroc")}
-        if found and not self._bar:
-            self._say(trainer, found)
+        if AUROC in trainer.callback_metrics and not self._bar:
+            self._say(trainer, {AUROC: float(trainer.callback_metrics[AUROC])})
 
     def on_train_end(self, *_: Any) -> None:
         if self._bar is not None:
@@ -58,8 +58,8 @@ class Progress(pl.Callback):
 
     def _say(self, trainer: pl.Trainer, values: dict[str, float]) -> None:
         self._said = time.monotonic()
-        shown = {name.split("/")[-1]: value for name, value in values.items() if "loss" in name or "auroc" in name}
-        text = "  ".join(f"{name} {value:.4f}" for name, value in shown.items())
+        shown = {name: value for name, value in values.items() if name == AUROC or name.endswith("/total")}
+        text = "  ".join(f"{n.removesuffix('/total').replace('/', ' ')} {value:.4f}" for n, value in shown.items())
         if self._bar is not None:
             self._bar.update(self._bar.task_ids[0], description=text)
         else:

@@ -5,6 +5,7 @@ import math
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,7 +14,6 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
-from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
@@ -22,11 +22,14 @@ from anomap.runs.folder import RunFolder
 from anomap.training import steps
 from anomap.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, goes_on
 from anomap.training.clean import CleanBatches
+from anomap.training.loggers import make_callbacks, make_loggers
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
 from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
 from anomap.training.progress import Progress, Stopwatch
 from anomap.training.stopping import Stop
+
+QUANTILE = 0.95  # of the threshold of the decisions shown while a model trains, unless `threshold` has one
 
 log = logging.getLogger(__name__)
 
@@ -81,14 +84,16 @@ def train_method(
             log.info("stage 1: %s", model["name"])
             stage1.requires_grad_(True)
             learn_statistics(stage1, data, device)
-            stages.append(train_stage(stage1, data, model, config, run.stage1))
+            stages.append(train_stage(stage1, data, model, config, run.stage1, logs=run.tensorboard / "stage1"))
             stage1.load_state_dict(stages[0].objective.state_dict())
             stage1.to(device)  # Lightning leaves it on the CPU
         stage1.requires_grad_(False).eval()
         log.info("stage 2: %s", config["model"]["name"])
     learn_statistics(objective, data, device)
     if isinstance(objective, AdversarialObjective):
-        stages.append(train_stage(objective, data, config["model"], config, run, callbacks))
+        # both stages in one folder, where TensorBoard shows them side by side
+        logs = run.tensorboard / "stage2" if "stage1" in config["model"] else run.tensorboard
+        stages.append(train_stage(objective, data, config["model"], config, run, callbacks, logs))
         objective = stages[-1].objective.to(device)
     return objective, stages
 
@@ -126,11 +131,13 @@ def train_stage(
     config: Mapping[str, Any],
     run: RunFolder,
     callbacks: Sequence[pl.Callback] = (),
+    logs: Path | None = None,
 ) -> Stage:
     """Train two networks for a fixed number of steps, going on from the run's checkpoint if this very run wrote it.
 
     The method has its closed-form statistics. `model` is the `model` group of this stage (`optimizer`, `ema_decay`,
-    `steps`); `config`, that of the whole run, goes into the checkpoint. The caller's random state stays as it is.
+    `steps`); `config`, that of the whole run, goes into the checkpoint; `logs` is the folder of TensorBoard's files, if
+    not the run's `tensorboard/`. The caller's random state stays as it is.
 
     Raises:
         Stopped: a signal came; the checkpoint is written.
@@ -141,13 +148,15 @@ def train_stage(
     )
     module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
     stop, stopwatch, pace = Stop(), Stopwatch(), steps.Pace(config["trainer"], model.get("steps"))
-    logger = build({**config["logger"], "save_dir": str(run.tensorboard)}) if config["logger"] else False
-    used = [*callbacks, pace, SharedStatistics(), stopwatch, Monitoring(), Progress()]
-    used += [LastCheckpoint(run.last_checkpoint, config, stop), *([LearningRateMonitor("epoch")] if logger else [])]
+    loggers = make_loggers(config, run, logs)
+    # thresholds that are no quantile of calibration normals cannot be had in every epoch
+    monitoring = Monitoring(module.ema.objective, data, config["threshold"].get("quantile", QUANTILE))
+    used = [*make_callbacks(config, run), *callbacks, pace, SharedStatistics(), stopwatch, monitoring, Progress()]
+    used += [LastCheckpoint(run.last_checkpoint, config, stop), *([LearningRateMonitor("epoch")] if loggers else [])]
     trainer = _trainer(
         {**config["trainer"], **pace.limits},
         default_root_dir=run.path,
-        logger=logger,
+        logger=loggers,
         callbacks=used,
         plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,  # two batches of one class say nothing
@@ -156,6 +165,9 @@ def train_stage(
     )
     if trainer.world_size > 1:
         check_processes(trainer, len(data.train))
+    if config["trainer"].get("profiler"):  # on the terminal its tables would drown everything else
+        trainer.profiler.dirpath, trainer.profiler.filename = run.path / "profile", config["trainer"]["profiler"]
+        log.info("profile: %s", trainer.profiler.dirpath)
     start = run.last_checkpoint if goes_on(run.last_checkpoint, config) else None
     with stop, torch.random.fork_rng([]):
         trainer.fit(module, data, ckpt_path=start)
