@@ -20,6 +20,7 @@ from anomap.evaluation.summary import print_summary
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder, remove_temporaries
 from anomap.training.checkpoints import goes_on
+from anomap.training.loggers import check_loggers
 from anomap.training.processes import go_on_alone
 from anomap.training.train import device_of, train_method
 
@@ -48,6 +49,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
     check_switches(config, "controls", "figures")
+    check_loggers(config)
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])

@@ -5,15 +5,18 @@
 >>> prediction = detector.predict("part.png")
 >>> prediction.is_anomaly == (prediction.score > detector.threshold)
 True
->>> prediction.anomaly_map.shape == detector.preprocessing.size
-True
+>>> prediction  # doctest: +SKIP
+Prediction(abnormal, score=5.312, threshold=3.137, 50x40 px)
+>>> prediction.anomaly_map.shape, prediction.overlay().shape  # at the photograph's own size; colours are RGB
+((40, 50), (40, 50, 3))
 >>> len(detector.predict(["part.png", "part.png"]))
 2
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, overload
 
@@ -22,10 +25,14 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomap.data.images import MAX_PIXELS, convert, load_image
+from anomap.data.reading import read_size
+from anomap.detection.prediction import Map, Prediction
 from anomap.errors import UserError
 
 Images = npt.NDArray[np.uint8]
-Run = Callable[[Images], tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]
+Scores = npt.NDArray[np.float64]
+Run = Callable[[Images], tuple[Scores, Map]]
+Look = Callable[[Images], tuple[Scores, Map, Map | None]]
 
 BATCH = 32
 
@@ -55,22 +62,14 @@ class Preprocessing:
         """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
         return load_image(path, self.channels, self.size, self.intensity_range, self.max_pixels)
 
-    def take(self, values: Any) -> Images:
+    def take(self, values: Any, bgr: bool = False) -> Images:
         """An array or tensor as a file would hold it -> uint8 (C, H, W).
 
         It is (H, W), (H, W, 1 or 3) or (1 or 3, H, W), of uint8 or uint16, or any type of number if `intensity_range` is
-        set. Three channels are red, green, blue. Raises UserError for anything else, and for values that are not finite.
+        set. Three channels are RGB: red, green, blue; with `bgr` the other way round, as OpenCV has them. Raises UserError
+        for anything else, and for values that are not finite.
         """
-        array = _array(values)
-        if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
-            array = array.transpose(1, 2, 0)
-        if array.ndim == 3 and array.shape[2] == 1:
-            array = array[:, :, 0]
-        if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
-            raise UserError(
-                f"an image of shape {array.shape}: give (H, W), (H, W, 3) or (3, H, W), and many of equal size as "
-                "(B, 1 or 3, H, W) or a list"
-            )
+        array = _upright(values, bgr)
         span = self.intensity_range
         if span is None:
             if array.dtype not in (np.uint8, np.uint16):
@@ -85,15 +84,20 @@ class Preprocessing:
             raise UserError("an image holds values that are not finite (NaN or infinity): mend them or leave it out")
         return convert(array, self.channels, self.size, span)
 
+    def see(self, image: Any, bgr: bool = False) -> Images:
+        """A path, array or tensor -> uint8 (C, H, W)."""
+        return self.read(image) if isinstance(image, str | os.PathLike) else self.take(image, bgr)
 
-@dataclass(frozen=True)
-class Prediction:
-    """What a detector says of one image."""
+    def size_of(self, image: Any) -> tuple[int, int]:
+        """(H, W) of a path, array or tensor as it is, before it is resized."""
+        if isinstance(image, str | os.PathLike):
+            return read_size(Path(image), self.max_pixels)
+        height, width = _upright(image).shape[:2]
+        return height, width
 
-    score: float  # raw, higher = more abnormal
-    is_anomaly: bool  # score > threshold
-    anomaly_map: npt.NDArray[np.float32]  # (H, W) at the detector's size, higher = more abnormal
-    threshold: float
+    def photograph(self, image: Any, bgr: bool = False) -> Images:
+        """A path, array or tensor -> uint8 (3, H, W), RGB, at its own size."""
+        return replace(self, channels=3, size=self.size_of(image)).see(image, bgr)
 
 
 @dataclass(eq=False)
@@ -105,6 +109,7 @@ class Detector:
     threshold: float  # an image is abnormal iff its score is above it; may be set
     pixel_threshold: float  # a pixel is abnormal iff its map value is above it
     map_scale: tuple[float, float]  # one range for the colours of all maps
+    look: Look | None = None  # as `run`, with the attention maps too
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> "Detector":
@@ -120,73 +125,112 @@ class Detector:
                 )
             from anomap.detection.onnx_model import OnnxModel
 
-            model = OnnxModel.load(path)
+            model, look = OnnxModel.load(path), None
             preprocessing = Preprocessing.from_dict(model.preprocessing)
         else:
             from anomap.detection.checkpoint import load_model  # and with it torch
 
             model, config = load_model(path, device)
-            preprocessing = Preprocessing.from_dict({**config["data"], "size": model.image_size})
-        return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale)
+            preprocessing, look = Preprocessing.from_dict({**config["data"], "size": model.image_size}), model.look
+        return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale, look)
 
-    def score_batch(self, images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+    def score_batch(self, images: Images) -> tuple[Scores, Map]:
         """Scores (B,) and maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made; UserError for others."""
-        expected = (self.preprocessing.channels, *self.preprocessing.size)
-        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
-            raise UserError(
-                f"images {images.dtype} {images.shape}: score_batch takes uint8 (B, {', '.join(map(str, expected))}); "
-                "score and predict take images of any size"
-            )
-        scores, maps = self.run(np.require(images, requirements=["C", "W"]))  # torch warns of what it cannot write to
+        scores, maps = self.run(self._checked(images))
         return scores, maps.reshape(len(images), *self.preprocessing.size)
 
-    def score(self, images: Any) -> npt.NDArray[np.float64]:
+    def score(self, images: Any, bgr: bool = False) -> Scores:
         """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
-        parts = [scores for scores, _ in self._batches(_listed(images)[0])]
+        parts = [self.score_batch(pixels)[0] for _, pixels in self._batches(_listed(images)[0], bgr)]
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @overload
-    def predict(self, images: str | os.PathLike[str]) -> Prediction: ...
+    def predict(self, images: str | os.PathLike[str], bgr: bool = False) -> Prediction: ...
     @overload
-    def predict(self, images: list[Any] | tuple[Any, ...]) -> list[Prediction]: ...
+    def predict(self, images: list[Any] | tuple[Any, ...], bgr: bool = False) -> list[Prediction]: ...
     @overload
-    def predict(self, images: Any) -> Any: ...
-    def predict(self, images: Any) -> Any:
+    def predict(self, images: Any, bgr: bool = False) -> Any: ...
+    def predict(self, images: Any, bgr: bool = False) -> Any:
         """Score and decide. The maps of all images are in memory at once: `anomap-predict` is for more than that.
 
         Args:
             images: a path, or an array or tensor (see `Preprocessing.take`), which gives one `Prediction`; or a list of
-                those, or a batch (B, C, H, W) or (B, H, W, C), which gives a list.
+                those, or a batch (B, C, H, W), (B, H, W, C) or, grey, (B, H, W), which gives a list. Three channels are
+                RGB. (3, H, W) is one image in colour: three grey ones are (3, 1, H, W).
+            bgr: the three channels of arrays are blue, green, red, as of OpenCV's frames.
 
         Raises:
             UserError: a file that cannot be read, or an array of a wrong shape or type.
         """
         listed, single = _listed(images)
         predictions = [
-            Prediction(float(score), bool(score > self.threshold), plane, self.threshold)
-            for scores, maps in self._batches(listed)
-            for score, plane in zip(scores, maps, strict=True)
+            prediction for part, pixels in self._batches(listed, bgr) for prediction in self._decide(part, pixels, bgr)
         ]
         return predictions[0] if single else predictions
 
-    def _batches(self, images: Sequence[Any]) -> Iterator[tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]]:
-        read, take = self.preprocessing.read, self.preprocessing.take
+    def _decide(self, images: Sequence[Any], pixels: Images, bgr: bool) -> Iterator[Prediction]:
+        """Of images as they were given, and as the detector sees them (B, C, H, W)."""
+        if self.look is None:
+            (scores, maps), attention = self.score_batch(pixels), None
+        else:
+            scores, maps, attention = self.look(self._checked(pixels))
+        shape = self.preprocessing.size
+        for place, image in enumerate(images):
+            yield Prediction(
+                float(scores[place]),
+                bool(scores[place] > self.threshold),
+                self.threshold,
+                self.pixel_threshold,
+                self.preprocessing.size_of(image),
+                maps[place].reshape(shape),
+                None if attention is None else attention[place].reshape(shape),
+                self.map_scale,
+                partial(self.preprocessing.photograph, image, bgr),
+            )
+
+    def _batches(self, images: Sequence[Any], bgr: bool) -> Iterator[tuple[Sequence[Any], Images]]:
         for start in range(0, len(images), BATCH):
             part = images[start : start + BATCH]
-            pixels = [read(image) if isinstance(image, str | os.PathLike) else take(image) for image in part]
-            yield self.score_batch(np.stack(pixels))
+            yield part, np.stack([self.preprocessing.see(image, bgr) for image in part])
+
+    def _checked(self, images: Images) -> Images:
+        expected = (self.preprocessing.channels, *self.preprocessing.size)
+        if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
+            raise UserError(
+                f"images {images.dtype} {images.shape}: score_batch takes uint8 (B, {', '.join(map(str, expected))}); "
+                "score and predict take images of any size"
+            )
+        return np.require(images, requirements=["C", "W"])  # torch warns of what it cannot write to
 
 
 def _listed(images: Any) -> tuple[Sequence[Any], bool]:
     """The images as a list, and whether it was a single one."""
-    dimensions = getattr(images, "ndim", None)
-    if isinstance(images, str | os.PathLike | Image.Image) or dimensions not in (None, 4):
+    if isinstance(images, str | os.PathLike | Image.Image):
         return [images], True
-    if dimensions == 4:
-        return images, False
+    if hasattr(images, "ndim"):
+        shape = tuple(images.shape)
+        # (H, W, 4) and (H, W, 2), with an alpha channel, are no batches of very narrow images
+        grey = len(shape) == 3 and shape[0] not in (1, 3) and shape[2] > 4
+        many = len(shape) == 4 or grey
+        return (images, False) if many else ([images], True)
     if not isinstance(images, Iterable):
         raise UserError(f"images of type {type(images).__name__}: give a path, an array, a tensor, or a list of those")
     return list(images), False
+
+
+def _upright(values: Any, bgr: bool = False) -> npt.NDArray[Any]:
+    """An image as an array (H, W) or, RGB, (H, W, 3); UserError for anything else."""
+    array = _array(values)
+    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+        array = array.transpose(1, 2, 0)
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[:, :, 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
+        raise UserError(
+            f"an image of shape {array.shape}: give (H, W), (H, W, 3) or (3, H, W), and many of equal size as "
+            "(B, 1 or 3, H, W), (B, H, W) or a list"
+        )
+    return array[:, :, ::-1] if bgr and array.ndim == 3 else array
 
 
 def _array(values: Any) -> npt.NDArray[Any]:
