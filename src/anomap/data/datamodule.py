@@ -51,6 +51,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         cache_dir: str | os.PathLike[str] | None = None,
         max_pixels: int = MAX_PIXELS,
         monitor_images: int = 400,
+        limit: int | None = None,
         num_workers: int = 0,
         seed: int = 0,
         stride: int = 1,
@@ -62,6 +63,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         check_whole("data.max_pixels", max_pixels, 1)
         check_whole("data.monitor_images", monitor_images, 1)
         check_whole("data.num_workers", num_workers, 0)
+        if limit is not None:
+            check_whole("data.limit", limit, 1)
         self.layout, self.augmentation = layout, augmentation
         self.image_size = check_image_size(image_size, stride)
         self.channels = check_channels(channels)
@@ -69,7 +72,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.intensity_range = check_intensity_range(intensity_range)
         self.skip_unreadable = on_error == "skip"
         self.cache_mb, self.cache_dir = cache_mb, None if cache_dir is None else os.path.expanduser(cache_dir)
-        self.max_pixels, self.monitor_images = max_pixels, monitor_images
+        self.max_pixels, self.monitor_images, self.limit = max_pixels, monitor_images, limit
         self.batch_size, self.num_workers, self.seed = batch_size, num_workers, seed
 
     @property
@@ -91,6 +94,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         lists: dict[str, list[Sample]] = {"training": [], "calibration": [], "test": scan.test}
         if scan.train:
             lists["training"], lists["calibration"] = split_calibration(normal, self.calibration_fraction, same_content)
+        lists = self._limited(lists)
         store, shape = self._store(lists.values()), (self.channels, *self.image_size)
         decode = functools.partial(self._decode, scan.pixels)
         sets: list[ImageSet] = []
@@ -143,6 +147,17 @@ class AnomalyDataModule(pl.LightningDataModule):
             given = batch["image"], batch["index"], self.trainer.current_epoch, Donors(self.train)
             batch["augmented"], batch["mask"] = self.augmentation(*given)
         return batch
+
+    def _limited(self, lists: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
+        """At most `limit` samples of each, spread evenly: of a test set all kinds."""
+        limit = self.limit
+        if limit is None or all(len(samples) <= limit for samples in lists.values()):
+            return lists
+        log.info("data.limit=%d: of %s", limit, ", ".join(f"{len(found)} {name}" for name, found in lists.items()))
+        return {
+            name: [found[place * len(found) // limit] for place in range(limit)] if len(found) > limit else found
+            for name, found in lists.items()
+        }
 
     def _decode(self, pixels: PixelSource | None, sample: Sample) -> Decoded:
         if sample.path is None:
