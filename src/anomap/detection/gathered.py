@@ -1,15 +1,10 @@
-"""Metrics over batches and processes: `torchmetrics.Metric`s on the functions of `metrics`.
-
-torchmetrics takes seconds to import, so nothing that prediction needs may import this file.
-"""
+"""Rows over batches and processes, as a `torchmetrics.Metric`: nothing that prediction needs imports it, it takes seconds."""
 
 from typing import Any
 
 import torch
 from torch import Tensor
 from torchmetrics import Metric
-
-from anomap.detection.metrics import auroc
 
 _PIECES = 64  # small tensors kept between the large ones of each batch would scatter the heap
 
@@ -50,27 +45,3 @@ class GatheredRows(Metric):
     def compute(self) -> Any:
         """The rows of all processes, on the metric's device."""
         return self.table()
-
-
-class RankingMetric(GatheredRows):
-    """AUROC of raw scores, of each of K columns by itself; on MPS, which knows no float64, give dtype float32.
-
-    torchmetrics' own AUROC squashes scores outside [0, 1] by a sigmoid, which makes ties of large ones.
-    """
-
-    def __init__(self, columns: int = 1, dtype: torch.dtype = torch.float64, **options: Any) -> None:
-        super().__init__(columns + 1, dtype, **options)
-
-    def update(self, scores: Tensor, labels: Tensor) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Add scores (B,) or (B, K) of images with labels (B,), 0 normal, 1 abnormal."""
-        super().update(torch.cat([scores.reshape(len(labels), -1), labels[:, None].to(scores)], 1))
-
-    def scores_and_labels(self) -> tuple[Tensor, Tensor]:
-        """Scores (N, K) and labels (N,) of all processes, on the CPU; every process must call this."""
-        rows = self.gathered()
-        return rows[:, :-1], rows[:, -1].long()
-
-    def compute(self) -> list[float | None]:
-        """The AUROC of each column, None while a class is missing; raises ValueError if a score is not finite."""
-        *columns, labels = self.table().cpu().numpy().T
-        return [auroc(scores, labels) for scores in columns]
