@@ -144,7 +144,7 @@ def test_a_sweep_of_thresholds_shows_what_they_promise_and_do(thresholds: Path) 
     text = (thresholds / "report.md").read_text(encoding="utf-8")
     assert "| threshold.quantile | n | promised at most | threshold | false alarms | caught |" in text
     assert "| 0.95 | 1 | 5.0 % | 1.2 | 2.0 % | 80.0 % |" in text
-    assert "All: checkpoint=last.ckpt, image AUROC=0.930, scored, images/s=23" in text
+    assert "All: checkpoint=last.ckpt, image AUROC=0.930, images/s=23" in text
     assert "image_auroc" in (thresholds / "report.csv").read_text()  # for programs every number
     assert [row.note for row in table.rows] == [
         *("", "", "no test image scores between this threshold and that of 0.95", "60 are too few"),
@@ -181,7 +181,7 @@ def test_charts_have_chance_and_controls_and_stay_within_what_is_possible(tmp_pa
     assert table.columns == ("image_auroc", "score_mflop_per_image", "control_pca_auroc")
     assert list(table.constant) == ["test_fpr", "control_mean_auroc"]
     auroc, cost = charts(table)
-    assert [chart.title for chart in (auroc, cost)] == ["image AUROC", "MFLOP per image"]
+    assert [chart.title for chart in (auroc, cost)] == ["image AUROC", "MFLOP"]
     lines = {line.name: [y for _, y in line.points] for line in auroc.references}
     assert lines.keys() == {"chance", "pca", "mean"}
     assert lines["mean"][0] == lines["mean"][1] < lines["pca"][1]  # a smaller y is a larger value

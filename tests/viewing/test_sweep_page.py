@@ -45,6 +45,20 @@ def test_pressing_a_heading_sorts_and_nothing_is_said_on_the_console(sweep: Path
 
 
 @needs_chromium
+def test_numbers_are_sorted_as_numbers_also_beside_a_note(tmp_path: Path) -> None:
+    for quantile in ("0.85", "0.9", "0.99", "0.995"):
+        note = "too few" if quantile == "0.9" else None
+        write_job(
+            tmp_path, quantile, f"threshold.quantile={quantile}", threshold=float(quantile), threshold_note=note, seed=0
+        )
+    report([tmp_path])
+    action = SORT.split('note("before"')[0] + 'press(0); press(0); note("down", column(0));'
+    assert (
+        noted(open_page(tmp_path / "report.html", action=action))["down"] == "0.995 0.99 0.91 0.85"
+    )  # 0.9 and its note 1
+
+
+@needs_chromium
 def test_all_columns_of_two_models_and_four_controls_fit(tmp_path: Path) -> None:
     controls = ("darkness", "mean", "pca", "nearest_neighbour")
     shares = ("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "test_fpr", "test_tpr")

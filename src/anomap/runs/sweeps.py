@@ -142,15 +142,16 @@ def _threshold_notes(cells: Sequence[tuple[tuple[str, ...], list[Job]]], thresho
 
 def _alike(name: str, jobs: Sequence[Job], group: Sequence[Job]) -> str:
     """Why `group` decides as the row `name` of these `jobs` does; nothing if it does not."""
-    same = {
-        metric: {job.seed: job.number(metric) for job in jobs} == {job.seed: job.number(metric) for job in group}
-        for metric in _THRESHOLD_METRICS
-    }
-    if same["threshold"]:
+
+    def same(metric: str) -> bool:
+        first, second = ({job.seed: job.number(metric) for job in each} for each in (jobs, group))
+        return first == second and None not in first.values()
+
+    if same("threshold"):
         return f"the same threshold as {name}"
     return (
         f"no test image scores between this threshold and that of {name}"
-        if same["test_fpr"] and same["test_tpr"]
+        if same("test_fpr") and same("test_tpr")
         else ""
     )
 

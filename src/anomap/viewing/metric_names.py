@@ -12,8 +12,8 @@ _NAMES = {
     "promised_fpr": "promised at most",
     "train_seconds": "training, s",
     "train_images_per_second": "trained, images/s",
-    "score_images_per_second": "scored, images/s",
-    "score_mflop_per_image": "MFLOP per image",
+    "score_images_per_second": "images/s",
+    "score_mflop_per_image": "MFLOP",
 }
 _SHARES = ("_fpr", "_tpr")  # written in per cent
 _AREAS = ("_auroc", "_ap", "_aupro", "_f1", "_auroc_low", "_auroc_high")

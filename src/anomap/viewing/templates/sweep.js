@@ -5,7 +5,7 @@
   const value = (row, column) => {
     const cell = row.cells[column];
     const number = cell.dataset.number;
-    return number === undefined ? cell.textContent : number === "" ? null : Number(number);
+    return number === undefined ? cell.firstElementChild.textContent : number === "" ? null : Number(number);
   };
   /** Numbers before words, and what is missing last, whichever way. */
   const compare = (a, b, sign) => {
