@@ -10,7 +10,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from anomap.config import build
-from anomap.data.imageset import Donors
 from benchmark.plan import Plan
 from benchmark.setup import Setup, bare_loop, prepare, train_config
 from benchmark.timing import interleaved, repeated
@@ -50,7 +49,7 @@ def _share(setup: Setup, rounds: int) -> float:
     """Seconds of augmenting a batch / seconds of a whole step, the augmentation included."""
     batch, augmentation = setup.batches[0], setup.data.augmentation
     assert augmentation is not None
-    donors = Donors(setup.data.train)
+    donors = setup.data.train.images
     step = bare_loop(setup.objective, [batch], setup.config["model"]["optimizer"])
     augment = repeated(lambda: augmentation(batch["image"], batch["index"], 0, donors), _CALLS)
     rates = interleaved({"augment": augment, "step": repeated(step, 3)}, rounds)
@@ -61,7 +60,7 @@ def _share(setup: Setup, rounds: int) -> float:
 def _beside_erasing(setup: Setup, rounds: int) -> dict[str, Any]:
     """The same batch, one mask per image for all, and the hard preset as it comes, which makes one or two."""
     batch = setup.batches[0]
-    images, index, donors = batch["image"], batch["index"], Donors(setup.data.train)
+    images, index, donors = batch["image"], batch["index"], setup.data.train.images
 
     def preset(*overrides: str) -> Callable[[], object]:
         augmentation = build(train_config("data=folder", "data.root=nowhere", *overrides)["augmentation"])

@@ -15,7 +15,7 @@ from torch import Tensor
 from anomap.config import build, config_dir, plain
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import Donors, to_float
+from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
@@ -117,7 +117,7 @@ def training_batch(data: AnomalyDataModule, index: Any, epoch: int = 0) -> Batch
     batch = data.train[index]
     batch["image"] = to_float(batch["image"])
     if data.augmentation is not None:
-        batch["augmented"], batch["mask"] = data.augmentation(batch["image"], batch["index"], epoch, Donors(data.train))
+        batch["augmented"], batch["mask"] = data.augmentation(batch["image"], batch["index"], epoch, data.train.images)
     return batch
 
 

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from anomap.config import build
 from anomap.data.build import build_datamodule
-from anomap.data.imageset import Donors, to_float
+from anomap.data.imageset import to_float
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.objectives.adgan import GuidedGAN
@@ -52,7 +52,7 @@ def restoration_error(run: Path, device: str) -> dict[str, Any]:
     for epoch in range(EPOCHS):
         for index in torch.arange(len(data.calibration)).split(BATCH):
             images = to_float(torch.from_numpy(data.calibration.images[index.numpy()]).to(device))
-            augmented, mask = augmentation(images, index, epoch, Donors(data.calibration))
+            augmented, mask = augmentation(images, index, epoch, data.calibration.images)
             clean = method.representation.local(method.representation(images))
             made = method.restored(method.representation(augmented))
             inside = F.adaptive_max_pool2d(mask, made.shape[-2:])

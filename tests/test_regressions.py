@@ -130,26 +130,17 @@ def test_hard_augmentation_calls_each_kind_once_whatever_the_batch(monkeypatch: 
     for part in (*augmentation.regions.values(), *augmentation.fills.values()):
         counted(part)
     counts: dict[int, int] = {}
+    donors = (tiny.textures(8, seed=7) * 255).byte().numpy()
     for size in (256, 512):
         calls.clear()
         images = tiny.textures(size)
-        augmented, mask = augmentation(images, torch.arange(size), 0, Donors())
+        augmented, mask = augmentation(images, torch.arange(size), 0, donors)
         counts[size] = len(calls)
         assert len(calls) == len(set(calls))
         assert mask.flatten(1).any(1).float().mean() > 0.9  # every image has its own mask
         assert len({m.numpy().tobytes() for m in mask}) > size // 2
         assert not torch.equal(augmented, images)
     assert counts[256] == counts[512] == len(augmentation.regions) + len(augmentation.fills)
-
-
-class Donors:
-    """Eight training images."""
-
-    def __len__(self) -> int:
-        return 8
-
-    def __call__(self, index: Tensor) -> Tensor:
-        return (tiny.textures(8, seed=7)[index] * 255).byte()
 
 
 # --- 4. the losses: tests/objectives/test_losses.py; here, those of whole methods ---

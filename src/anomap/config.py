@@ -1,9 +1,10 @@
 """Where the configuration lies, how it becomes plain data, and how plain data becomes objects."""
 
+import math
 import os
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import hydra.utils
 from hydra.errors import InstantiationException
@@ -59,6 +60,11 @@ def check_choice(key: str, value: Any, choices: Collection[str]) -> None:
     """Raise UserError unless the value is one of the choices."""
     if not isinstance(value, str) or value not in choices:
         raise UserError(f"{key}={value}: give one of {', '.join(choices)}")
+
+
+def is_number(value: object) -> TypeGuard[float]:
+    """Whether the value is a finite number."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def build(node: Mapping[str, Any], **arguments: Any) -> Any:

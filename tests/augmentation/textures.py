@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anomap.augmentation.random import Draw
@@ -23,16 +25,17 @@ def textured(count: int, channels: int, height: int, width: int, seed: int = 0) 
     return (images.clamp(0, 1) * 255).round() / 255
 
 
-class TrainingImages:
-    """Donors over a tensor that remember which images were asked for."""
+class TrainingImages(np.ndarray):
+    """Donors that remember which images were asked for: `images` (N, C, H, W) in [0, 1], here as bytes."""
 
-    def __init__(self, images: Tensor) -> None:
-        self.images = images
-        self.asked: list[int] = []
+    images: Tensor
+    asked: list[int]
 
-    def __len__(self) -> int:
-        return len(self.images)
+    def __new__(cls, images: Tensor) -> TrainingImages:
+        stored = (images * 255).round().byte().numpy().view(cls)
+        stored.images, stored.asked = images, []
+        return stored
 
-    def __call__(self, index: Tensor) -> Tensor:
+    def __getitem__(self, index: NDArray[np.int64]) -> NDArray[np.uint8]:  # pyright: ignore[reportIncompatibleMethodOverride]
         self.asked += index.tolist()
-        return (self.images[index] * 255).round().byte()
+        return np.asarray(self)[index]

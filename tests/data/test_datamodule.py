@@ -176,7 +176,7 @@ def test_augmentation_runs_in_training_only_with_index_epoch_and_donors(tmp_path
 
     def augmentation(images: Tensor, index: Tensor, epoch: int, donors: Any) -> tuple[Tensor, Tensor]:
         calls.append((epoch, len(donors)))
-        assert torch.equal(to_float(donors(index)), images)
+        assert torch.equal(to_float(torch.from_numpy(donors[index.numpy()])), images)
         return 1 - images, torch.ones_like(images[:, :1])
 
     data = module(make_dataset(tmp_path, masks=True), augmentation=augmentation)

@@ -12,12 +12,11 @@ from threading import Event
 
 import numpy as np
 import pytest
-import torch
 
 from anomap.data import imageset
 from anomap.data.decode import ITEMS_AT_A_TIME, FileStore, MemoryStore, in_flight, release
 from anomap.data.files import worker_count
-from anomap.data.imageset import Donors, decode_image_set
+from anomap.data.imageset import decode_image_set
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 from anomap.errors import UserError
@@ -170,10 +169,7 @@ def test_a_batch_is_a_copy() -> None:
     assert images.images[1].max() == 1
 
 
-def test_donors_are_stored_images_by_index() -> None:
-    donors = Donors(decode_image_set(SAMPLES, image, (1, 2, 3), "test"))
-    assert len(donors) == 100
-    picked = donors(torch.tensor([51, 0]))
-    assert picked.shape == (2, 1, 2, 3)
-    assert picked.dtype == torch.uint8
-    assert picked[:, 0, 0, 0].tolist() == [51, 0]
+def test_stored_images_lie_in_the_order_of_the_samples() -> None:
+    stored = decode_image_set(SAMPLES, image, (1, 2, 3), "test").images
+    assert (stored.shape, stored.dtype) == ((100, 1, 2, 3), np.uint8)
+    assert stored[[51, 0], 0, 0, 0].tolist() == [51, 0]

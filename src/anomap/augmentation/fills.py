@@ -1,29 +1,23 @@
 """WHAT an image is changed to: each fill makes a changed full-size image, of which the region is shown.
 
-Lengths are fractions of the image's shorter side, so that 32 and 256 px images get the same fills.
-Intensities are on the scale 0 (black) ... 1 (white). A setting `[low, high]` is a range to draw from.
+Lengths are fractions of the image's shorter side, intensities 0 (black) ... 1 (white), `[low, high]` ranges to draw from.
 """
 
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Annotated, Protocol
+from typing import Annotated
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from anomap.augmentation.random import Draw, between, integer, log_between, sign, to_device
 from anomap.augmentation.sampling import blur, roll, take_pixels, turn
 from anomap.augmentation.settings import Bounds, Fraction, Interval, Settings, Share
 
-
-class Donors(Protocol):
-    """The training images, as a source of foreign pieces."""
-
-    def __len__(self) -> int: ...
-
-    def __call__(self, index: Tensor, /) -> Tensor:
-        """The images of `index` (int64 (K,), on the CPU) as they are stored: uint8 (K, C, H, W), on the CPU."""
+Donors = NDArray[np.uint8]  # the training images as they are stored, (N, C, H, W): a source of foreign pieces
 
 
 @dataclass
@@ -37,11 +31,7 @@ class Fill(Settings, ABC):
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         """The changed images, float32 (K, C, H, W), clamped to [0, 1] by the caller.
 
-        Args:
-            images: (K, C, H, W) in [0, 1].
-            region: (K, 1, H, W) in [0, 1]: the part of the result that will be seen.
-            draw: the random numbers of the K samples.
-            donors: the training images, if the caller has them.
+        Of images (K, C, H, W) in [0, 1] only the region (K, 1, H, W) in [0, 1] will be seen; `draw` has the random numbers.
         """
 
 
@@ -53,6 +43,12 @@ def _per_image(values: Tensor) -> Tensor:
 def _total(values: Tensor) -> Tensor:
     """Sum over the pixels, (K, C, 1, 1): axis by axis, so that its last bits do not depend on the batch size."""
     return values.sum(3, keepdim=True).sum(2, keepdim=True)
+
+
+def _middle(profile: Tensor) -> Tensor:
+    """Mean position (K,) in a profile (K, length), on half pixels: there a right angle maps pixels onto pixels."""
+    place = torch.arange(profile.shape[1], device=profile.device)
+    return ((profile * place).sum(1) / profile.sum(1).clamp(min=1e-6) * 2).round() / 2
 
 
 def _tint(draw: Draw, channels: int, strength: float) -> Tensor:
@@ -127,14 +123,8 @@ class Rotate(Fill):
         kind, quarter, free, side = draw.uniform("rotate", 4).unbind(1)
         right = integer(quarter, 1, 3) * (math.pi / 2)
         free = between(free, self.angle) * sign(side) * (math.pi / 180)
-        x, y = (self._middle(region.sum(axis)[:, 0]) for axis in (2, 3))
+        x, y = (_middle(region.sum(axis)[:, 0]) for axis in (2, 3))
         return turn(images, torch.where(kind < self.right_angle, right, free), x, y)
-
-    @staticmethod
-    def _middle(profile: Tensor) -> Tensor:
-        """Mean position (K,) in a profile (K, length), on half pixels: there a right angle maps pixels onto pixels."""
-        place = torch.arange(profile.shape[1], device=profile.device)
-        return ((profile * place).sum(1) / profile.sum(1).clamp(min=1e-6) * 2).round() / 2
 
 
 @dataclass
@@ -147,9 +137,8 @@ class Permute(Fill):
         height, width = images.shape[2:]
         low, high = (max(1, min(int(count), height // 2, width // 2)) for count in self.patches)
         count = integer(draw.uniform("patches"), low, high)[:, None]
-        # The n * n patches in random order: the others sort behind them.
-        key = draw.uniform("order", high * high)
-        order = key.masked_fill_(torch.arange(high * high, device=images.device) >= count * count, 2.0).argsort(1)
+        surplus = torch.arange(high * high, device=images.device) >= count * count  # sorts behind the n * n patches
+        order = draw.uniform("order", high * high).masked_fill_(surplus, 2.0).argsort(1)
 
         def locate(size: int) -> tuple[Tensor, Tensor, Tensor]:
             extent = size // count  # (K, 1)
@@ -157,8 +146,7 @@ class Permute(Fill):
             patch = torch.minimum(position // extent, count - 1)
             return extent, patch, position - patch * extent  # a rest at the far border belongs to the last patch
 
-        extent_y, patch_y, inner_y = locate(height)
-        extent_x, patch_x, inner_x = locate(width)
+        (extent_y, patch_y, inner_y), (extent_x, patch_x, inner_x) = locate(height), locate(width)
         patch = patch_y[:, :, None] * count[:, None] + patch_x[:, None, :]  # (K, H, W)
         source = order.gather(1, patch.flatten(1)).view_as(patch)
         rows = source // count[:, None] * extent_y[:, None] + inner_y[:, :, None]
@@ -187,12 +175,12 @@ class PasteImage(Fill):
     def __call__(self, images: Tensor, region: Tensor, draw: Draw, donors: Donors | None = None) -> Tensor:
         if donors is None or len(donors) == 0:
             raise ValueError("PasteImage needs donors: pass the training images, or set its weight to 0")
-        # Donors lie on the CPU: only those drawn cross to the device, as bytes.
-        other = donors(integer(draw.on_cpu.uniform("donor"), 0, len(donors) - 1))
-        if other.shape != images.shape or other.dtype != torch.uint8:
+        if donors.shape[1:] != images.shape[1:] or donors.dtype != np.uint8:
             raise ValueError(
-                f"donors give {tuple(other.shape)} of {other.dtype}, wanted: {tuple(images.shape)} of torch.uint8"
+                f"donors are {donors.shape[1:]} of {donors.dtype}, wanted: {tuple(images.shape[1:])} of uint8"
             )
+        # Only those drawn cross to the device, as bytes.
+        other = torch.from_numpy(donors[integer(draw.on_cpu.uniform("donor"), 0, len(donors) - 1).numpy()])
         return _paste(to_device(other, images.device).float() / 255.0, draw, (0.0, 1.0), self.jitter)
 
 

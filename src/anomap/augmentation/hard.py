@@ -3,14 +3,13 @@
     augmentation = HardAugmentation({"blob": Blob()}, {"cutout": Cutout()}, seed=0)
     augmented, mask = augmentation(images, index, epoch=3)
 
-The term is that of "Attention Map-guided Two-stage Anomaly Detection using Hard Augmentation"
-(https://arxiv.org/abs/2103.16851); the families come from Cutout, CutPaste, DRAEM and CSI, named where they
-are implemented. The presets are `conf/augmentation/*.yaml`.
+The term is that of "Attention Map-guided Two-stage Anomaly Detection using Hard Augmentation" (arXiv 2103.16851);
+where the families come from is said beside each. The presets are `conf/augmentation/*.yaml`.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, NamedTuple, TypeVar
+from typing import Annotated, TypeVar
 
 import torch
 from torch import Tensor
@@ -29,8 +28,8 @@ class HardAugmentation(Settings):
     """Draws pairs of a region and a fill for each image and shows them one over the other.
 
     The odds of a pair are region.weight * fill.weight. A sample's result is a pure function of (seed, epoch, index)
-    and its pixels: batch size, order and companions do not matter. The loops go over kinds of regions and fills, never
-    over the batch. UserError: a name is unknown, a number is out of bounds, or no pair is left.
+    and its pixels. Loops go over kinds of regions and fills, never over the batch.
+    UserError: a name is unknown, a number is out of bounds, or no pair is left.
     """
 
     regions: Mapping[str, Region]
@@ -46,9 +45,8 @@ class HardAugmentation(Settings):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for pair in self.exclude:
-            if isinstance(pair, str) or len(pair) != 2:
-                raise UserError(f"augmentation: exclude has {pair}, give [region, fill]")
+        if wrong := [pair for pair in self.exclude if isinstance(pair, str) or len(pair) != 2]:
+            raise UserError(f"augmentation: exclude has {wrong[0]}, give [region, fill]")
         regions = self.regions if self.only_regions is None else self.only_regions
         fills = self.fills if self.only_fills is None else self.only_fills
         for key, names, parts in (
@@ -58,9 +56,8 @@ class HardAugmentation(Settings):
             ("exclude", [fill for _, fill in self.exclude], self.fills),
         ):
             if unknown := [name for name in names if name not in parts]:
-                raise UserError(
-                    f"augmentation: {key} names {unknown[0]}, which is not there; choose from {', '.join(parts)}"
-                )
+                known = ", ".join(parts)
+                raise UserError(f"augmentation: {key} names {unknown[0]}, which is not there; choose from {known}")
         excluded = {tuple(pair) for pair in self.exclude}
         odds = [
             region.weight * fill.weight if where in regions and what in fills and (where, what) not in excluded else 0.0
@@ -69,10 +66,8 @@ class HardAugmentation(Settings):
         ]
         self._odds = torch.tensor(odds, dtype=torch.float64)  # position = region * len(fills) + fill
         if self.probability > 0.0 and not (self._odds > 0.0).any():
-            raise UserError(
-                "augmentation: no pair of a region and a fill is left to draw;"
-                " raise a weight, or change only_regions, only_fills or exclude"
-            )
+            remedy = "raise a weight, or change only_regions, only_fills or exclude"
+            raise UserError(f"augmentation: no pair of a region and a fill is left to draw; {remedy}")
 
     def __call__(
         self, images: Tensor, index: Tensor, epoch: int, donors: Donors | None = None
@@ -87,16 +82,15 @@ class HardAugmentation(Settings):
 
         Returns:
             The augmented images (B, C, H, W) in [0, 1], and the mask (B, 1, H, W), float: 1 where the image visibly
-            changed. Outside the mask no channel changed by more than `visible`. Changed pixels lie on the 8-bit levels
-            of stored images, so that their values alone do not give them away. Shrink the mask by averaging
-            (`adaptive_avg_pool2d`, or `interpolate` with mode "area"): other modes may miss a speck of a few pixels.
+            changed, by more than `visible` in any channel. Shrink it by averaging: other ways may miss a speck. Changed
+            pixels lie on the 8-bit levels of stored images, so that their values do not give them away.
         """
         (rows, layers, pair, drawn), device = self._plan(index, epoch), images.device
         if len(rows) == 0:
             return images.clone(), torch.zeros_like(images[:, :1])
         shape = images.shape[2], images.shape[3]
-        where = _Grouped.of(pair // len(self.fills), len(self.regions), drawn.fork("region"))
-        what = _Grouped.of(pair % len(self.fills), len(self.fills), drawn.fork("fill"))
+        where = _Grouped(pair // len(self.fills), len(self.regions), drawn.fork("region"))
+        what = _Grouped(pair % len(self.fills), len(self.fills), drawn.fork("fill"))
         decided = torch.stack([rows, where.order, where.keys, what.order, what.keys])
         rows, *groups = to_device(decided, device).unbind()  # one transfer for all
 
@@ -134,10 +128,7 @@ class HardAugmentation(Settings):
         return [" + ".join(parts) or "-" for parts in words]
 
     def _plan(self, index: Tensor, epoch: int) -> tuple[Tensor, list[int], Tensor, Draw]:
-        """N changes, the lowest layer first, on the CPU, because Python's loops depend on them.
-
-        Their rows in the batch (N,), how many each layer has, their pairs region * fills + fill (N,), their numbers.
-        """
+        """N changes, lowest layer first, on the CPU: rows (N,), how many each layer has, pairs (N,), random numbers."""
         draw = Draw.at(int(self.seed), epoch, index.cpu())
         apply, count = draw.uniform("plan", 2).unbind(1)
         fewest, most = map(int, self.count)
@@ -148,17 +139,13 @@ class HardAugmentation(Settings):
         return rows, layer.bincount(minlength=most).tolist(), pair, draw
 
 
-class _Grouped(NamedTuple):
+class _Grouped:
     """N changes sorted by their kind of region or fill, on the CPU."""
 
-    order: Tensor  # int64 (N,), their places before
-    keys: Tensor  # int64 (N,), their keys of random numbers
-    counts: list[int]  # of each kind
-
-    @classmethod
-    def of(cls, kind: Tensor, kinds: int, draw: Draw) -> "_Grouped":
-        order = kind.argsort(stable=True)
-        return cls(order, draw.keys[order], kind.bincount(minlength=kinds).tolist())
+    def __init__(self, kind: Tensor, kinds: int, draw: Draw) -> None:
+        self.order = kind.argsort(stable=True)  # int64 (N,), their places before
+        self.keys = draw.keys[self.order]  # int64 (N,), of their random numbers
+        self.counts: list[int] = kind.bincount(minlength=kinds).tolist()
 
     def each(self, parts: Iterable[_Part], order: Tensor, keys: Tensor) -> Iterator[tuple[_Part, Tensor, Draw]]:
         """Each part that was drawn, its changes and their numbers; `order` and `keys` are copies on the device."""
@@ -169,10 +156,10 @@ class _Grouped(NamedTuple):
 
 
 def visible_mask(images: Tensor, augmented: Tensor, touched: Tensor, visible: float) -> Tensor:
-    """1 where the image visibly changed: float (B, 1, H, W).
+    """1 where the image changed by more than `visible` in any channel: float (B, 1, H, W).
 
-    The visible change, more than `visible` in any channel, is closed (dilated, then eroded) by about 1/64 of the image
-    within the painted pixels `touched` (bool): noise pixels that happen to equal the image leave no holes.
+    Closed (dilated, then eroded) by about 1/64 of the image within the painted pixels `touched` (bool), so that noise which
+    happens to equal the image leaves no holes.
     """
     changed = (augmented - images).abs_().amax(1, keepdim=True) > visible
     radius = max(1, round(min(images.shape[2:]) / 64))
@@ -181,14 +168,11 @@ def visible_mask(images: Tensor, augmented: Tensor, touched: Tensor, visible: fl
 
 
 def _dilate(mask: Tensor, radius: int) -> Tensor:
-    """Every true pixel of a bool (B, 1, H, W) grown to a square of side 2 * radius + 1.
-
-    Shifted ORs, one axis after the other, each as far as leaves no gap: 20 times as fast as max_pool2d.
-    """
+    """Every true pixel of a bool (B, 1, H, W) grown to a square of side 2 * radius + 1 by shifted ORs, faster than max_pool2d."""
     for axis in (2, 3):
         size, reach = mask.shape[axis], 0
         while reach < min(radius, size - 1):
-            step = min(2 * reach + 1, radius - reach, size - 1)
+            step = min(2 * reach + 1, radius - reach, size - 1)  # as far as leaves no gap
             grown = mask.clone()
             grown.narrow(axis, step, size - step).logical_or_(mask.narrow(axis, 0, size - step))
             grown.narrow(axis, 0, size - step).logical_or_(mask.narrow(axis, step, size - step))

@@ -1,8 +1,4 @@
-"""Perlin gradient noise of a whole batch at once, every sample with its own grid, rotation and gradients.
-
-DRAEM (https://arxiv.org/abs/2108.07610, section 3.3) cuts its anomaly regions out of this noise: a grid of
-2^0 ... 2^5 cells along each axis, rotated by a random angle.
-"""
+"""Perlin gradient noise of a whole batch at once, every sample with its own grid, rotation and gradients."""
 
 import math
 
@@ -15,10 +11,7 @@ _TABLE = 32  # gradients along each axis, a power of 2; the noise repeats after 
 
 
 def perlin(draw: Draw, shape: tuple[int, int], cells_x: Tensor, cells_y: Tensor) -> Tensor:
-    """Perlin noise (K, H, W), about -0.7 ... 0.7 with mean 0.
-
-    `cells_x` and `cells_y` are the grid cells across and down the image, float (K,); `shape` is (H, W).
-    """
+    """Perlin noise (K, H, W), about -0.7 ... 0.7 with mean 0, of so many cells (K,) across and down an image of `shape`."""
     height, width = shape
     x = (torch.arange(width, device=draw.device) + 0.5) / width - 0.5
     y = ((torch.arange(height, device=draw.device) + 0.5) / height - 0.5)[:, None]
@@ -34,7 +27,6 @@ def perlin(draw: Draw, shape: tuple[int, int], cells_x: Tensor, cells_y: Tensor)
     # `& last` is the remainder, also of negative cells: the table is periodic.
     columns = column & last, (column + 1) & last  # of the left and the right corner, each (K, H, W)
     rows = (row & last) * _TABLE, ((row + 1) & last) * _TABLE  # of the upper and the lower corner
-
     gradient = 2.0 * math.pi * draw.uniform("gradient", _TABLE * _TABLE)  # (K, table)
     gradient_u, gradient_v = torch.cos(gradient), torch.sin(gradient)
 

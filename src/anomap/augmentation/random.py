@@ -1,9 +1,8 @@
 """Counter-based random numbers: a hash of (seed, epoch, index, stream, position), without any state.
 
-A sample's numbers depend on nothing but its own address, so they are the same for any batch size, order,
-number of workers or device. The hash is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014,
-https://doi.org/10.1145/2714064.2660195), applied once per component of the address.
-A hash costs about fifteen small operations however many numbers it makes: ask for all of them at once.
+They are the same for any batch size, order, number of workers or device. The hash is the finaliser of SplitMix64
+(Steele, Lea and Flood, OOPSLA 2014, https://doi.org/10.1145/2714064.2660195), once per component of the address.
+It costs about fifteen small operations however many numbers it makes: ask for all of them at once.
 """
 
 import hashlib

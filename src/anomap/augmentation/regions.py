@@ -1,8 +1,7 @@
 """WHERE an image is changed: each region draws one soft-edged shape per sample, from specks to large parts.
 
-Lengths are fractions of the image's shorter side and areas of the whole, so that 32 and 256 px images get the same
-shapes. A setting `[low, high]` is a range to draw from; areas, lengths and widths are log-uniform: twice as large is
-as likely as half as large. A shape's size limits the width of its soft edge, so that a speck stays a speck.
+Lengths are fractions of the image's shorter side and areas of the whole. A setting `[low, high]` is a range to draw from,
+log-uniformly for areas, lengths and widths. A shape's size limits the width of its soft edge: a speck stays a speck.
 """
 
 import math
@@ -48,19 +47,17 @@ def _centres(draw: Draw, size: int) -> Tensor:
 class Rectangle(Region):
     """An upright rectangle on whole pixels: the patch of CutPaste (https://arxiv.org/abs/2104.04015, 2.1).
 
-    With `aspect: [1, 1]`, `edge: [0, 0]` and `inside: false` it is the square of Cutout
-    (https://arxiv.org/abs/1708.04552), whose centre may lie anywhere, so that the border may cut it off.
+    With `aspect: [1, 1]`, `edge: [0, 0]` and `inside: false` it is Cutout's square (https://arxiv.org/abs/1708.04552).
     """
 
     area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.15)  # sides of at least 2 px
     aspect: Annotated[Interval, Bounds(0.01, 100.0)] = (0.3, 3.3)  # width / height, log-uniform
     edge: Annotated[Interval, Bounds(0.0, 0.5)] = (0.0, 0.0)  # width of the soft edge; 0 is hard
-    inside: bool = True  # wholly inside the image
+    inside: bool = True  # wholly inside the image; else the centre is, and the border may cut it off
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
         area, aspect, edge, x, y = draw.uniform("rectangle", 5).unbind(1)
-        area = log_between(area, self.area) * (shape[0] * shape[1])
-        aspect = log_between(aspect, self.aspect)
+        area, aspect = log_between(area, self.area) * (shape[0] * shape[1]), log_between(aspect, self.aspect)
 
         def along(place: Tensor, size: Tensor, room: int) -> tuple[Tensor, Tensor]:
             size = size.round().clamp(min(2, room), room)  # whole pixels
@@ -105,10 +102,9 @@ class Scar(Region):
 
 @dataclass
 class Blob(Region):
-    """The highest parts of Perlin noise, as in DRAEM (https://arxiv.org/abs/2108.07610, section 3.3).
+    """The highest parts of rotated Perlin noise, as in DRAEM (https://arxiv.org/abs/2108.07610, section 3.3).
 
-    DRAEM cuts at a fixed height, which leaves some masks empty and some nearly full. Here the height is the
-    quantile that gives the area drawn.
+    DRAEM's fixed height leaves some masks empty and some nearly full: here it is the quantile that gives the area drawn.
     """
 
     area: Annotated[Interval, Bounds(_TINY, 1.0)] = (0.0005, 0.2)  # all blobs together, at least 4 px
@@ -124,17 +120,16 @@ class Blob(Region):
         noise = perlin(draw, (-(-shape[0] // 2), -(-shape[1] // 2)), cells_x, cells_y)[:, None]
         noise = interpolate(noise, size=shape, mode="bilinear", align_corners=False)[:, 0]
 
-        # A quantile needs no more than about 64 x 64 pixels: 2 of them are the smallest blob, 0.05 % of the image.
+        # a quantile needs no more than about 64 x 64 pixels: 2 of them are the smallest blob, 0.05 % of the image
         sample = noise[:, :: math.ceil(shape[0] / 64), :: math.ceil(shape[1] / 64)].flatten(1)
         count = sample.shape[1]
         least = max(0.5, 4 * count / (shape[0] * shape[1]))  # 4 px
         highest = sample.topk(min(math.ceil(max(self.area[1] * count, least)) + 1, count), dim=1).values
-        # As many of them lie above the height as the area says: it is between the last of these and the next.
+        # the height is between the last pixel of the area and the next
         rank = (log_between(area, self.area) * count - 0.5).clamp(least, highest.shape[1] - 2)
         below = rank.long()[:, None]
         height = torch.lerp(highest.gather(1, below), highest.gather(1, below + 1), rank[:, None] - below)
-        # Noise rises by about 1 per cell, which turns an edge in pixels into a step in height. A step that is large
-        # beside the noise itself would veil the whole image; one larger than the peak is high would veil the peak.
+        # Noise rises by about 1 per cell: an edge in pixels is a step in height, at most the peak's, which it would veil.
         step = (between(edge, self.edge) + 1.0 / min(shape)) * torch.maximum(cells_x, cells_y)
         peak = noise.amax((1, 2)) - height[:, 0]
         return _coverage(height[:, :, None] - noise, torch.minimum(step.clamp(max=0.15), peak))
@@ -152,10 +147,8 @@ class Crack(Region):
 
     def __call__(self, draw: Draw, shape: tuple[int, int]) -> Tensor:
         length, width, bend, side, roughness, angle, x, y = draw.uniform("crack", 8).unbind(1)
-        length = log_between(length, self.length) * min(shape)
-        width = log_between(width, self.width) * min(shape)
-        bend = between(bend, self.bend) * sign(side)
-        roughness = between(roughness, self.roughness)
+        length, width = log_between(length, self.length) * min(shape), log_between(width, self.width) * min(shape)
+        bend, roughness = between(bend, self.bend) * sign(side), between(roughness, self.roughness)
         angle = between(angle, (-math.pi, math.pi))
         # A short line may lie anywhere, the middle of a long one at least a quarter of the image from the border.
         margin_x, margin_y = ((length / 2).clamp(max=room / 4) for room in (shape[1], shape[0]))
@@ -163,7 +156,6 @@ class Crack(Region):
         start = torch.stack([x - torch.cos(angle) * length / 2, y - torch.sin(angle) * length / 2], dim=1)
         trunk = Strokes(draw, start, angle, length, width, bend, roughness)
         coverage = trunk.coverage(shape)
-
         # Which samples have a branch is found on the CPU: a device would have to be waited for.
         branched = to_device((draw.on_cpu.uniform("branch") < self.branch).nonzero()[:, 0], draw.device)
         twig = draw.fork("twig")

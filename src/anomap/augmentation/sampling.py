@@ -6,14 +6,10 @@ from torch.nn.functional import grid_sample
 
 
 def take_pixels(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """Images (K, C, h, w) -> (K, C, H, W): pixel (y, x) is taken from (rows[y, x], columns[y, x]) of its own image.
-
-    `rows` and `columns` are int64, broadcastable to (K, H, W).
-    """
-    source = rows * images.shape[3] + columns
-    source = source.expand(len(images), *source.shape[1:])
-    flat = images.flatten(2).gather(2, source.flatten(1)[:, None].expand(-1, images.shape[1], -1))
-    return flat.view(*images.shape[:2], *source.shape[1:])
+    """Images (K, C, h, w) -> (K, C, H, W): which rows and columns each pixel is taken from, int64, broadcastable to (K, H, W)."""
+    source = (rows * images.shape[3] + columns).flatten(1)[:, None]
+    flat = images.flatten(2).gather(2, source.expand(*images.shape[:2], -1))
+    return flat.view(*images.shape[:2], *torch.broadcast_shapes(rows.shape[1:], columns.shape[1:]))
 
 
 def roll(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
@@ -25,13 +21,9 @@ def roll(images: Tensor, down: Tensor, right: Tensor) -> Tensor:
 
 
 def turn(images: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """Each image (K, C, H, W) turned by its `angle` (radians) about its pixel (`x`, `y`), all (K,).
-
-    Bilinear; what lies beyond the border is the mirror image.
-    """
+    """Each image (K, C, H, W) turned by its `angle` (radians) about its pixel (`x`, `y`), all (K,); mirrored beyond the border."""
     height, width = images.shape[2:]
-    cos, sin = torch.cos(angle)[:, None, None], torch.sin(angle)[:, None, None]
-    x, y = x[:, None, None], y[:, None, None]
+    cos, sin, x, y = (part[:, None, None] for part in (torch.cos(angle), torch.sin(angle), x, y))
     across = torch.arange(width, device=images.device) - x  # (K, 1, W)
     down = torch.arange(height, device=images.device)[:, None] - y  # (K, H, 1)
     source_x = cos * across - sin * down + x
@@ -42,15 +34,11 @@ def turn(images: Tensor, angle: Tensor, x: Tensor, y: Tensor) -> Tensor:
 
 
 def blur(images: Tensor, sigma: Tensor) -> Tensor:
-    """Gaussian blur of images (K, C, H, W), each with its own standard deviation in pixels (K,).
-
-    One matrix product per axis with normalised Gaussian rows: exact for any sigma, and right at the borders.
-    """
+    """Gaussian blur of images (K, C, H, W), each with its own standard deviation in pixels (K,), exact also at the borders."""
 
     def weights(size: int) -> Tensor:
         position = torch.arange(size, device=images.device)
-        scaled = (position[:, None] - position) / sigma[:, None, None]
-        rows = torch.exp(-0.5 * scaled.square())
+        rows = torch.exp(-0.5 * ((position[:, None] - position) / sigma[:, None, None]).square())
         return (rows / rows.sum(2, keepdim=True))[:, None]  # (K, 1, size, size)
 
     return weights(images.shape[2]) @ images @ weights(images.shape[3]).transpose(2, 3)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, NamedTuple, get_args, get_type_hints
 
+from anomap.config import is_number
 from anomap.errors import UserError
 
 Interval = tuple[float, float]  # [low, high]
@@ -33,8 +34,7 @@ class Bounds(NamedTuple):
         return f"from {self.lowest:g} {f'to {self.highest:g}' if math.isfinite(self.highest) else 'up'}"
 
     def _holds(self, value: Any) -> bool:
-        number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-        return number and self.lowest <= value <= self.highest
+        return is_number(value) and self.lowest <= value <= self.highest
 
 
 Fraction = Annotated[float, Bounds(0.0, 1.0)]

@@ -1,8 +1,7 @@
 """Random crack lines as graphs over a straight chord: a pixel's distance then costs one table look-up.
 
 In the frame of its chord a line is v = f(u): a parabola (its bend) plus a Brownian bridge (its jags), both zero at
-the ends. The distance of a pixel to it is |v - f(u)| / sqrt(1 + f'(u)^2) to first order. Memory is a few
-(K, H, W) arrays, whatever the number of points on the line.
+the ends. The distance of a pixel to it is |v - f(u)| / sqrt(1 + f'(u)^2) to first order.
 """
 
 import torch

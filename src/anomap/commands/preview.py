@@ -7,7 +7,7 @@ import torch
 
 from anomap.config import build
 from anomap.data.build import build_datamodule
-from anomap.data.imageset import Donors, to_float
+from anomap.data.imageset import to_float
 from anomap.viewing.augmentation_grid import augmentation_grid
 from anomap.viewing.figures import save_figure
 
@@ -29,7 +29,7 @@ def preview(config: dict[str, Any], folder: Path) -> Path:
     data.setup()
     index = _spread(len(data.train), _CHOICE * config["count"])
     images = to_float(data.train[index.numpy()]["image"])
-    augmented, masks = augmentation(images, index, epoch, Donors(data.train))
+    augmented, masks = augmentation(images, index, epoch, data.train.images)
     by_size = masks.mean((1, 2, 3)).argsort(stable=True)
     shown = by_size[_spread(len(index), config["count"])]
     names = augmentation.describe(index[shown], epoch)

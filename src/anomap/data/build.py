@@ -1,8 +1,7 @@
 """A datamodule from the plain `data` group of a config."""
 
-import difflib
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anomap.config import find
@@ -11,7 +10,7 @@ from anomap.data.layouts.elpv import ElpvLayout
 from anomap.data.layouts.fashion_mnist import FashionMnistLayout
 from anomap.data.layouts.folder import FolderLayout, MVTecLayout
 from anomap.data.samples import Layout
-from anomap.errors import UserError
+from anomap.errors import UserError, nearest
 
 LAYOUTS: dict[str, Callable[..., Layout]] = {
     "folder": FolderLayout,
@@ -34,22 +33,19 @@ def build_datamodule(
     name = options.pop("name", None)
     make = find(str(name)) if "." in str(name) else LAYOUTS.get(name)
     if make is None:
-        raise UserError(f"data.name={name}: use one of {', '.join(LAYOUTS)}{_hint(str(name), list(LAYOUTS))}")
-    layout_keys = set(inspect.signature(make).parameters)
-    parameters = inspect.signature(AnomalyDataModule).parameters
-    module_keys = set(parameters) - _NOT_IN_CONFIG
-    known = sorted(layout_keys | module_keys)
+        raise UserError(f"data.name={name}: use one of {', '.join(LAYOUTS)}{_hint(str(name), LAYOUTS)}")
+    layout_keys, parameters = inspect.signature(make).parameters, inspect.signature(AnomalyDataModule).parameters
+    module_keys = parameters.keys() - _NOT_IN_CONFIG
+    known = sorted(layout_keys.keys() | module_keys)
     for key in options:
         if key not in known:
             raise UserError(f"data={name} has no key {key}{_hint(key, known)}; its keys: {', '.join(known)}")
     for key in sorted(module_keys - options.keys()):
         if parameters[key].default is inspect.Parameter.empty:
             raise UserError(f"data.{key} is not set: give data.{key}=...")
-    layout = make(**{key: value for key, value in options.items() if key in layout_keys})
-    options = {key: value for key, value in options.items() if key in module_keys}
-    return AnomalyDataModule(layout, augmentation=augmentation, seed=seed, stride=stride, **options)
+    layout, module = ({key: options[key] for key in options if key in keys} for keys in (layout_keys, module_keys))
+    return AnomalyDataModule(make(**layout), augmentation=augmentation, seed=seed, stride=stride, **module)
 
 
-def _hint(wrong: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(wrong, known, 1, cutoff=0.5)
-    return f" (did you mean {close[0]}?)" if close else ""
+def _hint(wrong: str, known: Iterable[str]) -> str:
+    return f" (did you mean {close}?)" if (close := nearest(wrong, known)) else ""

@@ -1,9 +1,9 @@
-"""Checks of the data options that `anomap.config` has none for; each answers a wrong value in one line."""
+"""Checks of the data options that `anomap.config` has none for."""
 
 import math
 from collections.abc import Sequence
-from typing import TypeGuard
 
+from anomap.config import is_number
 from anomap.errors import UserError
 
 
@@ -16,7 +16,7 @@ def check_channels(channels: object) -> int:
 
 def check_fraction(name: str, value: object) -> float:
     """A number strictly between 0 and 1; UserError, naming the key `data.<name>`, otherwise."""
-    if not (_is_number(value) and 0 < value < 1):
+    if not (is_number(value) and 0 < value < 1):
         raise UserError(f"data.{name}={value}: use a number between 0 and 1, both excluded")
     return float(value)
 
@@ -26,16 +26,13 @@ def check_intensity_range(value: object) -> tuple[float, float] | None:
     if value is None:
         return None
     pair = list(value) if isinstance(value, Sequence) else []
-    if len(pair) == 2 and all(map(_is_number, pair)) and pair[0] < pair[1]:
+    if len(pair) == 2 and all(map(is_number, pair)) and pair[0] < pair[1]:
         return float(pair[0]), float(pair[1])
     raise UserError(f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, or null")
 
 
 def check_image_size(size: object, stride: int = 1) -> tuple[int, int]:
-    """(H, W) of one side or [H, W], in pixels, positive multiples of the model's stride.
-
-    UserError: anything else; the message names the nearest valid sizes.
-    """
+    """(H, W) in pixels of one side or [H, W]; UserError, with the nearest valid sizes, if not positive multiples of `stride`."""
     sides = [size, size] if type(size) is int else list(size) if isinstance(size, Sequence) else []
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise UserError(f"data.image_size={size}: use one positive integer or [height,width], in pixels")
@@ -49,7 +46,3 @@ def check_image_size(size: object, stride: int = 1) -> tuple[int, int]:
             f"use {' or '.join(f'data.image_size={choice}' for choice in valid)}"
         )
     return height, width
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)

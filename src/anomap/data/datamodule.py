@@ -6,8 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -15,7 +17,7 @@ from anomap.config import check_choice, check_whole
 from anomap.data.checks import check_channels, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import FileStore, MemoryStore
 from anomap.data.images import EIGHT_BITS, MAX_PIXELS, convert, load_image, load_mask
-from anomap.data.imageset import Decoded, Donors, ImageSet, NewStore, decode_image_set, to_float
+from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.leakage import without_test_copies
 from anomap.data.sampler import Index, SequentialBatches, TrainBatches, TrainLoader
 from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration
@@ -23,7 +25,7 @@ from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 
-Augmentation = Callable[[Tensor, Tensor, int, Donors], tuple[Tensor, Tensor]]
+Augmentation = Callable[[Tensor, Tensor, int, NDArray[np.uint8]], tuple[Tensor, Tensor]]
 Batch = dict[str, Tensor]
 Loader = DataLoader[Batch]
 
@@ -33,7 +35,7 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     `conf/data/base.yaml` explains the options; `seed` is that of the training order, and the model needs an image size
     that is a multiple of `stride`. `augmentation` is applied to training batches on the device: (float images
-    (B, C, H, W) in [0, 1], index int64 (B,), epoch, donors) -> (augmented images, mask float (B, 1, H, W)).
+    (B, C, H, W) in [0, 1], index int64 (B,), epoch, all stored training images) -> (augmented images, mask float (B, 1, H, W)).
     UserError: an option is wrong; from `setup()`: the data is, and the file or folder is named.
     """
 
@@ -144,7 +146,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W)."""
         batch = {**batch, "image": to_float(batch["image"])}
         if self.augmentation is not None and self.trainer is not None and self.trainer.training:
-            given = batch["image"], batch["index"], self.trainer.current_epoch, Donors(self.train)
+            given = batch["image"], batch["index"], self.trainer.current_epoch, self.train.images
             batch["augmented"], batch["mask"] = self.augmentation(*given)
         return batch
 

@@ -28,9 +28,8 @@ def in_flight(
 ) -> Generator[tuple[Item, Result | Error], None, None]:
     """Each item, in order, with the result of `work`, or with its error if that is `caught`; others are raised.
 
-    The work is done on a thread pool, a few items ahead of the consumer, so that memory does not grow. A thread takes
-    several items at a time, because handing over single items costs a tenth of decoding a small file; the first ones go
-    one by one, so that a few large files still occupy all threads.
+    Threads work a few items ahead of the consumer, so that memory does not grow. They take several items at a time, since
+    handing over each costs a tenth of decoding a small file; the first go one by one: a few large files occupy all threads.
     """
     workers = worker_count()
     pending: deque[Future[list[tuple[Item, Result | Error]]]] = deque()
@@ -57,8 +56,7 @@ def in_flight(
                 yield from pending.popleft().result()
         finally:
             closed.set()
-            for future in pending:
-                future.cancel()
+            pool.shutdown(cancel_futures=True)
 
 
 class MemoryStore:
@@ -78,10 +76,7 @@ class MemoryStore:
 
 
 class FileStore:
-    """Collects equal-shaped uint8 arrays in a temporary file; UserError when the disk is full.
-
-    The file has no name in its folder (None = the system's for temporary files): it is freed however the process ends.
-    """
+    """Collects equal-shaped uint8 arrays in a nameless temporary file, freed however the process ends; UserError: a full disk."""
 
     def __init__(self, _capacity: int, shape: tuple[int, ...], folder: str | None = None) -> None:
         self._shape, self._count = shape, 0

@@ -23,10 +23,7 @@ def prefix_of(folder: Path, root: Path) -> str:
 
 
 def find_files(folder: Path) -> tuple[list[str], list[str]]:
-    """All visible files below a folder, and all links to folders, which are not followed: they may lead in circles.
-
-    Links to files count as files. Names are relative to the folder, posix, sorted.
-    """
+    """All visible files below a folder, and all links to folders, which are not followed; names relative to it, posix, sorted."""
     files: list[str] = []
     links: list[str] = []
     for parent, folders, names in os.walk(folder):

@@ -1,7 +1,5 @@
 """One image file -> uint8 (C, H, W), the same way in training, evaluation and prediction.
 
->>> load_image("cell.png", channels=1, size=(64, 64))  # doctest: +SKIP
-
 Intensities are scaled by a FIXED range (the file type's own, or `intensity_range`), never by an image's own
 minimum and maximum: a dark image stays dark, and a score does not depend on the brightest pixel.
 """
@@ -26,29 +24,24 @@ def load_image(
     path: AnyPath,  # PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float
     channels: int,  # 1 or 3
     size: tuple[int, int],  # (H, W) of the result, in pixels
-    intensity_range: tuple[float, float] | None = None,  # in the file's units, mapped to 0 and 255 with clipping
+    # in the file's units, mapped to 0 and 255 with clipping; None: that of its type, which 32-bit and float files have not
+    intensity_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,  # refuse a larger image, by its header
 ) -> Uint8:
     """Read one image as uint8 (C, H, W).
 
     Grey is repeated into three channels, colour is weighted into one (BT.601); an alpha channel is dropped, a palette
     looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where the file holds more
-    than 8 bits. `intensity_range` = None is the whole range of the file's type (0..255, 0..65535); 32-bit and float files
-    have none and need it given.
-
-    Raises:
-        UnreadableImageError: missing, broken, truncated, not finite, or too large; the file is named.
-        UserError: the file is sound but these options cannot read it faithfully.
+    than 8 bits. UnreadableImageError: missing, broken, truncated, not finite, or too large. UserError: the file is sound
+    but these options cannot read it faithfully. Both name the file.
     """
     stored, type_limits = read_pixels(Path(path), max_pixels)
     if isinstance(stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
         return _from_eight_bits(stored, channels, size)
     values, limits = np.asarray(stored), intensity_range or type_limits
     if limits is None:
-        raise UserError(
-            f"{path} holds {values.dtype} values, which have no natural range: "
-            "set data.intensity_range=[low,high] in the units of the file"
-        )
+        remedy = "set data.intensity_range=[low,high] in the units of the file"
+        raise UserError(f"{path} holds {values.dtype} values, which have no natural range: {remedy}")
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
     return convert(values, channels, size, limits)
@@ -59,9 +52,8 @@ def load_mask(path: AnyPath, image_path: AnyPath, size: tuple[int, int], max_pix
 
     Errors as in `load_image`; UserError: the mask's size is not that of the image in `image_path`.
     """
-    abnormal = np.atleast_3d(np.asarray(read_pixels(Path(path), max_pixels).stored) != 0).any(axis=2)
-    expected = read_size(Path(image_path), max_pixels)
-    if abnormal.shape != expected:
+    abnormal = np.atleast_3d(np.asarray(read_pixels(Path(path), max_pixels)[0]) != 0).any(axis=2)
+    if abnormal.shape != (expected := read_size(Path(image_path), max_pixels)):
         raise UserError(
             f"mask {path} has (height, width) = {abnormal.shape} but its image {image_path} has {expected}: "
             "save the mask at the size of the image"

@@ -47,20 +47,6 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         return {**batch, "index": torch.from_numpy(np.array(index))}
 
 
-@dataclass(frozen=True)
-class Donors:
-    """The images of a set, for augmentations that paste from another image."""
-
-    image_set: ImageSet
-
-    def __len__(self) -> int:
-        return len(self.image_set)
-
-    def __call__(self, index: Tensor) -> Tensor:
-        """Images as they are stored: int64 (K,) on the CPU -> uint8 (K, C, H, W) on the CPU."""
-        return torch.from_numpy(self.image_set.images[index.numpy()])
-
-
 def to_float(images: Tensor) -> Tensor:
     """Stored images, uint8 of any shape -> float32 in [0, 1]."""
     return images.float().div_(255.0)
@@ -76,15 +62,12 @@ def decode_image_set(
 ) -> ImageSet:
     """Decode samples, several at once, into an ImageSet; with masks when any sample has one, zero for those without.
 
-    `decode` makes an image uint8 (C, H, W) = `shape` and a mask uint8 (1, H, W) or None, and must be thread-safe. `label`
-    names the samples in the progress bar and in the warning about unreadable ones, which `skip_unreadable` leaves out.
-    UserError: the first file in order that cannot be used, or a full disk.
+    `decode`, thread-safe, makes an image uint8 (C, H, W) = `shape` and a mask uint8 (1, H, W) or None. `label` names the
+    samples. UserError: the first file in order that cannot be used, unless `skip_unreadable`; a full disk.
     """
-    images = store(len(samples), shape)
     nothing_abnormal = np.zeros((1, *shape[1:]), dtype=np.uint8)
+    images, kept, skipped = store(len(samples), shape), [], []
     masks = store(len(samples), nothing_abnormal.shape) if any(sample.mask for sample in samples) else None
-    kept: list[Sample] = []
-    skipped: list[str] = []
     done = in_flight(samples, decode, UnreadableImageError if skip_unreadable else ())
     bar = {"description": f"decoding {label}", "total": len(samples), "disable": not sys.stderr.isatty()}
     for sample, decoded in track(done, console=Console(stderr=True), transient=True, **bar):
@@ -98,6 +81,6 @@ def decode_image_set(
             masks.append(nothing_abnormal if mask is None else mask)
         kept.append(sample)
     if skipped:
-        left_out = f"{len(skipped)} of {len(samples)} {label} images"
-        log.warning("left out %s that cannot be read: %s", left_out, shorten(skipped))
+        counts = len(skipped), len(samples), label
+        log.warning("left out %d of %d %s images that cannot be read: %s", *counts, shorten(skipped))
     return ImageSet(images.finish(), kept, None if masks is None else masks.finish())

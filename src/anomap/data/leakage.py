@@ -21,8 +21,8 @@ _DIGEST = 16  # bytes
 def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sample], dict[str, str]]:
     """The training samples none of which is a test image, and name -> first name with the same content.
 
-    Samples without a file are not compared: their split is official. UserError: a normal test file equals an abnormal
-    one, or a training file a test file; the latter are left out of training with a warning if `leave_out`.
+    UserError: a normal test file equals an abnormal one, or a training file a test file, unless with `leave_out` the
+    latter are left out of training with a warning. Samples without a file are not compared: their split is official.
     """
     if not scan.train and len({sample.label for sample in scan.test}) <= 1:
         return [], {}  # copies within one kind do no harm
@@ -30,12 +30,11 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sampl
     same: dict[str, str] = {}
     test_names = {sample.name for sample in scan.test}
     for group in same_content([*scan.train, *scan.test]):
-        tested = [sample for sample in group if sample.name in test_names]
+        tested = {sample.name: sample.label for sample in group if sample.name in test_names}
         trained = [sample.name for sample in group if sample.name not in test_names]
-        if len({sample.label for sample in tested}) > 1:
-            names = " = ".join(sample.name for sample in tested)
-            raise UserError(f"one test image is both normal and abnormal: {names}; remove the wrong copy")
-        copies |= {name: tested[0].name for name in trained if tested}
+        if len({*tested.values()}) > 1:
+            raise UserError(f"one test image is both normal and abnormal: {' = '.join(tested)}; remove the wrong copy")
+        copies |= dict.fromkeys(trained, next(iter(tested))) if tested else {}
         same |= {name: min(trained) for name in trained}
     if copies:
         pairs = shorten([f"{name} = {test}" for name, test in copies.items()])
@@ -47,13 +46,10 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sampl
 
 
 def same_content(samples: Iterable[Sample]) -> list[list[Sample]]:
-    """Groups of two or more samples whose files are byte-identical, in the order given.
-
-    Only files of equal size are read. Empty and unreadable files are skipped here; decoding reports them.
-    """
+    """Groups of two or more samples whose files are byte-identical, in the order given; only files of equal size are read."""
     by_size: dict[int, list[Sample]] = defaultdict(list)
     for sample in samples:
-        with suppress(OSError):
+        with suppress(OSError):  # decoding reports unreadable files, and empty ones
             if (path := sample.path) is not None and (size := path.stat().st_size) > 0:
                 by_size[size].append(sample)
     suspects = [sample for group in by_size.values() if len(group) > 1 for sample in group]

@@ -4,7 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,15 +26,14 @@ _OTHER_BYTE = {
 }
 
 
+# What a file holds: (H, W) or (H, W, 3), of 8 bits as a Pillow image, which is resized without a copy; and the limits of its type
+Pixels = tuple[
+    NDArray[np.generic] | Image.Image, tuple[float, float] | None
+]  # None: 32-bit integers and floats have no limits
+
+
 class UnreadableImageError(UserError):
     """One file is broken, truncated, or too large: `on_error=skip` may leave it out."""
-
-
-class Pixels(NamedTuple):
-    """What a file holds."""
-
-    stored: NDArray[np.generic] | Image.Image  # (H, W) or (H, W, 3); an 8-bit Pillow image is resized without a copy
-    limits: tuple[float, float] | None  # of the file's type; None: 32-bit integers and floats have none
 
 
 def read_pixels(path: Path, max_pixels: int) -> Pixels:
@@ -46,7 +45,7 @@ def read_pixels(path: Path, max_pixels: int) -> Pixels:
     with _opened(path, max_pixels) as image:
         orientation = _orientation(image)
         stored, limits = _decode(image, path)
-        return Pixels(stored if orientation == 1 else _upright(np.asarray(stored), orientation), limits)
+        return stored if orientation == 1 else _upright(np.asarray(stored), orientation), limits
 
 
 def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
@@ -73,17 +72,17 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise UnreadableImageError(f"{path} is too large to decode safely: {error}") from error
     except Exception as error:
-        reason = " ".join((getattr(error, "strerror", None) or str(error) or type(error).__name__).split())
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
             reason = "not a PNG, TIFF, JPEG, BMP or WebP image"
         raise UnreadableImageError(
-            f"cannot read image {path}: {reason}; mend or remove it, or leave it out with data.on_error=skip"
+            f"cannot read image {path}: {' '.join(reason.split())}; mend or remove it, or leave it out with data.on_error=skip"
         ) from error
 
 
 def _orientation(image: ImageFile.ImageFile) -> int:
     """EXIF orientation, 1..8; 1 = upright, 5..8 swap height and width."""
-    # Pillow turns TIFF itself while loading; asking a PNG for EXIF it has not announced would decode it.
+    # Pillow turns TIFF while loading; to ask a PNG for EXIF that it has not announced would decode it
     if image.format == "TIFF" or (image.format == "PNG" and "exif" not in image.info):
         return 1
     value = image.getexif().get(_ORIENTATION, 1)
@@ -103,33 +102,30 @@ def _decode(image: ImageFile.ImageFile, path: Path) -> Pixels:
         white = 2 ** _tiff_tag(image, _BITS_PER_SAMPLE, (16,))[0] - 1  # 12-bit TIFF comes as 0..4095
         inverted = _tiff_tag(image, _PHOTOMETRIC, 1) == _WHITE_IS_ZERO
         values = np.asarray(image).astype(np.uint16)
-        return Pixels(np.uint16(white) - values if inverted else values, (0.0, float(white)))
+        return np.uint16(white) - values if inverted else values, (0.0, float(white))
     if image.mode in ("I", "F"):
-        return Pixels(np.asarray(image), None)
-    deep = max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) > 8 or any(";16" in _raw_mode(tile) for tile in image.tile)
-    if deep:  # Pillow silently opens it as 8 bits
-        return _decode_colour16(image, path)
+        return np.asarray(image), None
+    if max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) > 8 or any(";16" in _raw_mode(tile) for tile in image.tile):
+        return _decode_colour16(image, path), SIXTEEN_BITS  # Pillow silently opens it as 8 bits
     if image.mode in ("P", "PA"):  # straight to RGB, Pillow would warn about a transparent palette entry
-        return Pixels(image.convert("RGBA").convert("RGB"), EIGHT_BITS)
-    return Pixels(image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"), EIGHT_BITS)
+        return image.convert("RGBA").convert("RGB"), EIGHT_BITS
+    return image.convert("L" if image.mode in ("1", "L", "LA") else "RGB"), EIGHT_BITS
 
 
-def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> Pixels:
+def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint16]:
     """16-bit colour in full: Pillow gives one byte of each value, so decode the high ones, then the low."""
     raw_modes = {_raw_mode(tile) for tile in image.tile}
     if raw_modes == {"LA;16B"}:  # grey and alpha, which as plain RGBA are the bytes high, low, alpha, alpha
         image.tile = [_with_raw_mode(tile, "RGBA") for tile in image.tile]
         both = np.asarray(image).astype(np.uint16)
-        return Pixels(both[..., 0] << 8 | both[..., 1], SIXTEEN_BITS)
+        return both[..., 0] << 8 | both[..., 1]
     if not raw_modes <= _OTHER_BYTE.keys() or _tiff_tag(image, _PLANAR, 1) != 1:
-        raise UserError(
-            f"{path} is 16-bit colour of a rare kind that cannot be read in full: save it as a 16-bit RGB PNG"
-        )
+        raise UserError(f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG")
     high = np.asarray(image)[..., :3].astype(np.uint16)
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.tile = [_with_raw_mode(tile, _OTHER_BYTE[_raw_mode(tile)]) for tile in again.tile]
         low = np.asarray(again)[..., :3]
-    return Pixels(high << 8 | low, SIXTEEN_BITS)
+    return high << 8 | low
 
 
 def _raw_mode(tile: Any) -> str:

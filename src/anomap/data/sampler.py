@@ -16,8 +16,7 @@ Index = NDArray[np.int64]
 class TrainBatches(Sampler[Index]):
     """Shuffled batches whose sizes differ by at most one; every sample once in every epoch, over all ranks.
 
-    Where it can be avoided no batch has a single sample, on which batch normalisation cannot train. Every rank gets a
-    share of each step, so all take the same number of steps.
+    All ranks take the same number of steps. If possible no batch is a single sample: batch normalisation cannot train on it.
     """
 
     count: int
@@ -28,8 +27,7 @@ class TrainBatches(Sampler[Index]):
     epoch: int = 0
     start: tuple[int, int] = (0, 0)  # (epoch, batches): a resumed run skips so many batches of that epoch
 
-    def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch of the next iteration; Lightning calls it."""
+    def set_epoch(self, epoch: int) -> None:  # Lightning calls it
         self.epoch = epoch
 
     @property
@@ -39,9 +37,8 @@ class TrainBatches(Sampler[Index]):
 
     def __len__(self) -> int:
         """Batches of a whole epoch."""
-        smallest = 1 if self.batch_size == 1 else 2
         wanted = math.ceil(self.count / (self.batch_size * self.world_size))
-        return min(wanted, max(1, self.count // (smallest * self.world_size)))
+        return min(wanted, max(1, self.count // (min(self.batch_size, 2) * self.world_size)))
 
     def __iter__(self) -> Iterator[Index]:
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
@@ -76,7 +73,6 @@ class TrainLoader(DataLoader[dict[str, Tensor]]):
             yield batch
 
     def state_dict(self) -> dict[str, int]:
-        """Epoch and number of batches yielded."""
         return {"epoch": self.sampler.epoch, "batches": self.given}
 
     def load_state_dict(self, state: dict[str, int]) -> None:

@@ -35,14 +35,13 @@ PixelSource = Callable[[Sample], NDArray[np.uint8]]  # sample -> (H, W) or (H, W
 
 @dataclass(frozen=True)
 class Scan:
-    """What a layout found: normal images to learn from, and the test set."""
+    """What a layout found."""
 
-    train: list[Sample]  # normal, not yet split into training and calibration; empty: the layout is only a test set
+    train: list[Sample]  # normal, to be split into training and calibration; empty: the layout is only a test set
     test: list[Sample]  # normal and abnormal
     pixels: PixelSource | None = None  # for samples without a path
 
-    def scan(self) -> "Scan":
-        """Itself: what was found is a layout, too."""
+    def scan(self) -> "Scan":  # so that what was found is a layout, too
         return self
 
 
@@ -54,10 +53,7 @@ class Layout(Protocol):
 
 
 def hash_fraction(name: str, salt: str) -> float:
-    """A number in [0, 1) that depends on the name alone, not on the machine or on other samples.
-
-    `salt` names the purpose: two splits of the same names need two, or the second would depend on the first.
-    """
+    """A number in [0, 1) that depends on the name and on `salt` alone: two splits of the same names need two salts."""
     digest = hashlib.blake2b(name.encode("utf-8", "surrogateescape"), digest_size=8, key=salt.encode()).digest()
     return (int.from_bytes(digest, "big") >> 11) / 2**53  # 53 bits: exact in a float, never 1.0
 
@@ -67,9 +63,9 @@ def split_calibration(
 ) -> tuple[list[Sample], list[Sample]]:
     """Split normal samples into (training, calibration), both in the given order and not empty, by a hash of the name.
 
-    `fraction`, in (0, 1), is the expected share of the calibration set. Adding or removing a file moves no other file,
-    except where needed to keep both sides filled. Samples are hashed under the name that `same_content` gives theirs, so
-    that byte-identical files stay on one side. UserError: fewer than two different samples.
+    `fraction`, in (0, 1), is the expected share of the calibration set. Adding or removing a file moves no other, unless a
+    side would be empty. `same_content`: name -> the name to hash for it, so that byte-identical files stay together.
+    UserError: fewer than two different samples.
     """
     keys = [same_content.get(sample.name, sample.name) for sample in samples]
     fractions = {name: hash_fraction(name, "calibration") for name in keys}

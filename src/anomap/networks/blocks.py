@@ -1,8 +1,4 @@
-"""Building blocks of the GAN family: CBAM, self-attention, and the DCGAN initialisation.
-
-Sources: CBAM, Woo et al. 2018 (arXiv 1807.06521); SAGAN, Zhang et al. 2019 (arXiv 1805.08318);
-DCGAN, Radford et al. 2016 (arXiv 1511.06434).
-"""
+"""CBAM (Woo et al. 2018, 1807.06521), SAGAN's self-attention (Zhang et al. 2019, 1805.08318), DCGAN's start (1511.06434)."""
 
 import torch
 from torch import Tensor, nn
@@ -59,10 +55,9 @@ class SelfAttention(nn.Module):
         super().__init__()
         if channels < 8:
             raise ValueError(f"self-attention needs at least 8 channels, got {channels}")
-        self.query = spectral_norm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.key = spectral_norm(nn.Conv2d(channels, channels // 8, 1, bias=False))
-        self.value = spectral_norm(nn.Conv2d(channels, channels // 2, 1, bias=False))
-        self.out = spectral_norm(nn.Conv2d(channels // 2, channels, 1, bias=False))
+        narrow, half = channels // 8, channels // 2
+        pairs = (channels, narrow), (channels, narrow), (channels, half), (half, channels)
+        self.query, self.key, self.value, self.out = (spectral_norm(nn.Conv2d(*pair, 1, bias=False)) for pair in pairs)
         self.gamma = nn.Parameter(torch.zeros(1))
 
     def forward(self, x: Tensor) -> Tensor:

@@ -3,13 +3,11 @@
 Weights, names and, up to rounding, results are those of `nn.Conv2d` and `nn.ConvTranspose2d`. The way differs only where it was
 measured to be faster (docs/performance.md):
 
-- A kernel as large as the grid is one product. So is the family's 4x4 kernel with stride 2 between 2x2 and one cell: 12 of its
-  16 taps meet only padding, and are left out.
-- Between 4x4 and 2x2, 7 of 16 taps meet padding, and the weights are larger than the images (`small_grids`).
+- A kernel as large as the grid is one product. So is the family's 4x4 kernel with stride 2 between 2x2 and one cell, without the
+  12 of 16 taps that meet only padding; between 4x4 and 2x2 these are 7 (`small_grids`).
 - Few channels fill little of the processor's vectors: a transposed convolution to them, or a convolution's gradient towards them.
 
-Other devices, exported graphs, autocast, and groups, dilation or another padding use PyTorch's kernels. `torch.func` and
-TorchScript are not supported.
+Other devices, exported graphs, autocast, groups, dilation and other padding use PyTorch's kernels. No `torch.func`, no TorchScript.
 """
 
 from typing import Any
@@ -27,23 +25,18 @@ class Convolution(nn.Conv2d):
     """`nn.Conv2d`: (B, C, H, W) -> (B, F, h, w)."""
 
     def forward(self, input: Tensor) -> Tensor:
-        product = self._product(input) if pays(input) and _is_plain(self) else None
-        return super().forward(input) if product is None else _biased(product, self.bias)
-
-    def _product(self, x: Tensor) -> Tensor | None:
-        """The result without bias, if there is a faster way to it."""
-        grid = tuple(x.shape[-2:])
-        if self.padding == (0, 0) and self.kernel_size == grid:
-            return whole_grid(x, channels_last(self.weight))
-        if not _is_4x4_by_2(self):
-            return None
-        if grid == (4, 4):
-            return SmallGrid.apply(x, self.weight, False)
-        if grid == (2, 2):
-            return whole_grid(x, _inner_taps(self.weight))
-        if self.in_channels <= FEW_CHANNELS and x.requires_grad and grid[0] % 2 == grid[1] % 2 == 0:
-            return _FewChannels.apply(x, self.weight, False)
-        return None
+        grid = tuple(input.shape[-2:])
+        if pays(input) and _is_plain(self):
+            if self.padding == (0, 0) and self.kernel_size == grid:
+                return _biased(whole_grid(input, channels_last(self.weight)), self.bias)
+            if _is_4x4_by_2(self):
+                if grid == (4, 4):
+                    return _biased(SmallGrid.apply(input, self.weight, False), self.bias)
+                if grid == (2, 2):
+                    return _biased(whole_grid(input, _inner_taps(self.weight)), self.bias)
+                if self.in_channels <= FEW_CHANNELS and input.requires_grad and grid[0] % 2 == grid[1] % 2 == 0:
+                    return _biased(_FewChannels.apply(input, self.weight, False), self.bias)
+        return super().forward(input)
 
 
 class TransposedConvolution(nn.ConvTranspose2d):
@@ -82,10 +75,10 @@ def from_one_cell(x: Tensor, kernel: Tensor) -> Tensor:
 
 
 def overlap_add(x: Tensor, weight: Tensor) -> Tensor:
-    """Transposed convolution, 4x4 with stride 2 and padding 1, as one product whose 4x4 patches are added where they overlap.
+    """`double` without bias, as one product whose 4x4 patches are added where they overlap; channels-last in memory.
 
     Output row 2Y gets tap 1 of input row Y and tap 3 of row Y - 1; row 2Y + 1 gets tap 2 of row Y and tap 0 of row Y + 1.
-    Columns alike. (B, C, H, W) and (C, F, 4, 4) -> (B, F, 2H, 2W), channels-last in memory.
+    Columns alike.
     """
     batch, inputs, height, width = x.shape
     outputs = weight.shape[1]

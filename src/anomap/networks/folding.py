@@ -17,9 +17,8 @@ TOLERANCE = 1e-3  # of the largest value: far above rounding, far below what a w
 def folded(network: nn.Module, example: Tensor) -> nn.Module:
     """A folded copy, or the network itself if there is nothing to fold or the copy would not compute the same.
 
-    A BatchNorm is folded where its input is a convolution's output, seen in a pass of the example. What else the network does
-    with that output is unknown, so copy and network are compared: on the CPU in full precision, so that neither device nor
-    autocast decides. The network is in evaluation mode, and gives a list of tensors.
+    A BatchNorm is folded where its input is a convolution's output, seen in a pass of the example. What else happens to that
+    output is unknown, so the results are compared, on the CPU in full precision. The network, in evaluation mode, gives a list.
     """
     device, example = example.device, example.cpu()
     with torch.autocast(device.type, enabled=False), torch.autocast("cpu", enabled=False):
@@ -37,8 +36,7 @@ def folded(network: nn.Module, example: Tensor) -> nn.Module:
 def _fold(network: nn.Module, example: Tensor) -> bool:
     """Fold in place; whether there was anything to do."""
     names = {module: name for name, module in network.named_modules()}
-    pairs = _pairs(network, example)
-    for convolution, norm in pairs:
+    for convolution, norm in (pairs := _pairs(network, example)):
         rest = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
         network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         network.set_submodule(names[norm], nn.Sequential(*rest))
@@ -75,8 +73,7 @@ def _pairs(network: nn.Module, example: Tensor) -> list[tuple[nn.Conv2d, nn.Batc
 class HalvingSame(nn.Module):
     """timm's `Conv2dSame` (TensorFlow's padding) with an odd square kernel and stride 2, without a padded copy of even inputs.
 
-    It pads one cell less on the top and the left than on the bottom and the right. A kernel with one more tap there, which is
-    zero, does that with equal padding on all sides.
+    It pads one cell less above and on the left: equal padding does the same for a kernel with one more tap there, zero.
     """
 
     def __init__(self, convolution: nn.Conv2d) -> None:

@@ -1,7 +1,7 @@
 """The 4x4 kernel with stride 2 and padding 1 between grids of 4x4 and 2x2, without the taps that only meet padding.
 
-Each coarse cell meets 3x3 of the 16 taps. What remains is a sum of twelve matrix products over rows of memory in channels-last
-order, so nothing is copied. Channels come last here: `fine` (B, 4, 4, C), `coarse` (B, 2, 2, F), `kernel` (F, 4, 4, C).
+Each coarse cell meets 3x3 of the 16 taps, which leaves twelve matrix products over rows of memory, without a copy. Channels come
+last here: `fine` (B, 4, 4, C), `coarse` (B, 2, 2, F), `kernel` (F, 4, 4, C).
 """
 
 from collections.abc import Iterator

@@ -8,10 +8,9 @@ hard-augmented copy:
     L_G = w_a · adversarial + w_r (||x̂ - x||₁ + ||x̂_h - x||₁) / 2 + w_f ||f(x̂) - f(x)||²
     L_D = adversarial, x real, x̂ and x̂_h fake
 
-What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings.
-
-The score may add how ordinary the image is as a whole: its distance to the nearest normal image, in the space that a Gaussian
-over stage 1's features whitens (CutPaste, arXiv 2104.04015, section 3.1, scores by that Gaussian itself):
+What the map marks abnormal is cut out of the features, so the generator must fill it in from normal surroundings. The score may
+add the distance of the whole image to the nearest normal one, in the space that a Gaussian over stage 1's features whitens
+(CutPaste, arXiv 2104.04015, section 3.1, scores by that Gaussian itself):
 
     image    d(x) = min_i |W (v(x) - v(x_i))| / √D,  v: means and deviations of stage 1's encoder feature maps
 """
@@ -24,7 +23,7 @@ from torch import Tensor
 
 from anomap.networks.generators import Generated
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import Batch, Factory, MethodOutput, Parts, Step, per_pixel, resized, weighed_parts
+from anomap.objectives.base import Batch, Factory, MethodOutput, Parts, Step, per_pixel, resized
 from anomap.objectives.density import NearestNormal
 from anomap.objectives.losses import AdversarialKind
 from anomap.objectives.representation import Representation
@@ -57,9 +56,7 @@ class GuidedGAN(SkipGANomaly):
         self.stage1 = stage1.requires_grad_(False).eval()
         self.representation: Representation = stage1.representation  # both stages see the same
         self.guide: Guide = guide
-        known = type(self).part_names
-        self.part_weights = weighed_parts(known if parts is None else parts, known)
-        self.part_names = tuple(self.part_weights)
+        self.choose_parts(parts)
 
     def train(self, mode: bool = True) -> "GuidedGAN":
         """Training mode for stage 2 only: the frozen stage 1 keeps its running statistics."""
@@ -69,10 +66,8 @@ class GuidedGAN(SkipGANomaly):
 
     def attention(self, guide: Tensor) -> Tensor:
         """The guiding map (B, 1, h, w): stage 1's, or what stands in for it in an ablation."""
-        if self.guide == "learned":
-            return guide
-        if self.guide == "ones":
-            return torch.ones_like(guide)
+        if self.guide != "random":
+            return guide if self.guide == "learned" else torch.ones_like(guide)
         # the same blobs for every image and call: a map that closes as much as a learned one, and knows nothing
         noise = torch.rand(1, 1, 6, 6, generator=torch.Generator().manual_seed(0))
         closed = resized(noise, guide.shape[-2:]) > RANDOM_LEVEL
@@ -108,8 +103,8 @@ class ADGAN(GuidedGAN):
 
     def describe(self, first: Generated) -> Tensor:
         """The image as a whole, (B, D): mean and deviation of every feature map of stage 1's encoder."""
-        features = [f.float() for f in first.features]
-        return torch.cat([m for f in features for m in (f.mean((2, 3)), f.std((2, 3), correction=0))], dim=1)
+        moments = [(f.mean((2, 3)), f.std((2, 3), correction=0)) for f in map(Tensor.float, first.features)]
+        return torch.cat([moment for pair in moments for moment in pair], dim=1)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Parts, as configured: stage 2's residual score, stage 1's map, the image as a whole. Map: 1 - A + |x - x̂|."""

@@ -1,7 +1,4 @@
-"""What every method gives: parts of an anomaly score and an anomaly map; and, if it is trained, two losses.
-
-A method is an `nn.Module` that knows its networks, its losses and its score, and nothing of Lightning.
-"""
+"""What a method, which knows nothing of Lightning, gives: parts of a score and an anomaly map; if it is trained, two losses."""
 
 import math
 from abc import ABC, abstractmethod
@@ -67,10 +64,7 @@ def compressed(x: Tensor) -> Tensor:
 
 
 def weighed_parts(parts: Parts, known: Sequence[str]) -> dict[str, float]:
-    """Those parts of all known that make up a score, in their order, each with its weight.
-
-    ValueError for no part, an unknown one, or a negative weight.
-    """
+    """The chosen parts in the order of `known`, with their weights; ValueError: none, an unknown one, or a negative weight."""
     weights = dict(parts) if isinstance(parts, Mapping) else dict.fromkeys(parts, 1.0)
     if set(weights) - set(known) or min(weights.values(), default=0) < 0 or not any(weights.values()):
         raise ValueError(f"parts {parts}: use some of {list(known)}, with weights of at least 0")
@@ -84,6 +78,12 @@ class Objective(nn.Module, ABC):
     part_weights: Mapping[str, float] = {}  # how much each counts in the score; 1 where it is not named
     minimum_images: Mapping[str, int] = {}  # how many training images a part needs; with fewer, the score leaves it out
 
+    def choose_parts(self, parts: Parts | None) -> None:
+        """Make the score of some of the class's parts; None: all."""
+        known = type(self).part_names
+        self.part_weights = weighed_parts(known if parts is None else parts, known)
+        self.part_names = tuple(self.part_weights)
+
     @property
     def stride(self) -> int:
         """The image's sides must be multiples of it: what all networks and stages inside need."""
@@ -95,15 +95,12 @@ class Objective(nn.Module, ABC):
         """Score images (B, C, H, W) in [0, 1]; call in evaluation mode."""
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        """Learn what has a closed form (whitening, a density) from clean training images (B, C, H, W) in [0, 1].
-
-        The batches come in stored order, and may be iterated more than once.
-        """
+        """Learn what has a closed form, in one or more passes over clean training images (B, C, H, W) in [0, 1] in stored order."""
         del batches
 
 
 class FittedState(nn.Module):
-    """A module whose buffers get their sizes when it is fitted; loading a checkpoint takes the sizes found there."""
+    """A module whose buffers get their sizes when it is fitted, or from a checkpoint."""
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
         for name, buffer in list(self._buffers.items()):
@@ -122,11 +119,7 @@ class Step(dict[str, Tensor]):
 
 
 class AdversarialObjective(Objective):
-    """A method trained by two alternating steps.
-
-    The generator pass is made once per batch; the discriminator's loss sees it detached. Both losses return a dict whose `loss`
-    is minimised; the other entries are logged.
-    """
+    """A method trained by two alternating steps; of what its losses return, `loss` is minimised and the rest is logged."""
 
     uses_augmentation: bool = True  # whether `generate` wants `augmented` and `mask` in its batch
 

@@ -1,8 +1,4 @@
-"""Controls: what needs no training of a network, beside every published result, so that nobody is fooled.
-
-Each learns from clean training images, by scikit-learn where it has the method, keeps what it learned in buffers, and scores,
-exports and loads like every other method.
-"""
+"""Controls: what needs no training of a network, beside every published result, so that nobody is fooled."""
 
 from abc import abstractmethod
 from collections.abc import Callable, Iterable
@@ -63,7 +59,7 @@ class DistanceToMean(Control):
         self.mean = nn.Buffer(torch.zeros(0))
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        self.mean = torch.cat([reduced(batch) for batch in batches]).mean(0, keepdim=True)
+        self.mean = torch.cat([*map(reduced, batches)]).mean(0, keepdim=True)
 
     def difference(self, x: Tensor) -> Tensor:
         return x - self.mean
@@ -105,15 +101,10 @@ class NearestNeighbour(Control):
 
     def difference(self, x: Tensor) -> Tensor:
         """A slice of the bank at a time becomes floating point: as a whole it would take several times the memory of the images."""
-        pixels, distances, indices = x.flatten(1), [], []
-        for part in self.bank.flatten(1).split(BANK_SLICE):
-            rows = part.to(x.dtype) / 255
-            # ||x - b||² without the ||x||² that all candidates share
-            distance, index = ((rows**2).sum(1) - 2 * pixels @ rows.T).min(1)
-            distances.append(distance)
-            indices.append(index + BANK_SLICE * len(indices))
-        best = torch.stack(distances).argmin(0, keepdim=True)
-        return x - self.bank[torch.stack(indices).gather(0, best)[0]].to(x.dtype) / 255
+        pixels, slices = x.flatten(1), self.bank.flatten(1).split(BANK_SLICE)
+        # ||x - b||² without the ||x||² that all candidates share
+        distances = [(rows**2).sum(1) - 2 * pixels @ rows.T for rows in (part.to(x.dtype) / 255 for part in slices)]
+        return x - self.bank[torch.cat(distances, dim=1).argmin(1)].to(x.dtype) / 255
 
 
 CHEAP: dict[str, Callable[[], Objective]] = {

@@ -1,7 +1,7 @@
 """Densities of normal features: Gaussian and mixture, fitted by scikit-learn, evaluated in torch.
 
-All give a root mean square deviation per dimension, in standard deviations of normal features: normal images lie around 1,
-whatever the features. Covariances are shrunk the more the fewer samples there are: 3 images are enough.
+All give a root mean square deviation per dimension, in standard deviations: normal images lie around 1, whatever the features.
+Covariances are shrunk the more the fewer samples there are: 3 images are enough.
 """
 
 import math
@@ -15,8 +15,7 @@ from sklearn.mixture import GaussianMixture
 from torch import Tensor, nn
 
 from anomap.objectives.base import FittedState
-from anomap.objectives.precision import full_precision
-from anomap.objectives.shrinkage import oas, shrunk
+from anomap.objectives.whitening import full_precision, oas, shrunk
 
 CELLS_PER_COMPONENT = 4  # cells of a component for each dimension, at least
 EXTRA_IMAGES = 1  # that vary in every dimension as it does on average, added to those a Gaussian is fitted to
@@ -24,10 +23,7 @@ _ROWS, _BLOCKS = 1024, 4  # of `squared_distances`, measured: 3 times as fast as
 
 
 def sample_cells(maps: Iterable[Tensor], count: int, generator: torch.Generator) -> Tensor:
-    """Cells (count, F), or all there are, drawn without repetition from maps (B, F, h, w), in one pass without holding more.
-
-    Every cell gets a random key, and those with the smallest keys stay.
-    """
+    """Cells (count, F), or all there are, drawn from maps (B, F, h, w) in one pass: those with the smallest random keys."""
     rows, keys = torch.zeros(0), torch.zeros(0, dtype=torch.float64)
     for x in maps:
         drawn = torch.rand(x.shape[0] * x.shape[2] * x.shape[3], generator=generator, dtype=torch.float64)
@@ -48,8 +44,8 @@ def run_generator() -> torch.Generator:
 def squared_distances(rows: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     """Mahalanobis' to each of K Gaussians, |(f - μ_k) P_k|²: (N, F), (K, F), (K, F, F) upper triangular -> (N, K).
 
-    All k in one product, for as many rows as the processor's caches hold. The first columns of a triangular factor need
-    the first features only: in four blocks of columns that saves three eighths of the operations.
+    All k in one product, for as many rows as caches hold, in four blocks of columns: the first columns of a triangular
+    factor need the first features only, which saves three eighths of the operations.
     """
     offsets = torch.einsum("kf,kfg->kg", means, factors)  # μ_k P_k
     if torch.compiler.is_exporting():  # how many rows there will be is not known
@@ -132,9 +128,8 @@ def fit_to_cells(mixture: Mixture, maps: Iterable[Tensor], count: int) -> None:
 class GlobalGaussian(FittedState):
     """A Gaussian over one vector per image: Mahalanobis' distance per dimension.
 
-    d(v) = √(1/D uᵀ ((1 - ρ) C + ρ I)⁻¹ u) with u = (v - μ) / σ and C the correlation matrix, which has no inverse where there
-    are fewer images than dimensions; ρ is that of `oas`, and at least `shrinkage`. Of few images some dimensions vary by chance far
-    less than they do: σ² counts `EXTRA_IMAGES` in.
+    d(v) = √(1/D uᵀ ((1 - ρ) C + ρ I)⁻¹ u) with u = (v - μ) / σ and C the correlation matrix; ρ is that of `oas`, and at least
+    `shrinkage`. σ² counts `EXTRA_IMAGES` in, since some dimensions of few images vary by chance far less than they do.
     """
 
     def __init__(self, shrinkage: float = 0.03) -> None:
@@ -154,8 +149,7 @@ class GlobalGaussian(FittedState):
         deviation = variance.clamp(min=1e-12).sqrt()
         scaled = (rows - mean) / deviation
         correlation = scaled.T @ scaled / count
-        rho = oas(correlation, count).clamp(min=self.shrinkage)
-        values, axes = torch.linalg.eigh(shrunk(correlation, rho))
+        values, axes = torch.linalg.eigh(shrunk(correlation, oas(correlation, count).clamp(min=self.shrinkage)))
         self.mean = mean.to(self.mean)
         self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)
         self.fitted_images.fill_(count)
@@ -173,8 +167,8 @@ class GlobalGaussian(FittedState):
 class NearestNormal(GlobalGaussian):
     """Distance to the nearest of many normal images, in the space that the Gaussian whitens.
 
-    d(v) = min_i |W (v - v_i)|. Where there are several kinds of normal images, one Gaussian is wide enough for all of them
-    together; each lies close only to its own kind. Of more than `samples` images as many are drawn at random.
+    d(v) = min_i |W (v - v_i)|: an image of one of several kinds lies close only to its own kind, where one Gaussian would span
+    them all. Of more than `samples` images as many are drawn at random.
     """
 
     def __init__(self, shrinkage: float = 0.03, samples: int = 2000) -> None:
@@ -186,10 +180,10 @@ class NearestNormal(GlobalGaussian):
     def fit(self, vectors: Tensor) -> None:
         """Fit the Gaussian to the rows of (N, D), and remember them or some of them."""
         super().fit(vectors)
-        kept = vectors.to(self.mean)
         if len(vectors) > self.samples:
-            kept = kept[torch.randperm(len(vectors), generator=run_generator())[: self.samples].to(kept.device)]
-        self.memory = self.whiten(kept)
+            chosen = torch.randperm(len(vectors), generator=run_generator())[: self.samples]
+            vectors = vectors[chosen.to(vectors.device)]
+        self.memory = self.whiten(vectors.to(self.mean))
 
     @full_precision
     def forward(self, vectors: Tensor) -> Tensor:

@@ -1,15 +1,14 @@
 """Stage 1 over the whitened features of a frozen encoder: what the density of normal features sees, and what a network learns.
 
 The equations are those of `attention_network`. The map head also sees how rare each cell is under a mixture of normal features,
-and finer maps of the encoder, so that it draws outlines that the features are too coarse for:
+and finer maps of the encoder, to draw outlines that the features are too coarse for. A defect is small, so density and map are
+means over the highest `top_fraction` of the cells:
 
     density   r(c)                 rarity of a cell, standardised on normal cells
     map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
     image     d(x)                 Mahalanobis distance of mean and sd of the features: one Gaussian over normal images
     score     of these parts those that are chosen, standardised and fused
     anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
-
-Density and map are means over the highest `top_fraction` of the cells: a defect is small, and the mean over all drowns it.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,7 +18,7 @@ import torch
 from torch import Tensor
 
 from anomap.objectives.attention_network import AttentionNetwork
-from anomap.objectives.base import MethodOutput, Parts, compressed, resized, weighed_parts
+from anomap.objectives.base import MethodOutput, Parts, compressed, resized
 from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import DenseFeatures
@@ -35,8 +34,7 @@ class FeatureAttentionNetwork(AttentionNetwork):
     def __init__(self, *, density_weight: float = 0.5, parts: Parts = ("density", "map"), **options: Any) -> None:
         super().__init__(**options)
         self.density_weight = density_weight
-        self.part_weights = weighed_parts(parts, type(self).part_names)
-        self.part_names = tuple(self.part_weights)
+        self.choose_parts(parts)
         self.whole = GlobalGaussian()
 
     @torch.no_grad()

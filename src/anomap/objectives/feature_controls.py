@@ -1,7 +1,4 @@
-"""Controls over pretrained features: what a density or a memory of normal features reaches with no network trained.
-
-They are the measure of `feature_adgan`, which sees the same features.
-"""
+"""Controls over the features that `feature_adgan` sees: what their density or a memory of them reaches, no network trained."""
 
 from collections.abc import Iterable
 
@@ -36,8 +33,8 @@ class FeatureDensity(Objective):
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         self.representation.learn_statistics(batches)
-        local = map(self.representation.local, self.representation.clean_batches(batches))
-        fit_to_cells(self.mixture, local, self.samples)
+        clean = self.representation.clean_batches(batches)
+        fit_to_cells(self.mixture, map(self.representation.local, clean), self.samples)
 
     def score(self, images: Tensor) -> MethodOutput:
         """Score: mean of the map's top cells. Map: how rare each cell is."""
@@ -48,8 +45,8 @@ class FeatureDensity(Objective):
 class PatchMemory(FittedState, Objective):
     """Distance to the nearest of many remembered features, not whitened: PatchCore (2106.08265) with a random memory.
 
-    The published method thins its memory greedily and reweights the highest distance; here, as in `feature_adgan`, the score is
-    the mean of the highest. Of the representation only the raw local features are used.
+    PatchCore thins its memory greedily and reweights the highest distance; here, as in `feature_adgan`, the score is the mean of
+    the highest. Of the representation only the raw local features are used.
     """
 
     part_names = ("distance",)

@@ -10,9 +10,8 @@ from anomap.objectives.losses import discriminator_loss, per_image
 class GANomaly(AdversarialObjective):
     """L_G = w_f ||f(x) - f(x̂)||² + w_r ||x - x̂||₁ + w_z ||z - ẑ||² (eq. 1-4 of the paper, squares as in the authors' code).
 
-    The weights are `feature`, `reconstruction` and `latent`; the generator makes x̂, z, ẑ (`EncoderDecoderEncoder`).
-    Unlike in the authors' code, the discriminator is not re-initialised when its loss vanishes, and images are scaled to
-    tanh's range for every data set. Augmentation is not part of the method.
+    The weights are `feature`, `reconstruction` and `latent`; the generator is an `EncoderDecoderEncoder`. Unlike in the authors'
+    code, the discriminator is not re-initialised when its loss vanishes, and images are scaled to tanh's range for every data set.
     """
 
     part_names = ("latent",)

@@ -62,8 +62,8 @@ def attention_loss(map_logits: Tensor, target: Tensor, kind: MapLossKind = "bce"
 
     L_att = BCE(A, t) + Dice(A, t) + [t has abnormal pixels] Dice(1 - A, 1 - t)
 
-    with the focal loss for BCE if asked. The abnormal region is small, so the normal Dice term alone would hardly see it; without
-    abnormal pixels the second one would be a constant.
+    with the focal loss for BCE if asked. The first Dice term alone would hardly see a small abnormal region; without abnormal
+    pixels the second would be a constant.
     """
     _known("map_loss", kind, MapLossKind)
     attention = torch.sigmoid(map_logits)
@@ -79,22 +79,18 @@ def quality_focal_loss(logits: Tensor, target: Tensor) -> Tensor:
 
 
 def fine_attention_loss(fine_logits: Tensor, coarse_logits: Tensor, mask: Tensor) -> Tensor:
-    """The loss of an attention map at two resolutions, of clean and augmented images together.
+    """The loss of an attention map at two resolutions, of clean and augmented images together; all (B, 1, height, width).
 
     With t the normal share of a fine cell, t_coarse 1 for a coarse cell that is wholly normal, u = 1 - σ(fine), and M the images
-    that are abnormal somewhere:
+    that are abnormal somewhere (mask 1):
 
         L = 4 QFL(fine, t) + 1/4 BCE(fine, t) + mean over M of Dice(u, 1 - t) + 1/2 BCE(coarse, t_coarse)
 
-    The average keeps a speck smaller than a cell in the target, as a share; focal weights and Dice keep it from drowning among
-    normal cells.
-
-    All are (B, 1, height, width), logits positive for normal, the mask 1 where an image was visibly changed.
+    A speck smaller than a cell stays in the target as a share; focal weights and Dice keep it from drowning among normal cells.
     """
     abnormal = F.adaptive_avg_pool2d(mask, (fine_logits.shape[-2], fine_logits.shape[-1]))
     target, coarse = 1 - abnormal, 1 - F.adaptive_max_pool2d(mask, coarse_logits.shape[-2:])
-    pixel = 4 * quality_focal_loss(fine_logits, target)
-    pixel = pixel + 0.25 * F.binary_cross_entropy_with_logits(fine_logits, target)
+    pixel = 4 * quality_focal_loss(fine_logits, target) + 0.25 * F.binary_cross_entropy_with_logits(fine_logits, target)
     drawn = torch.sigmoid(-fine_logits)
     overlap = (drawn * abnormal).sum((1, 2, 3))
     sizes = (drawn.square() + abnormal.square()).sum((1, 2, 3))

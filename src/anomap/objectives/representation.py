@@ -1,6 +1,6 @@
 """What the two stages work on: pixels, or whitened feature maps of a frozen encoder."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,35 +10,25 @@ from torch.nn import functional as F
 from anomap.networks.encoder import PretrainedEncoder
 from anomap.objectives.base import resized, to_signed, to_unit
 from anomap.objectives.density import Mixture, fit_to_cells
-from anomap.objectives.precision import full_precision
-from anomap.objectives.whitening import Scaling, Whitening
+from anomap.objectives.whitening import Scaling, Whitening, full_precision
 
 
 class Representation(nn.Module):
-    """Images (B, C, H, W) in [0, 1] -> (B, F, h, w): the local channels, then those of context, detail and density.
+    """Images (B, C, H, W) in [0, 1] -> (B, F, h, w): the local channels, then those of context, detail and density."""
 
-    The sides of an image must be multiples of `stride`, and `grid_stride` pixels go to a cell.
-    """
-
-    stride = grid_stride = 1
+    stride = grid_stride = 1  # of which an image's sides must be multiples; how many pixels go to a cell
     local_channels = context_channels = detail_channels = density_channels = 0
-
-    @property
-    def channels(self) -> int:
-        return self.local_channels + self.context_channels + self.detail_channels + self.density_channels
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Learn what has a closed form from the training images, in stored order."""
-        del batches
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
         """The representation of unchanged training images; `index` (B,), in stored order, may lie on the CPU."""
-        del index
         return self(images)
 
-    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def clean_batches(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         """The representation of all training images, in order."""
-        yield from map(self, batches)
+        return map(self, batches)
 
     def local(self, x: Tensor) -> Tensor:
         """The local channels of a representation: what a generator reconstructs."""
@@ -46,7 +36,6 @@ class Representation(nn.Module):
 
     def image(self, x: Tensor) -> Tensor | None:
         """Back to an image in [0, 1], where there is a way."""
-        del x
 
     def mask(self, mask: Tensor) -> Tensor:
         """A mask on the grid: a cell is abnormal if anything in it is."""
@@ -72,11 +61,10 @@ class WhitenedFeatures(Representation):
 
     Groups of channels lie side by side on the grid of the first local map:
 
-    - *local*: the encoder's local maps, each averaged over 3x3 cells, and the brightness of the cell and of the whole image, which
-      the encoder's normalisations discard; whitened. What a cell looks like.
-    - *context*: the encoder's further maps, whitened. What a cell belongs to; a `cell` head and the whole-image density see it.
-    - *detail*: a finer map of the encoder, standardised, its cells folded onto the grid (`F.pixel_unshuffle`). Where an
-      outline runs; a `fine` head sees it.
+    - *local*, what a cell looks like: the encoder's local maps, each averaged over 3x3 cells, and the brightness of the cell and
+      of the whole image, which the encoder's normalisations discard; whitened.
+    - *context*, what it belongs to: the encoder's further maps, whitened; for a `cell` head and the whole-image density.
+    - *detail*, where an outline runs: a finer map, standardised, folded onto the grid (`F.pixel_unshuffle`); for a `fine` head.
 
     Features of the clean training images are kept, on their device, if they need no more than `cache_mb`.
     """
@@ -102,8 +90,7 @@ class WhitenedFeatures(Representation):
         first = len(self.encoder.detail_channels)
         last = first + len(self.encoder.local_channels)
         local = [F.avg_pool2d(level, 3, 1, 1) for level in maps[first:last]]
-        grid = local[0].shape[2], local[0].shape[3]
-        brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), grid)
+        brightness = F.adaptive_avg_pool2d(images.mean(1, keepdim=True), (local[0].shape[2], local[0].shape[3]))
         whole = brightness.mean((2, 3), keepdim=True).expand_as(brightness)
         nothing = brightness[:, :0]
         detail = F.pixel_unshuffle(maps[0], 2) if first else nothing
@@ -154,11 +141,10 @@ class WhitenedFeatures(Representation):
             return self(images)
         return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
 
-    def clean_batches(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def clean_batches(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         if self._cache is None:
-            yield from map(self, batches)
-        else:
-            yield from map(_on_grid, zip(*(group.split(64) for group in self._cache), strict=True))
+            return map(self, batches)
+        return map(_on_grid, zip(*(group.split(64) for group in self._cache), strict=True))
 
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "WhitenedFeatures":
         """The cache moves along to another device, so that no step waits for an index or for features."""
@@ -168,16 +154,16 @@ class WhitenedFeatures(Representation):
 
 
 class DenseFeatures(WhitenedFeatures):
-    """Whitened features and, as one more channel, how rare each cell is under a mixture of normal features.
-
-    The mixture of so many components is fitted to so many cells, and the rarity standardised on all: in closed form, before any
-    network sees it.
-    """
+    """Whitened features and, as one more channel, how rare each cell is under a mixture of normal features, standardised."""
 
     density_channels = 1
 
     def __init__(
-        self, encoder: PretrainedEncoder, components: int = 24, samples: int = 80_000, **options: float
+        self,
+        encoder: PretrainedEncoder,
+        components: int = 24,  # of the mixture
+        samples: int = 80_000,  # cells that it is fitted to
+        **options: float,
     ) -> None:
         super().__init__(encoder, **options)
         self.mixture = Mixture(components)
@@ -197,19 +183,17 @@ class DenseFeatures(WhitenedFeatures):
         """Learn the whitening, then the mixture and its scale; the cache then holds the rarity too."""
         super().learn_statistics(batches)
         fit_to_cells(self.mixture, self._clean_local(batches), self.samples)
-        rarities = []
-        for local in self._clean_local(batches):
-            rarities.append(self.mixture(local))
-            self.scale_rarity.add(rarities[-1])
+        rarities = [self.mixture(local) for local in self._clean_local(batches)]
+        for rarity in rarities:
+            self.scale_rarity.add(rarity)
         self.scale_rarity.finish()
         if self._cache is not None:
             self._cache = (*self._cache, self.scale_rarity(torch.cat(rarities)))
 
-    def _clean_local(self, batches: Iterable[Tensor]) -> Iterator[Tensor]:
+    def _clean_local(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         if self._cache is None:
-            yield from (self.whiten_local(self.raw(images)[0]) for images in batches)
-        else:
-            yield from self._cache[0].split(64)
+            return (self.whiten_local(self.raw(images)[0]) for images in batches)
+        return self._cache[0].split(64)
 
 
 def _on_grid(maps: Sequence[Tensor]) -> Tensor:

@@ -1,19 +1,61 @@
-"""Statistics of feature maps that are learned in one pass over batches: `add` each, then `finish`."""
+"""Closed-form statistics of features, in full precision: shrunk covariances; whitening and scaling of feature maps.
+
+`Whitening` and `Scaling` learn in one pass over batches: `add` each, then `finish`.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from anomap.objectives.base import FittedState
-from anomap.objectives.precision import full_precision
-from anomap.objectives.shrinkage import oas
+
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def full_precision(method: Method) -> Method:
+    """A method that computes in float32 also under mixed precision; its first argument, if of lower precision, is raised.
+
+    A whitening magnifies rare directions, and energies are differences of large numbers: bfloat16 would tell equal images apart.
+    """
+
+    @functools.wraps(method)
+    def exact(self: Any, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_exporting():  # an exported graph knows no autocast
+            return method(self, x, *args, **kwargs)
+        with torch.autocast(x.device.type, enabled=False):
+            low = x.dtype in (torch.bfloat16, torch.float16)
+            return method(self, x.float() if low else x, *args, **kwargs)
+
+    return exact  # pyright: ignore[reportReturnType]
+
+
+def oas(covariance: Tensor, samples: Tensor | float) -> Tensor:
+    """ρ of `shrunk`: oracle approximating shrinkage (Chen et al. 2010, eq. 23; as in scikit-learn), from the covariance alone.
+
+    (..., F, F) and the number of samples it was estimated from, (...) or one for all -> (...), in [0, 1]; near 0 for many.
+    """
+    features = covariance.shape[-1]
+    mean_square = covariance.square().mean((-2, -1))  # tr(S²) / F²
+    squared_mean = (covariance.diagonal(dim1=-2, dim2=-1).mean(-1)).square()  # (tr S / F)²
+    spread = (samples + 1) * (mean_square - squared_mean / features)
+    return torch.where(spread > 0, (mean_square + squared_mean) / spread, 1.0).clamp(max=1.0)
+
+
+def shrunk(covariance: Tensor, intensity: Tensor | float) -> Tensor:
+    """(1 - ρ) S + ρ (tr S / F) I: (..., F, F) and (...) -> (..., F, F)."""
+    rho = torch.as_tensor(intensity, dtype=covariance.dtype)[..., None, None]
+    mean = covariance.diagonal(dim1=-2, dim2=-1).mean(-1)[..., None, None]
+    return (1 - rho) * covariance + rho * mean * torch.eye(covariance.shape[-1], dtype=covariance.dtype)
 
 
 class Whitening(FittedState):
     """Decorrelates F channels and gives each variance 1: φ(f) = (f - μ) W with W Wᵀ = Σ⁻¹ (PCA whitening).
 
-    Rare directions, in which the large variances of normal images drown defects, then count as much as frequent ones.
-
-    To every variance `ridge` is added, as a share of their mean; or the intensity of `oas`, if that is more.
+    Rare directions then count as much as those in which the large variances of normal images drown defects. To every variance
+    `ridge` is added, as a share of their mean; or the intensity of `oas`, if that is more.
     """
 
     def __init__(self, channels: int, ridge: float = 1e-4) -> None:
@@ -69,7 +111,7 @@ class Scaling(FittedState):
     def add(self, features: Tensor) -> None:
         """Count the cells of (B, F, h, w) in."""
         cells = torch.full_like(self.mean, features.numel() / max(1, features.shape[1]))
-        moments = (cells, features.mean((0, 2, 3)), features.square().mean((0, 2, 3)))
+        moments = cells, features.mean((0, 2, 3)), features.square().mean((0, 2, 3))
         self._sums.append(torch.stack(moments).cpu().double())
 
     def finish(self) -> None:

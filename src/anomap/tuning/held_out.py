@@ -17,7 +17,7 @@ from torch import Tensor
 
 from anomap.config import build
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import Donors, to_float
+from anomap.data.imageset import to_float
 from anomap.data.sampler import SequentialBatches
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
@@ -76,7 +76,7 @@ class HeldOut:
     def abnormal(self) -> Iterator[Tensor]:
         """Those in which something changed visibly (B, C, H, W), changed; the same each time. A batch may be empty."""
         for batch in self.normal():
-            changed, masks = self._augmentation(batch["image"], batch["index"], 0, Donors(self._data.train))
+            changed, masks = self._augmentation(batch["image"], batch["index"], 0, self._data.train.images)
             yield changed[masks.flatten(1).any(1)]
 
     def auroc(self, objective: Objective, image_size: tuple[int, int]) -> float:

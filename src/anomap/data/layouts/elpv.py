@@ -34,23 +34,22 @@ class ElpvLayout:
 
     def scan(self) -> Scan:
         """UserError: the package or its files are missing."""
-        if self.root is None:
-            package = importlib.util.find_spec("elpv_dataset")  # does not import it
-            if package is None or package.origin is None:
-                raise UserError(
-                    'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a folder '
-                    "with its labels.csv and images"
-                )
+        package = importlib.util.find_spec("elpv_dataset")  # does not import it
+        if self.root is not None:
+            root = existing_folder("root", self.root)
+        elif package is not None and package.origin is not None:
             root = Path(package.origin).with_name("data")
         else:
-            root = existing_folder("root", self.root)
+            raise UserError(
+                'the package elpv-dataset is not installed: pip install "anomap[elpv]", or set data.root to a folder '
+                "with its labels.csv and images"
+            )
         scan = Scan([], [])
         for name, thirds, cell in _read_labels(root / "labels.csv"):
-            if (self.cells not in ("all", cell)) or (thirds in (1, 2) and not self.uncertain):
-                continue
-            sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root)
-            learn = sample.label == NORMAL and hash_fraction(Path(name).name, "test") >= TEST_FRACTION
-            (scan.train if learn else scan.test).append(sample)
+            if self.cells in ("all", cell) and (thirds not in (1, 2) or self.uncertain):
+                sample = Sample(name, ABNORMAL if thirds >= 2 else NORMAL, _DEFECTS[thirds], root)
+                learn = sample.label == NORMAL and hash_fraction(Path(name).name, "test") >= TEST_FRACTION
+                (scan.train if learn else scan.test).append(sample)
         return scan
 
 

@@ -39,10 +39,8 @@ class FashionMnistLayout:
     def scan(self) -> Scan:
         """UserError: a file is missing or broken."""
         if self.root is None and not Path(DEBIAN_ROOT).is_dir():
-            raise UserError(
-                f"{DEBIAN_ROOT} does not exist: apt-get install dataset-fashion-mnist, "
-                "or set data.root to the folder of the four IDX files"
-            )
+            remedy = "apt-get install dataset-fashion-mnist, or set data.root to the folder of the four IDX files"
+            raise UserError(f"{DEBIAN_ROOT} does not exist: {remedy}")
         root = existing_folder("root", self.root or DEBIAN_ROOT)
         images: dict[str, NDArray[np.uint8]] = {}
         samples: dict[str, list[Sample]] = {}

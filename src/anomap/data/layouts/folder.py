@@ -15,11 +15,12 @@ import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
+from itertools import permutations
 from pathlib import Path
 
 from anomap.data.files import KINDS, existing_folder, find_files, find_images, is_image, prefix_of, shorten, subfolders
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
-from anomap.errors import UserError
+from anomap.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
@@ -47,17 +48,13 @@ class FolderLayout:
             return self._scan_two_folders()
         root = existing_folder("root", self.root)
         train_folders = self._class_folders(root / "train")
-        abnormal = [folder.name for folder in train_folders if self._label(folder.name) == ABNORMAL]
-        if abnormal:
+        if abnormal := [folder.name for folder, label in train_folders.items() if label == ABNORMAL]:
             raise UserError(
                 f"{root / 'train'} holds folders that are not normal ({shorten(abnormal)}): training uses normal images "
                 f"only; move them to {root / 'test'}, or add their names to data.normal_names "
                 f"(now {', '.join(self.normal_names)})"
             )
-        train, test = (
-            _samples([(folder, self._label(folder.name)) for folder in folders], root)
-            for folders in (train_folders, self._test_folders(root))
-        )
+        train, test = _samples(train_folders, root), _samples(self._test_folders(root), root)
         self._check_inner_folders([*train, *test])
         test = _with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
@@ -71,13 +68,13 @@ class FolderLayout:
         given = (("normal_dir", self.normal_dir, NORMAL), ("abnormal_dir", self.abnormal_dir, ABNORMAL))
         labelled = [(existing_folder(key, value).resolve(), label) for key, value, label in given if value is not None]
         folders = [folder for folder, _ in labelled]
-        if len(folders) == 2 and (folders[0].is_relative_to(folders[1]) or folders[1].is_relative_to(folders[0])):
+        if any(one.is_relative_to(other) for one, other in permutations(folders, 2)):
             raise UserError(
                 f"data.normal_dir={self.normal_dir} and data.abnormal_dir={self.abnormal_dir} hold the same "
                 "images: name two folders of which neither is inside the other"
             )
         root = Path(os.path.commonpath([folder.parent for folder in folders]))
-        test = _samples(labelled, root, by_subfolder=True)
+        test = _samples(dict(labelled), root, by_subfolder=True)
         _tell_unused(folders, [], root)
         return Scan([], test)
 
@@ -85,21 +82,20 @@ class FolderLayout:
         known = (name.casefold() for name in self.normal_names)
         return NORMAL if folder_name.casefold() in known else ABNORMAL
 
-    def _class_folders(self, folder: Path) -> list[Path]:
+    def _class_folders(self, folder: Path) -> dict[Path, int]:
+        """Those in a folder, each with its label."""
         if not folder.is_dir():
             raise UserError(f"{folder} does not exist: put normal images in {folder / self.normal_names[0]}")
-        stray = sorted(path.name for path in folder.iterdir() if path.is_file() and is_image(path.name))
-        if stray:
+        if stray := sorted(path.name for path in folder.iterdir() if path.is_file() and is_image(path.name)):
             raise UserError(
                 f"{folder} holds images outside a class folder ({shorten(stray)}): labels are folder names; "
                 f"move normal ones to {folder / self.normal_names[0]}"
             )
-        folders = subfolders(folder)
-        if not folders:
+        if not (folders := subfolders(folder)):
             raise UserError(f"no normal image in {folder}: put them in {folder / self.normal_names[0]}")
-        return folders
+        return {folder: self._label(folder.name) for folder in folders}
 
-    def _test_folders(self, root: Path) -> list[Path]:
+    def _test_folders(self, root: Path) -> dict[Path, int]:
         """The class folders of the test set; none where there is no folder that is, or could be meant as, `test`."""
         test = root / "test"
         if not test.is_dir():
@@ -107,9 +103,9 @@ class FolderLayout:
                 if difflib.get_close_matches(name.casefold(), ["test"]):
                     raise UserError(f"{test} does not exist, but {root / name} does: rename one, or move it elsewhere")
             log.warning("%s does not exist: nothing will be tested; thresholds come from normal images as ever", test)
-            return []
+            return {}
         folders = self._class_folders(test)
-        if all(self._label(folder.name) == ABNORMAL for folder in folders):
+        if NORMAL not in folders.values():
             raise UserError(
                 f"no normal image in {test} (folders: {shorten([folder.name for folder in folders])}): "
                 f"add one of {', '.join(self.normal_names)}, or name yours in data.normal_names"
@@ -143,17 +139,16 @@ class MVTecLayout:
         root = existing_folder("root", self.root)
         categories = [folder.name for folder in subfolders(root) if (folder / "train").is_dir()]
         if self.category not in categories:
-            close = difflib.get_close_matches(str(self.category), categories, 1)
-            choices = ", ".join(categories) or "none: no category"
-            hint = f"did you mean {close[0]}?" if close else f"choose from {choices}"
-            raise UserError(f"data.category={self.category} is not a category of {root}: {hint}")
+            close, choices = nearest(str(self.category), categories), ", ".join(categories) or "none: no category"
+            hint = f"did you mean {close}? " if close else ""
+            raise UserError(f"data.category={self.category} is not a category of {root}: {hint}choose from {choices}")
         return FolderLayout(root / self.category, normal_names=["good"]).scan()
 
 
-def _samples(labelled: Iterable[tuple[Path, int]], root: Path, by_subfolder: bool = False) -> list[Sample]:
+def _samples(labelled: dict[Path, int], root: Path, by_subfolder: bool = False) -> list[Sample]:
     """All images below labelled folders; a defect is the folder's name, or its sub-folder's if `by_subfolder`."""
     samples: list[Sample] = []
-    for folder, label in labelled:
+    for folder, label in labelled.items():
         images, prefix = find_images(folder), prefix_of(folder, root)
         if not images:
             raise UserError(f"no image in {folder} (looked for {KINDS}): add images or remove the folder")
@@ -199,13 +194,11 @@ def _tell_unused(folders: Iterable[Path], beside: Iterable[Path], root: Path, ma
         kind = "other folders" if path.is_dir() else "images" if is_image(path.name) else "files of other types"
         unused[kind].append(path.relative_to(root).as_posix())
     for folder in folders:
-        files, links = find_files(folder)
-        prefix = prefix_of(folder, root)
+        (files, links), prefix = find_files(folder), prefix_of(folder, root)
         unused["links to folders"] += [prefix + name for name in links]
         unused["files of other types"] += [prefix + name for name in files if not is_image(name)]
         if prefix.startswith("ground_truth/"):
             unused["images"] += [prefix + name for name in files if is_image(name) and folder / name not in masks]
-    told = [f"{len(names)} {kind} ({shorten(names)})" for kind, names in unused.items() if names]
-    if told:
+    if told := [f"{len(names)} {kind} ({shorten(names)})" for kind, names in unused.items() if names]:
         harmless = not any(unused[kind] for kind in kinds[:-1])
         log.log(logging.INFO if harmless else logging.WARNING, "%s: not used: %s", root, "; ".join(told))
