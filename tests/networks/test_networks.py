@@ -82,6 +82,19 @@ def test_the_map_alone_is_the_map_and_a_cell_head_needs_no_u_net_for_it(head: An
     assert bool(ran) == (head == "decoder")
 
 
+def test_a_fine_head_over_images_draws_at_their_size_and_scores_at_half_of_it() -> None:
+    net, x = UNet(1, 32, width=8, map_head="fine"), tiny.textures(2)
+    tiny.settle(net, x)
+    made, (fine, coarse) = net(x), net.maps(x)
+    assert fine.shape == (2, 1, 32, 32)
+    assert coarse.shape == (2, 1, 16, 16)
+    torch.testing.assert_close([fine, coarse], [made.map_logits, made.coarse_logits])
+    x[:, :, 9, 20] += 2.0  # one pixel: what is drawn sees the image itself, not only the features of half its size
+    assert (net.maps(x)[0] - fine).abs()[:, :, 8:11, 19:22].amin() > 0
+    with pytest.raises(ValueError, match="stem"):
+        UNet(1, 32, width=8, map_head="fine", stem=True)
+
+
 def test_widths_are_capped() -> None:
     assert widths(4, 6) == [4, 8, 16, 32, 32, 32]
 

@@ -148,6 +148,9 @@ class UNet(nn.Module):
         for key, value, kinds in (("skips", skips, Skips), ("map_head", map_head, MapHead)):
             if value not in get_args(kinds):
                 raise ValueError(f"{key} must be one of {', '.join(get_args(kinds))}, not {value!r}")
+        self.draws_on_image = map_head == "fine" and input_stride == 1
+        if self.draws_on_image and stem:
+            raise ValueError("map_head=fine draws on images from features of half their size: it needs stem=false")
         self.skips: Skips = skips
         self.channels, self.bounded, self.masked_input = channels, bounded, masked_input
         self.stride = input_stride * 2**depth
@@ -172,22 +175,30 @@ class UNet(nn.Module):
         self.sees_density = sees_density and density > 0
         seen = channels + int(self.sees_density)
         self.cell_head = cell_head(seen + context) if map_head == "cell" else None
-        self.fine_head = FineHead(seen, detail) if map_head == "fine" else None
+        self.fine_head = None
+        if map_head == "fine":
+            self.fine_head = (
+                FineHead(width * joins, FineHead.FACTOR**2 * channels, width)
+                if self.draws_on_image
+                else FineHead(seen, detail)
+            )
 
     def maps(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The logits of the attention map alone: x (B, C, H, W), all channels -> fine and coarse (B, 1, H, W).
 
-        They are the same, but for a `fine` head. The U-Net runs only for a `decoder` head. ValueError without a head.
+        They are the same, but for a `fine` head. The U-Net runs only for a head that draws on images. ValueError without a head.
         """
         local, context, detail, density = x.split([self.channels, *self.behind], dim=1)
         density = density if self.sees_density else density[:, :0]
-        if self.fine_head is not None:
+        if self.fine_head is not None and not self.draws_on_image:
             return self.fine_head(torch.cat([local, density], dim=1), detail)
         if self.cell_head is not None:
             logits = self.cell_head(torch.cat([local, context, density], dim=1))
-        elif (logits := self(x).map_logits) is None:
+            return logits, logits
+        generated = self(x)
+        if generated.map_logits is None:
             raise ValueError("this generator has no head for a map: give it a map_head")
-        return logits, logits
+        return generated.map_logits, generated.coarse_logits
 
     def forward(self, x: Tensor, attention_map: Tensor | None = None) -> Generated:
         """Reconstruct x (B, C, H, W), all channels, if a map is given under its guidance.
@@ -195,8 +206,10 @@ class UNet(nn.Module):
         Every feature map that reaches the decoder is multiplied by the attention map (B, 1, H, W) in [0, 1], 1 = normal region,
         so that nothing from outside the normal region is carried over.
         """
-        fine, coarse = (None, None) if self.cell_head is None and self.fine_head is None else self.maps(x)
+        over_features = self.cell_head is not None or (self.fine_head is not None and not self.draws_on_image)
+        fine, coarse = self.maps(x) if over_features else (None, None)
         x = x[:, : self.channels]
+        image = x
         if self.masked_input:
             given = torch.ones_like(x[:, :1]) if attention_map is None else attention_map
             x = torch.cat([x * given, given], dim=1)
@@ -214,9 +227,11 @@ class UNet(nn.Module):
                 x = self.attention(x)
             if self.skips != "none":
                 x = torch.cat([x, gate(features.pop())], dim=1)
+        if self.fine_head is not None and self.draws_on_image:
+            fine, coarse = self.fine_head(x, F.pixel_unshuffle(image, FineHead.FACTOR))
         if self.map_head is None:
-            image = self.image_head(x)
+            made = self.image_head(x)
         else:
-            image, fine = both_heads(x, self.image_head, self.map_head)
+            made, fine = both_heads(x, self.image_head, self.map_head)
             coarse = fine
-        return Generated(torch.tanh(image) if self.bounded else image, fine, coarse, encoded)
+        return Generated(torch.tanh(made) if self.bounded else made, fine, coarse, encoded)

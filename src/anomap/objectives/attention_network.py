@@ -111,7 +111,7 @@ class AttentionNetwork(AdversarialObjective):
     def guide(self, x: Tensor) -> Tensor:
         """The map (B, 1, h, w) in [0, 1] that guides stage 2, on the grid of the representation; either map may close a cell."""
         fine, coarse = self.generator.maps(x)
-        return torch.sigmoid(torch.minimum(_pooled(fine, coarse), coarse))
+        return torch.sigmoid(torch.minimum(_pooled(fine, x), resized(coarse, x.shape[-2:])))
 
     def score(self, images: Tensor) -> MethodOutput:
         """Parts: mean of the map's top pixels, mean |x - x̂|. Map: 1 - attention map."""
