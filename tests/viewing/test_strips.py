@@ -32,13 +32,13 @@ def test_the_caption_says_score_threshold_and_decision(label: int, score: float,
 def test_pictures_stand_side_by_side_in_order_and_unchanged() -> None:
     pixels = strip(row(1, 3.0), {"image": tile(40), "overlay": tile(200)})
     assert pixels.dtype == np.uint8
-    half = pixels.shape[1] // 2
-    for grey, side in ((40, pixels[:, :half]), (200, pixels[:, half:])):
-        inside = (side == grey).all(-1)
+    for grey in (40, 200):
+        inside = (pixels == grey).all(-1)
         assert inside.sum() >= 160 * 160
         rows, columns = np.flatnonzero(inside.sum(1) > 100), np.flatnonzero(inside.sum(0) > 100)
         assert inside[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].all()
         assert len(rows) == len(columns)  # a square stays a square
+    assert np.argwhere(pixels[..., 0] == 40)[:, 1].mean() < np.argwhere(pixels[..., 0] == 200)[:, 1].mean()
 
 
 @pytest.mark.parametrize(("height", "width"), [(32, 64), (512, 256), (1, 4000)])
@@ -48,6 +48,16 @@ def test_pictures_of_any_shape_keep_it(height: int, width: int) -> None:
     tall, wide = inside.sum(0).max(), inside.sum(1).max()
     assert max(tall, wide) == 176
     assert tall / wide == pytest.approx(height / width, abs=0.01)
+
+
+def test_many_pictures_stand_in_lines_of_three() -> None:
+    pixels = strip(row(1, 3.0), {str(grey): tile(grey) for grey in (40, 60, 80, 100, 120, 140)})
+    middles = [np.argwhere((pixels == grey).all(-1)).mean(0) for grey in (40, 60, 80, 100, 120, 140)]
+    down, right = np.array(middles).reshape(2, 3, 2).transpose(2, 0, 1)
+    assert (down.std(1) < 1).all()
+    assert (right.std(0) < 1).all()
+    assert (np.diff(right, axis=1) > 176).all()
+    assert (np.diff(down, axis=0) > 176).all()
 
 
 def test_the_decision_is_written_in_the_colour_of_the_label() -> None:

@@ -99,7 +99,7 @@ def _score(
 
 
 def _tiles(picture: Picture, detector: ScoringModel) -> dict[str, Pixels]:
-    """Its views, the overlay last and the truth second."""
+    """Its views, the truth second and the overlay, which has the anomaly map, last; that map alone only where no other is."""
     shown = views(picture, detector.map_scale, detector.pixel_threshold)
-    order = ("image", "truth", "attention map", "anomaly map", "restored", "overlay")
-    return {name: shown[name] for name in order if name in shown}
+    kept = "anomaly map" if picture.attention_map is None else "attention map"
+    return {name: shown[name] for name in ("image", "truth", kept, "restored", "overlay") if name in shown}

@@ -9,6 +9,7 @@ from torch.utils.tensorboard.summary import hparams
 
 from anomap.runs.folder import RunFolder
 from anomap.runs.jobs import as_number, read_overrides
+from anomap.training.stopping import changing
 
 SETTINGS = {"model": "model", "data": "data", "seed": "seed", "data.image_size": "image_size"}  # of every run
 # column -> key of `metrics.json`, here and above
@@ -24,11 +25,11 @@ RESULTS = {
 def log_hyperparameters(logger: TensorBoardLogger, run: RunFolder, metrics: Mapping[str, Any], step: int = 0) -> None:
     """Write a run's row of the HParams tab; once per run, when its metrics are final, after so many steps.
 
-    Its settings are what the command line said, and those of every run. Each run also lists the columns, or TensorBoard
-    would make one of every loss. It takes the list of one run for all it shows: the jobs of a sweep have the same list,
-    but of unrelated runs in one folder only the columns of the first are seen.
+    Its settings are what the command line said, apart from what changes no result, and those of every run. Each run also
+    lists the columns, or TensorBoard would make one of every loss. It takes the list of one run for all it shows: the jobs
+    of a sweep have the same list, but of unrelated runs in one folder only the columns of the first are seen.
     """
-    asked = read_overrides(run.path) or {}
+    asked = {key: value for key, value in (read_overrides(run.path) or {}).items() if not changing(key)}
     given = {key: str(metrics[name]) for key, name in SETTINGS.items()} | asked
     numbers = {key: as_number(value) for key, value in given.items()}
     values = {key: value if numbers[key] is None else numbers[key] for key, value in given.items()}

@@ -15,34 +15,41 @@ from anomap.viewing.grids import OUTCOMES, shorten_name
 from anomap.viewing.pixels import Pixels
 
 _LONGEST = 176  # pixels of a picture's longer side, whatever the size of the image
-_NARROWEST = 280  # for the text
-_GAP, _HEAD = 6, 62  # pixels between pictures, and for the text above them
+_COLUMNS = 3  # more would make the text too small to read on one of TensorBoard's cards
+_GAP, _HEAD, _NAME = 6, 50, 22  # pixels between pictures, for the caption, for the name above a picture
+_NARROWEST = 400  # pixels, for the caption
 _DPI = 100
-_LETTER = 6.6  # pixels of the caption's average letter
+_LETTER = 9  # pixels of the caption's average letter
 
 
 @styled
 def strip(row: ScoreRow, tiles: Mapping[str, Pixels]) -> Pixels:
-    """Pictures (H, W, 3) of one size side by side, each under its name, all under file, score and decision -> (h, w, 3)."""
+    """Pictures (H, W, 3) of one size, each under its name, in lines of three under file, score and decision -> (h, w, 3)."""
     pictures = {name: _scaled(pixels) for name, pixels in tiles.items()}
     height, width = next(iter(pictures.values())).shape[:2]
-    full = (max(_NARROWEST, len(pictures) * (width + _GAP) + _GAP), _HEAD + height + _GAP)
-    figure = Figure(figsize=(full[0] / _DPI, full[1] / _DPI), dpi=_DPI, facecolor="white")
-    colour, right = palette.of(row.label), row.label == row.prediction
+    lines, columns = math.ceil(len(pictures) / _COLUMNS), min(_COLUMNS, len(pictures))
+    tall, wide = _HEAD + lines * (_NAME + height + _GAP), max(_NARROWEST, columns * (width + _GAP) + _GAP)
+    figure = Figure(figsize=(wide / _DPI, tall / _DPI), dpi=_DPI, facecolor="white")
 
     def write(x: float, y: float, text: str, **style: object) -> None:
-        figure.text(x / full[0], 1 - y / full[1], text, va="top", **style)  # pyright: ignore[reportArgumentType]
+        figure.text(x / wide, 1 - y / tall, text, va="top", **style)  # pyright: ignore[reportArgumentType]
 
-    name = shorten_name(row.path, math.floor((full[0] - 2 * _GAP) / _LETTER))
-    write(_GAP, 5, name, color=palette.INK, fontsize=8)
-    write(_GAP, 23, caption(row), color=colour, fontsize=8, fontweight="normal" if right else "bold")
-    for number, (title, pixels) in enumerate(pictures.items()):
-        left = _GAP + number * (width + _GAP)
-        write(left + width / 2, 43, title, color=palette.MUTED, fontsize=8, ha="center")
-        figure.figimage(pixels, left, _GAP, origin="upper")
+    weight = "normal" if row.label == row.prediction else "bold"
+    write(_GAP, 6, shorten_name(row.path, (wide - 2 * _GAP) // _LETTER), color=palette.INK, fontsize=11)
+    write(_GAP, 28, caption(row), color=palette.of(row.label), fontsize=11, fontweight=weight)
+    corners = [
+        (_HEAD + line * (_NAME + height + _GAP) + _NAME, _GAP + column * (width + _GAP))
+        for line in range(lines)
+        for column in range(_COLUMNS)
+    ]
+    for name, (top, left) in zip(pictures, corners, strict=False):
+        write(left + width / 2, top - _NAME + 5, name, color=palette.MUTED, fontsize=10, ha="center")
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
-    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    drawn = np.asarray(canvas.buffer_rgba())[..., :3].copy()
+    for pixels, (top, left) in zip(pictures.values(), corners, strict=False):
+        drawn[top : top + height, left : left + width] = pixels
+    return drawn
 
 
 def caption(row: ScoreRow) -> str:
