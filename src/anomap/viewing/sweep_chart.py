@@ -93,7 +93,8 @@ def _chart(table: SweepTable, position: int, metric: str) -> Chart | None:
 
     def place(x: float, summary: Summary) -> Point:
         text = f"{table.keys[position]}={x:g}: {written(metric, summary, 0)}"
-        return Point(place_x(x), place_y(summary.mean), *(place_y(end) for end in _range(metric, summary)), text)
+        low, high = _range(metric, summary)
+        return Point(place_x(x), place_y(summary.mean), place_y(low), place_y(high), text)
 
     curves = [
         Curve("/".join(names), style, [place(x, summary) for x, summary in sorted(line, key=lambda p: p[0])])
