@@ -51,7 +51,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("title", ["A model", "An augmentation", "A data set"])
+@pytest.mark.parametrize("title", ["A model", "An augmentation", "A data set", "A callback"])
 def test_an_example_trains(title: str, data: Path, tmp_path: Path) -> None:
     files = example(title)
     write(files, tmp_path)

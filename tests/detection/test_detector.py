@@ -1,6 +1,7 @@
 """The public Python API: what it takes, what it refuses, and that it says the same however it is asked."""
 
 import doctest
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -59,6 +60,9 @@ def test_one_gives_one_and_many_give_a_list(tmp_path: Path) -> None:
         assert isinstance(make().predict(single), Prediction)
         assert make().score(single).shape == (1,)
     batch = noise(3, 1, *SIZE)
+    grey = noise(4, *SIZE)[:3]
+    assert isinstance(make().predict(grey), Prediction)  # three planes are the colours of one image
+    assert len(make().predict(noise(5, *SIZE))) == len(make().predict(torch.from_numpy(noise(5, *SIZE)))) == 5
     for many in ([path, str(path), array], (path, array, tensor), batch, torch.from_numpy(batch), noise(3, *SIZE, 3)):
         predictions = make().predict(many)
         assert isinstance(predictions, list)
@@ -84,6 +88,109 @@ def test_a_prediction_is_the_score_the_decision_and_the_map() -> None:
     lower = make()
     lower.threshold = 99.5
     assert lower.predict(np.full(SIZE, 100, np.uint8)).is_anomaly is True
+
+
+def test_it_prints_short() -> None:
+    assert repr(make().predict(np.full((16, 20), 120, np.uint8))) == (
+        "Prediction(abnormal, score=120, threshold=100, 20x16 px)"
+    )
+    assert "normal, score=7," in repr([make().predict(np.full(SIZE, 7, np.uint8))])
+
+
+def spots() -> npt.NDArray[Any]:
+    """Four times the detector's size, with two bright rectangles and a fainter one."""
+    image = np.zeros((32, 40), np.uint8)
+    image[4:16, 8:20], image[16:28, 24:36], image[20:32, 0:12] = 255, 230, 150
+    return image
+
+
+def test_maps_and_pictures_have_the_photographs_own_size(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.png", spots())
+    for given in (path, spots(), torch.from_numpy(spots())):
+        prediction = make().predict(given)
+        assert prediction.size == prediction.anomaly_map.shape == prediction.mask.shape == (32, 40)
+        assert prediction.anomaly_map.dtype == np.float32
+        assert prediction.overlay().shape == (32, 40, 3)
+        assert prediction.attention_map is None
+        # upright: bright where the image is
+        assert prediction.anomaly_map[10, 14] > 240 > 10 > prediction.anomaly_map[10, 30]
+
+
+def test_a_photograph_that_is_turned_by_its_header_is_shown_as_people_see_it(tmp_path: Path) -> None:
+    turned, plain = Image.fromarray(spots()), Image.Exif()
+    plain[0x0112] = 6  # a quarter turn
+    turned.save(tmp_path / "a.jpg", exif=plain)
+    prediction = make().predict(tmp_path / "a.jpg")
+    assert prediction.size == (40, 32)
+    assert prediction.overlay().shape == (40, 32, 3)
+
+
+def test_regions_are_the_connected_pieces_above_the_pixel_threshold() -> None:
+    regions = make().predict(spots()).regions()
+    assert [region.peak for region in regions] == [pytest.approx(247, abs=8), pytest.approx(223, abs=8)]  # no third
+    for region, (left, top, right, bottom) in zip(regions, [(8, 4, 20, 16), (24, 16, 36, 28)], strict=True):
+        x, y, x_end, y_end = region.box  # the detector sees a quarter as much: the edges are soft
+        assert left <= x <= left + 4 < right - 4 <= x_end <= right
+        assert top <= y <= top + 4 < bottom - 4 <= y_end <= bottom
+        assert 0 < region.area <= (x_end - x) * (y_end - y)
+    assert sum(region.area for region in regions) == make().predict(spots()).mask.sum()
+    assert make().predict(np.zeros(SIZE, np.uint8)).regions() == []
+
+
+def test_pieces_that_touch_at_a_corner_are_one_and_boxes_exclude_their_end() -> None:
+    image = np.zeros(SIZE, np.uint8)
+    image[2, 3] = image[3, 4] = 255
+    (region,) = make().predict(image).regions()
+    assert (region.box, region.area) == ((3, 2, 5, 4), 2)
+
+
+def test_the_overlay_draws_around_the_region_and_leaves_the_rest_as_it_is(tmp_path: Path) -> None:
+    colours = np.repeat(spots()[..., None], 3, axis=2)
+    colours[..., 2] //= 2
+    prediction = make().predict(colours)
+    drawn = prediction.overlay()
+    changed = (drawn != colours).any(2)
+    assert 0 < changed.mean() < 0.2
+    assert not changed[prediction.mask].any()
+    prediction.save(tmp_path / "new" / "a.png")
+    np.testing.assert_array_equal(np.asarray(Image.open(tmp_path / "new" / "a.png")), drawn)
+    prediction.save(str(tmp_path / "a.jpg"))
+    assert Image.open(tmp_path / "a.jpg").format == "JPEG"
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    prediction = make().predict(spots())
+    for name in ("a", "a.txt"):
+        with pytest.raises(UserError, match=r"a(\.txt)?: no kind of picture"):
+            prediction.save(tmp_path / name)
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be written"):
+        prediction.save(tmp_path / "file" / "a.png")
+    path = save(tmp_path / "gone.png", spots())
+    prediction = make().predict(path)
+    path.unlink()
+    with pytest.raises(UserError, match=r"gone\.png"):
+        prediction.overlay()
+
+
+def test_colours_are_red_green_blue_unless_told_otherwise(tmp_path: Path) -> None:
+    image = noise(*SIZE, 3)
+    path, turned = save(tmp_path / "a.png", image), image[..., ::-1]
+    expected = make(3).predict(path)  # its map is the red channel
+    np.testing.assert_array_equal(expected.anomaly_map, image[..., 0])
+    for frame in (turned, turned.transpose(2, 0, 1), torch.from_numpy(turned.copy())):
+        found = make(3).predict(frame, bgr=True)
+        np.testing.assert_array_equal(found.anomaly_map, expected.anomaly_map)
+        np.testing.assert_array_equal(found.overlay(), expected.overlay())
+        np.testing.assert_array_equal(make(3).score(frame, bgr=True), make(3).score(path))
+    np.testing.assert_array_equal(make(3).predict(path, bgr=True).anomaly_map, expected.anomaly_map)  # a file knows
+    np.testing.assert_array_equal(make().predict(image[..., 0], bgr=True).anomaly_map, image[..., 0])  # grey
+
+
+def test_predictions_can_be_sent_to_another_process(tmp_path: Path) -> None:
+    prediction = make().predict(save(tmp_path / "a.png", spots()))
+    sent = pickle.loads(pickle.dumps(prediction))
+    np.testing.assert_array_equal(sent.overlay(), prediction.overlay())
 
 
 def test_more_images_than_a_batch_keep_their_order() -> None:
@@ -140,7 +247,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         make(intensity_range=(0, 1)).predict(np.full(SIZE, value))
 
 
-@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (5, 8, 10), (8, 10, 4), (8, 10, 2), (2, 1, 1, 8, 10)])
+@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (8, 10, 4), (8, 10, 2), (2, 1, 1, 8, 10)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"of shape .*give \(H, W\)"):
         make().predict(np.zeros(shape, np.uint8))
@@ -203,6 +310,21 @@ def test_a_loaded_detector_scores_as_the_model_does_whatever_the_batch(trained: 
         *(model.threshold, model.pixel_threshold),
         model.map_scale,
     )
+
+
+def test_the_attention_map_is_the_methods_own_or_none(trained: Path, tmp_path: Path) -> None:
+    assert Detector.load(trained / "last.ckpt").predict(trained / "part.png").attention_map is None  # GANomaly has none
+    config = tiny.config("model=attention_network")
+    model = ScoringModel(tiny.busy(tiny.objective("attention_network")), (tiny.SIZE, tiny.SIZE))
+    model.calibrate([{"image": tiny.textures(8)}])
+    model.set_threshold(config["threshold"])
+    checkpoint.save(tmp_path / "last.ckpt", {checkpoint.SECTION: checkpoint.section(model, config)})
+    loaded = Detector.load(tmp_path / "last.ckpt")
+    prediction = loaded.predict(trained / "part.png")
+    assert prediction.attention_map is not None
+    assert prediction.attention_map.shape == (40, 50)
+    np.testing.assert_allclose(prediction.attention_map, 1 - prediction.anomaly_map, atol=1e-5)  # of this method
+    assert prediction.score == pytest.approx(loaded.score(trained / "part.png")[0], rel=1e-5)
 
 
 def test_read_only_images_bring_no_warning(trained: Path, recwarn: pytest.WarningsRecorder) -> None:

@@ -117,7 +117,9 @@ def test_without_onnxruntime_the_extra_is_named(folder: Path, monkeypatch: pytes
 def test_neither_torch_nor_lightning_is_needed(folder: Path) -> None:
     program = (
         "import sys; from anomap import Detector\n"
-        "print(Detector.load('last.onnx').predict('part.png').score)\n"
+        "found = Detector.load('last.onnx').predict('part.png')\n"
+        "found.regions(), found.save('drawn.png'), found.attention_map\n"
+        "print(found.score)\n"
         "print(sorted({'torch', 'pytorch_lightning', 'lightning', 'hydra'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=False)

@@ -41,6 +41,7 @@ for _text in (
     ".*does not have many workers",  # batches are indexed, not made
     "`broadcast_buffers` is deprecated",  # by newer versions of torch, for what older lack
     ".*LeafSpec.* is deprecated",
+    "MLFlow only allows",  # so it leaves the brackets out of names
 ):
     warnings.filterwarnings("ignore", _text)
 
