@@ -168,14 +168,13 @@ def test_a_note_that_all_rows_share_is_said_once(sweep: Path) -> None:
 def test_charts_have_chance_and_controls_and_stay_within_what_is_possible(tmp_path: Path) -> None:
     for size in (32, 64):
         for seed, auroc in enumerate((1.0, 0.9, 1.0)):
-            values = {
-                "image_auroc": auroc - (size - 32) / 3200,
-                "test_fpr": 0.09 * (seed == 2),
-                "control_pca_auroc": 0.45 + size / 1000,
-            }
-            overrides = [f"data.image_size={size}", f"seed={seed}"]
             write_job(
-                tmp_path, f"{size}-{seed}", *overrides, control_mean_auroc=0.6, score_mflop_per_image=size**2, **values
+                *(tmp_path, f"{size}-{seed}", f"data.image_size={size}", f"seed={seed}"),
+                image_auroc=auroc - (size - 32) / 3200,
+                test_fpr=0.09 * (seed == 2),
+                control_pca_auroc=0.45 + size / 1000,
+                control_mean_auroc=0.6,
+                score_mflop_per_image=size**2,
             )
     table = report([tmp_path])
     assert table.columns == ("image_auroc", "score_mflop_per_image", "control_pca_auroc")
