@@ -173,6 +173,7 @@ def test_tensorboard_holds_the_auroc_images_and_results(model: str, runs: Runs) 
     assert {path.name for path in run.folder.tensorboard.iterdir() if path.is_dir()} == (
         {"stage1", "stage2"} if two else set()
     )
+    events, scalars = [], {}
     for folder in [run.folder.tensorboard / name for name in (("stage1", "stage2") if two else ("",))]:
         events = [_accumulated(path) for path in folder.glob("events*")]
         scalars = {tag: found.Scalars(tag) for found in events for tag in found.Tags()["scalars"]}

@@ -49,7 +49,7 @@ def final(folder: Path) -> dict[str, float]:
     return {key: float(value) for key, value in rows(folder)[-1].items() if key in RESULTS}
 
 
-def expected(metrics: dict[str, Any]) -> dict[str, float]:
+def expected(metrics: dict[str, Any]) -> dict[str, Any]:
     return {key: pytest.approx(metrics[key]) for key in RESULTS}
 
 

@@ -118,14 +118,14 @@ def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint1
     if raw_modes == {"LA;16B"}:  # grey and alpha, which as plain RGBA are the bytes high, low, alpha, alpha
         image.tile = [_with_raw_mode(tile, "RGBA") for tile in image.tile]
         both = np.asarray(image).astype(np.uint16)
-        return both[..., 0] << 8 | both[..., 1]
+        return (both[..., 0] << np.uint16(8)) | both[..., 1]
     if not raw_modes <= _OTHER_BYTE.keys() or _tiff_tag(image, _PLANAR, 1) != 1:
         raise UserError(f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG")
     high = np.asarray(image)[..., :3].astype(np.uint16)
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.tile = [_with_raw_mode(tile, _OTHER_BYTE[_raw_mode(tile)]) for tile in again.tile]
         low = np.asarray(again)[..., :3]
-    return high << 8 | low
+    return (high << np.uint16(8)) | low
 
 
 def _raw_mode(tile: Any) -> str:

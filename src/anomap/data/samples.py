@@ -50,6 +50,7 @@ class Layout(Protocol):
 
     def scan(self) -> Scan:
         """Find and label the samples, reading no image; UserError for whatever is missing or mislabelled."""
+        ...
 
 
 def hash_fraction(name: str, salt: str) -> float:

@@ -151,10 +151,12 @@ def parity(model: ScoringModel, run: Run, batches: Iterable[Images]) -> Parity:
         *found, decision = run(images)
         decided = decided and np.array_equal(decision, found[0] > model.threshold)
         rows.append([*map(_apart, found, expected), *(np.abs(values).max() for values in expected)])
-    *apart, largest_score, largest_map = np.max(rows, axis=0).tolist()  # NaN if one is
+    score_apart, map_apart, largest_score, largest_map = np.max(rows, axis=0).tolist()  # NaN if one is
     normal, (low, high) = model.calibration.scores.double(), model.map_scale
     spread = float(normal.std(correction=0)) if len(normal) else 0.0
-    return Parity(*apart, max(0.01 * largest_score, spread), max(0.01 * largest_map, high - low), decided)
+    return Parity(
+        score_apart, map_apart, max(0.01 * largest_score, spread), max(0.01 * largest_map, high - low), decided
+    )
 
 
 @contextmanager

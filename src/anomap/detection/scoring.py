@@ -100,8 +100,8 @@ class ScoringModel(nn.Module):
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
         score, output = self.score(torch.from_numpy(images).to(self.standardiser.mean.device).float() / 255)
-        maps = (None if plane is None else plane.float().cpu().numpy() for plane in (output.anomaly_map, output.attention_map))
-        return score.cpu().double().numpy(), *maps
+        attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
+        return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:

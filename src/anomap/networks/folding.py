@@ -1,7 +1,7 @@
 """A frozen timm network with its BatchNorms folded into the convolutions before them: the same, with fewer passes over memory."""
 
 import copy
-from typing import Any, TypeGuard
+from typing import Any
 
 import torch
 from timm.layers.conv2d_same import Conv2dSame
@@ -37,10 +37,10 @@ def _fold(network: nn.Module, example: Tensor) -> bool:
     """Fold in place; whether there was anything to do."""
     names = {module: name for name, module in network.named_modules()}
     for convolution, norm in (pairs := _pairs(network, example)):
-        rest = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
+        rest: Any = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
         network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         network.set_submodule(names[norm], nn.Sequential(*rest))
-    padded = {name: module for name, module in network.named_modules() if _pads_by_copy(module)}
+    padded: dict[str, Any] = {name: module for name, module in network.named_modules() if _pads_by_copy(module)}
     for name, convolution in padded.items():
         network.set_submodule(name, HalvingSame(convolution))
     return bool(pairs or padded)
@@ -90,7 +90,7 @@ class HalvingSame(nn.Module):
         return F.conv2d(x, self.weight, own.bias, stride=2, padding=own.kernel_size[0] // 2, groups=own.groups)
 
 
-def _pads_by_copy(module: nn.Module) -> TypeGuard[Conv2dSame]:
+def _pads_by_copy(module: Any) -> bool:
     if type(module) is not Conv2dSame or module.stride != (2, 2) or module.dilation != (1, 1):
         return False
     height, width = module.kernel_size

@@ -30,7 +30,7 @@ class Names(Collection[str]):
         return (found[0] for found in re.finditer(r"[^\0]+", self._text))
 
     def __contains__(self, name: object) -> bool:
-        return name in iter(self)
+        return any(name == found for found in self)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,8 @@
 """The training's own checkpoint: how and when it is written, and whether it is the one to go on from."""
 
+# Lightning calls hooks by position; those here name the arguments they use.
+# pyright: reportIncompatibleMethodOverride=false
+
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

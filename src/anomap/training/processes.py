@@ -4,6 +4,9 @@ All hold the same weights and statistics after every step; after the training, r
 by the share of its own process (SyncBatchNorm does not run on CPUs; on GPUs `+trainer.sync_batchnorm=true` switches it on).
 """
 
+# Lightning calls hooks by position; those here name the arguments they use.
+# pyright: reportIncompatibleMethodOverride=false
+
 import os
 from collections.abc import Mapping
 from typing import Any

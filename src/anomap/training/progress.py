@@ -1,5 +1,8 @@
 """What is said and timed while a model trains."""
 
+# Lightning calls hooks by position; those here name the arguments they use.
+# pyright: reportIncompatibleMethodOverride=false
+
 import logging
 import sys
 import time

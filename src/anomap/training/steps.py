@@ -3,6 +3,9 @@
 Everything here follows from the trainer's own counters: a resumed training pauses where an uninterrupted one would.
 """
 
+# Lightning calls hooks by position; those here name the arguments they use.
+# pyright: reportIncompatibleMethodOverride=false
+
 import logging
 import math
 from collections.abc import Mapping
