@@ -93,5 +93,5 @@ class HalvingSame(nn.Module):
 def _pads_by_copy(module: Any) -> bool:
     if type(module) is not Conv2dSame or module.stride != (2, 2) or module.dilation != (1, 1):
         return False
-    height, width = module.kernel_size
-    return height == width and height % 2 == 1
+    kernel: Any = module.kernel_size
+    return kernel[0] == kernel[1] and kernel[0] % 2 == 1

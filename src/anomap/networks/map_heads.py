@@ -15,8 +15,8 @@ def cell_head(channels: int, hidden: int = 128) -> nn.Sequential:
 class FineHead(nn.Module):
     """Coarse logits from the features and their neighbours, fine ones from these and from details: where an outline runs.
 
-    The features have C `channels`, their density among them; the D of `detail` are maps of half the stride, or the image itself, folded
-    onto the grid (`F.pixel_unshuffle`). The fine part has half the `width`, since each of its channels costs four times as much.
+    The features have C `channels`, their density among them; the D of `detail` are maps of half the stride, or the image itself,
+    folded onto the grid (`F.pixel_unshuffle`). The fine part has half the `width`: each of its channels costs four times as much.
     """
 
     FACTOR = 2  # how much finer the map is than the features
