@@ -117,12 +117,12 @@ def test_training_images_come_with_their_hard_augmented_copy(data: Any, monkeypa
     strips = {tag: found for tag, found in drawn(data, monkeypatch).items() if tag.startswith("training images/")}
     assert list(strips) == [f"training images/train/{i}.png" for i in (0, 3, 6)]
     row, tiles = strips["training images/train/6.png"]
-    assert list(tiles) == ["image", "hard-augmented", "truth", "anomaly map", "restored", "overlay"]
+    assert list(tiles) == ["image", "hard-augmented", "mask", "anomaly map", "restored", "overlay"]
     assert (tiles["image"] == 60).all()
     assert (tiles["hard-augmented"][:4] == 0).all()
     assert (tiles["hard-augmented"][4:] == 60).all()
     assert (row.score, row.label) == (pytest.approx(30), "abnormal")
-    assert tiles["truth"][0, 0].sum() != tiles["truth"][7, 0].sum()
+    assert tiles["mask"][0, 0].sum() != tiles["mask"][7, 0].sum()
 
 
 def test_a_method_that_needs_no_copy_shows_the_image_alone(data: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -37,8 +37,8 @@ def tab(folder: Path) -> tuple[Any, list[Any]]:
 
 RUNS = {
     "model=a,seed=0": (["figures=false", "model=a", "seed=0", "+data.x=2.5", "data.image_size=[32,64]"], "32x64", 0.75),
-    "model=b,seed=0": (["model=b", "seed=0", "+data.x=7", "data.image_size=32"], "32x32", 0.5),
-    "model=b,seed=1": (["model=b", "seed=1", "+data.x=7", "data.image_size=32"], "32x32", 1.0),
+    "model=b,seed=0": (["figures=false", "model=b", "seed=0", "+data.x=7", "data.image_size=32"], "32x32", 0.5),
+    "model=b,seed=1": (["figures=false", "model=b", "seed=1", "+data.x=7", "data.image_size=32"], "32x32", 1.0),
 }
 
 

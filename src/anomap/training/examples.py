@@ -77,8 +77,9 @@ class Examples:
             return _score(detector, clean, images, None, samples)
         augmented, mask = self.data.augmentation(clean, torch.from_numpy(chosen), 0, train.images)
         drawn = _score(detector, augmented, to_bytes(augmented), mask.cpu().numpy(), samples)
+        names = {"image": "hard-augmented", "truth": "mask"}
         return [
-            (row, {"image": to_rgb_image(image), "hard-augmented": tiles.pop("image"), **tiles})
+            (row, {"image": to_rgb_image(image), **{names.get(name, name): tile for name, tile in tiles.items()}})
             for image, (row, tiles) in zip(images, drawn, strict=True)
         ]
 
@@ -94,7 +95,7 @@ def _score(
     return [
         (ScoreRow.decide(sample.name, label, sample.defect, score, detector.threshold), _tiles(picture, detector))
         for sample, score, picture in zip(samples, scores.tolist(), as_pictures(output, stored, masks), strict=True)
-        for label in [sample.label or (picture.mask is not None and picture.mask.any())]
+        for label in [int(sample.label or (picture.mask is not None and picture.mask.any()))]
     ]
 
 

@@ -151,7 +151,7 @@ def train_stage(
     stop, stopwatch, pace = Stop(), Stopwatch(), steps.Pace(config["trainer"], model.get("steps"))
     loggers = make_loggers(config, run, logs)
     # thresholds that are no quantile of calibration normals cannot be had in every epoch
-    monitoring = Monitoring(module.ema.objective, data, config["threshold"].get("quantile", QUANTILE))
+    monitoring = Monitoring(module.ema.objective, data, config.get("threshold", {}).get("quantile", QUANTILE))
     used = [*make_callbacks(config, run), *callbacks, pace, SharedStatistics(), stopwatch, monitoring, Progress()]
     used += [LastCheckpoint(run.last_checkpoint, config, stop), *([LearningRateMonitor("epoch")] if loggers else [])]
     trainer = _trainer(
@@ -167,8 +167,9 @@ def train_stage(
     if trainer.world_size > 1:
         check_processes(trainer, len(data.train))
     if config["trainer"].get("profiler"):  # on the terminal its tables would drown everything else
-        trainer.profiler.dirpath, trainer.profiler.filename = run.path / "profile", config["trainer"]["profiler"]
-        log.info("profile: %s", trainer.profiler.dirpath)
+        profiler: Any = trainer.profiler  # pyright: ignore[reportAttributeAccessIssue]
+        profiler.dirpath, profiler.filename = run.path / "profile", config["trainer"]["profiler"]
+        log.info("profile: %s", profiler.dirpath)
     start = run.last_checkpoint if goes_on(run.last_checkpoint, config) else None
     with stop, torch.random.fork_rng([]):
         trainer.fit(module, data, ckpt_path=start)
