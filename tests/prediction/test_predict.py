@@ -31,6 +31,7 @@ from anomap.prediction import scoring as prediction_scoring
 from anomap.prediction.folder import PredictionSummary
 from anomap.prediction.table import PredictionRow, read_rows
 from anomap.runs.lock import alone
+from anomap.viewing import palette
 from tests import tiny
 from tests.data.helpers import save
 from tests.finished import Run, Runs
@@ -121,8 +122,8 @@ def test_the_files_of_a_prediction(run: Run, images: Path, tmp_path: Path, capsy
     }
     assert str(images) not in dict(lines)["broken.png"]
     drawn = sorted(path.name for path in (out / "overlays").iterdir())
-    assert drawn == [f"{number}.png.png" for number in range(10)]
-    assert np.asarray(Image.open(out / "overlays" / "9.png.png")).shape == (tiny.SIZE, tiny.SIZE, 3)
+    assert drawn == [f"{number}.png" for number in range(10)]
+    assert np.asarray(Image.open(out / "overlays" / "9.png")).shape == (tiny.SIZE, tiny.SIZE, 3)
     printed = capsys.readouterr()
     assert printed.err == ""  # no progress bar where there is no terminal
     for text in ("scored       10 images, ", "images/s", f"unreadable   2, listed in {out / 'unreadable.csv'}"):
@@ -136,11 +137,22 @@ def test_overlays_of_what_is_asked_for(run: Run, images: Path, tmp_path: Path, o
     outcome = predict(config(run, images, overlays=overlays, threshold={"value": threshold}), tmp_path / "out")
     rows = read_predictions(tmp_path / "out" / "scores.csv")
     assert {row.threshold for row in rows} == {threshold}
-    abnormal = {f"{row.path}.png" for row in rows if row.score > threshold}
+    abnormal = {row.path for row in rows if row.score > threshold}
     assert outcome.abnormal == len(abnormal) == 5
-    wanted = {"anomalies": abnormal, "none": set(), "all": {f"{row.path}.png" for row in rows}}[overlays]
+    wanted = {"anomalies": abnormal, "none": set(), "all": {row.path for row in rows}}[overlays]
     assert {path.name for path in (tmp_path / "out").glob("overlays/*")} == wanted
     assert (tmp_path / "out" / "contact_sheet.png").exists() == (overlays != "none")
+
+
+def test_an_overlay_has_the_size_of_its_photograph_and_changes_nothing_but_the_line(run: Run, tmp_path: Path) -> None:
+    photograph = np.random.default_rng(0).integers(0, 256, (90, 160), np.uint8)
+    save(tmp_path / "input" / "wide.png", photograph)
+    predict(config(run, tmp_path / "input", overlays="all", threshold={"value": 0.0}), tmp_path / "out")
+    drawn = np.asarray(Image.open(tmp_path / "out" / "overlays" / "wide.png"))
+    assert drawn.shape == (90, 160, 3)
+    line = (drawn == palette.rgb(palette.CONTOUR)).all(-1)
+    assert line.mean() < 0.5
+    assert (drawn[~line] == photograph[~line][:, None]).all()
 
 
 def test_overlays_stay_apart_and_inside(run: Run, images: Path, tmp_path: Path) -> None:

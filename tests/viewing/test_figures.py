@@ -11,6 +11,7 @@ from matplotlib.text import Text
 
 from anomap.detection.metrics import image_metrics
 from anomap.viewing import figures
+from anomap.viewing.axis import robust_range
 
 
 @pytest.fixture
@@ -38,7 +39,7 @@ def test_distribution_counts_its_classes_and_names_the_threshold(
 
 def test_distribution_gathers_outliers_and_keeps_the_threshold_in_view() -> None:
     scores = np.append(np.random.default_rng(0).normal(size=500), 1e6)
-    low, high = figures.robust_range(scores, threshold=9.0)
+    low, high = robust_range(scores, threshold=9.0)
     assert -10 < low < high < 20
     assert high > 9.0
     text = _texts(figures.score_distribution(scores, np.zeros(501), 9.0))
@@ -47,7 +48,7 @@ def test_distribution_gathers_outliers_and_keeps_the_threshold_in_view() -> None
 
 @pytest.mark.parametrize("value", [0.0, 5.0, -3e7, 1e-12])
 def test_identical_scores_still_have_a_range(value: float) -> None:
-    low, high = figures.robust_range(np.full(3, value), value)
+    low, high = robust_range(np.full(3, value), value)
     assert low < value < high
 
 

@@ -2,14 +2,17 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
 from PIL import Image
 
 from anomap.runs.scores import ScoreRow
+from anomap.viewing import fonts
 from anomap.viewing.figures import save_figure
 from anomap.viewing.grids import Tile, attention_map_grid, contact_sheet, worst_mistakes
 from anomap.viewing.pixels import Picture
@@ -35,14 +38,14 @@ def _pictures(**more: np.ndarray) -> list[Picture]:
         ({"mask": np.ones((1, 16, 24))}, ["image", "anomaly map", "overlay", "truth"]),
         (
             {"attention_map": np.ones((1, 16, 24)), "restored": np.zeros((1, 16, 24), np.uint8)},
-            ["image", "attention map", "overlay", "restored"],
+            ["image", "attention map", "anomaly map", "overlay", "restored"],
         ),
     ],
 )
 def test_grid_has_a_row_per_image_and_a_column_per_view(tmp_path: Path, more: dict, columns: list[str]) -> None:
     figure = attention_map_grid(ROWS, _pictures(**more), (0.0, 2.0), 0.5)
     drawn = [axes for axes in figure.axes if axes.images]
-    assert len(drawn) == 4 * len(columns) + 2  # and the scale of two columns
+    assert len(drawn) == 4 * len(columns) + sum(column.endswith("map") for column in columns)  # and their scales
     assert [axes.get_title() for axes in drawn[: len(columns)]] == columns
     text = _texts(figure)
     assert "$a$/0?.png" in text
@@ -89,3 +92,24 @@ def test_contact_sheet(tmp_path: Path, count: int) -> None:
     assert [bool(title) for title in titles] == [True] * count + [False] * (len(titles) - count)
     assert titles[0].endswith("normal · 0")
     assert (tmp_path / "sheet.png").stat().st_size > 1000
+
+
+def test_names_of_any_script_are_drawn_without_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    name = "检查/деталь שלום 😀 é.png"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = contact_sheet([Tile(np.zeros((8, 12, 3), np.uint8), name, 1.0, 1)], "")
+        save_figure(figure, tmp_path / "sheet.png")
+    assert not caplog.records
+    axes: Any = figure.axes[0]
+    title = axes.title if axes.get_title() else axes._left_title
+    for letter in title.get_text():
+        fonts = [get_font(path) for path in fontManager._find_fonts_by_props(title.get_fontproperties())]
+        assert letter.isspace() or any(font.get_char_index(ord(letter)) for font in fonts)
+
+
+def test_a_letter_that_no_font_has_becomes_its_escape(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fonts, "_has", lambda path, letter: letter < "\u4e00")
+    fonts._font_with.cache_clear()
+    assert fonts.readable("é检\n.png") == "é\\u68c0?.png"
+    fonts._font_with.cache_clear()

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from anomap.detection.metrics import image_metrics
+from anomap.intervals import rate_interval
 from anomap.runs.scores import ScoreRow
 from anomap.viewing.pixels import Picture
 from anomap.viewing.report import write_report
@@ -147,12 +148,42 @@ def test_shows_what_there_is_of_each_image(tmp_path: Path) -> None:
     rows = [ScoreRow.decide(f"{i}.png", 0, "good", 0.1, 0.5) for i in range(3)]
     write_report(tmp_path / "report.html", title="", metrics={}, rows=rows, pictures=pictures.__getitem__)
     full, plain = _data(tmp_path / "report.html")["gallery"]
-    assert full.keys() - {"row", "small"} == {"image", "attention map", "overlay", "truth", "restored"}
-    assert plain.keys() - {"row", "small"} == {"image", "overlay"}
+    views = ["image", "attention map", "anomaly map", "overlay", "truth", "restored"]
+    assert [key for key in full if key not in ("row", "small")] == views
+    assert [key for key in plain if key not in ("row", "small")] == ["image", "anomaly map", "overlay"]
     choices = [
         a["value"] for tag, a in _Elements((tmp_path / "report.html").read_text()).found if a.get("name") == "view"
     ]
-    assert choices == ["image", "attention map", "overlay", "truth", "restored"]
+    assert choices == views
+
+
+def _cards(path: Path) -> dict[str, tuple[str, str]]:
+    card = r'data-metric="(\w+)"><h3>[^<]*</h3><p class="value">([^<]*)</p><p class="muted">([^<]*)<'
+    return {key: (value, meaning) for key, value, meaning in re.findall(card, path.read_text())}
+
+
+def test_rates_stand_with_their_intervals_and_what_was_promised(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    low, high = rate_interval(3, 60)
+    metrics = {"test_fpr": 0.05, "test_fpr_low": low, "test_fpr_high": high, "promised_fpr": 1 / 14}
+    make_report(path, metrics={**metrics, "test_tpr": 1.0, "test_tpr_low": 0.963, "test_tpr_high": 1.0})
+    cards = _cards(path)
+    assert cards["test_fpr"] == ("50", "in 1,000 good parts; 95 % interval 10 to 139")
+    assert cards["promised_fpr"][0] == "71"
+    assert cards["test_tpr"] == ("100.0 %", "of abnormal test images; 95 % interval 96.3 to 100.0")
+
+
+def test_controls_and_parts_stand_beside_the_detector(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    make_report(
+        path, metrics={"image_auroc": 0.9, "image_auroc_low": 0.8, "image_auroc_high": 0.95, "pixel_auroc": 0.7}
+    )
+    assert 'id="areas"' not in path.read_text()
+    controls = {"control_mean_auroc": 0.6, "control_pca_auroc": 0.71, "control_darkness_auroc": None}
+    make_report(path, metrics={"pixel_auroc": 0.7, **controls, "part_map_auroc": 0.8, "image_auroc": 0.9})
+    table = path.read_text().split('id="areas"')[1].split("</table>")[0]
+    assert re.findall(r'row">([^<]*)<', table) == ["this detector", "its map alone", "control: pca", "control: mean"]
+    assert re.findall(r'number">([^<]*)<', table) == ["0.900", "0.800", "0.710", "0.600"]
 
 
 def test_a_run_without_a_test_set_has_a_report_too(tmp_path: Path) -> None:
@@ -162,6 +193,7 @@ def test_a_run_without_a_test_set_has_a_report_too(tmp_path: Path) -> None:
     assert "There is no test set" in text
     assert "5.0 %" in text
     assert "<script" not in text
+    assert 'id="kinds"' not in text
 
 
 # ---- in the browser ----
@@ -233,12 +265,14 @@ def test_moving_the_slider_dragging_filtering_and_enlarging(tmp_path: Path) -> N
     rows = make_report(page)
     action = """
       const note = (key, value) => { document.body.dataset[key] = value; };
+      const data = JSON.parse(document.getElementById("data").textContent);
       const $ = (id) => document.getElementById(id);
       const drag = (id, x, y) => {
         const box = $(id).getBoundingClientRect(); $(id).setPointerCapture = () => {}; $(id).dispatchEvent(new
         PointerEvent("pointerdown", {clientX: box.left + x * box.width, clientY: box.top + y * box.height}));
       };
-      $("slider").value = 9.5;
+      const part = (score) => (score - data.axis.low) / (data.axis.high - data.axis.low);
+      $("slider").value = 1000 * part(9.5);
       $("slider").dispatchEvent(new Event("input"));
       note("slider", $("exact").value + "/" + document.querySelector('[data-count="fp"]').textContent);
       drag("distribution", 1, 0.5);
@@ -250,8 +284,22 @@ def test_moving_the_slider_dragging_filtering_and_enlarging(tmp_path: Path) -> N
       $("show").value = "missed";
       $("show").dispatchEvent(new Event("change", {bubbles: true}));
       note("missed", document.querySelectorAll(".tile").length);
+      $("show").value = "abnormal";
+      $("show").dispatchEvent(new Event("change", {bubbles: true}));
       $("tiles").firstChild.click();
       note("large", $("large").open + "/" + document.querySelectorAll("#large-views img").length);
+      note("first", $("large-name").textContent);
+      $("large").dispatchEvent(new KeyboardEvent("keydown", {key: "ArrowRight"}));
+      note("second", $("large-name").textContent);
+      $("close").click();
+      note("closed", !$("large").open);
+      const column = (name) => document.querySelector(`#table th button[data-column="${name}"]`);
+      const listed = (k) => Array.from(document.querySelectorAll("#table tbody tr"), (row) => row.cells[k]);
+      column("score").click();
+      note("ascending", listed(3).map((cell) => cell.title).join());
+      column("path").click();
+      note("descending", column("path").parentElement.getAttribute("aria-sort"));
+      note("paths", listed(0).map((cell) => cell.textContent.length).join());
       $("search").value = "CRACK";
       $("search").dispatchEvent(new Event("input"));
       note("cracks", document.querySelectorAll("#table tbody tr").length);
@@ -265,8 +313,70 @@ def test_moving_the_slider_dragging_filtering_and_enlarging(tmp_path: Path) -> N
     assert seen["lax"] == "100.0 %"
     assert float(seen["reset"]) == 11.0
     assert seen["missed"] == _confusion(rows, 11.0)["fn"]
-    assert seen["large"] == "true/3"
+    assert seen["large"] == "true/4"
+    assert seen["first"] != seen["second"]
+    assert {seen["first"], seen["second"]} <= {row.path for row in rows if row.label == "abnormal"}
+    assert seen["closed"] == "true"
+    assert [float(score) for score in seen["ascending"].split(",")] == sorted(row.score for row in rows)
+    assert seen["descending"] == "ascending"
+    assert seen["paths"].split(",") == [str(len(path)) for path in sorted(row.path for row in rows)]
     assert int(seen["cracks"]) == sum("crack" in row.path for row in rows)
+
+
+@needs_chromium
+def test_each_kind_of_defect_has_its_rate_and_its_exact_interval(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    rows = make_report(page)
+    dom = open_page(page, "#threshold=11.5")
+    table = dom.split('id="kinds">')[1].split("</table>")[0]
+    found = re.findall(r'row">([^<]*)<small>(\d+) \w+<.*?<span>([^<]*)</span><small>([^<]*)<', table)
+    assert [name for name, *_ in found] == ["all defects", "crack", "spot", "0.normal"]
+    for name, size, rate, bounds in found:
+        own = [row for row in rows if row.defect == name or (name == "all defects" and row.label == "abnormal")]
+        count = sum(row.score > 11.5 for row in own)
+        low, high = rate_interval(count, len(own))
+        assert int(size) == len(own)
+        assert rate.endswith(f" {100 * count / len(own):.1f} %")
+        numbers = [float(number) for number in re.findall(r"[\d.]+", bounds.replace("1,000", ""))]
+        expected = (1000 * count / len(own), 1000 * low, 1000 * high) if name == "0.normal" else (100 * low, 100 * high)
+        assert numbers == pytest.approx(expected, abs=0.51 if name == "0.normal" else 0.06)
+
+
+@needs_chromium
+def test_the_slider_is_useful_at_the_decision_beside_far_scores(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    generator = np.random.default_rng(0)
+    scores = [*generator.normal(size=100), *generator.lognormal(10, 1, 50)]
+    rows = [ScoreRow.decide(f"{i}.png", int(i >= 100), "x", score, 6.0) for i, score in enumerate(scores)]
+    write_report(page, title="", metrics={}, rows=rows)
+    action = """
+      const slider = document.getElementById("slider");
+      document.body.dataset.at = slider.value;
+      slider.stepUp();
+      slider.dispatchEvent(new Event("input"));
+      document.body.dataset.next = document.getElementById("exact").value;
+    """
+    dom = open_page(page, action=action)
+    assert 200 < float(re.findall(r'data-at="([^"]*)"', dom)[0]) < 500
+    assert 6.0 < float(re.findall(r'data-next="([^"]*)"', dom)[0]) < 6.2
+    assert "drawn closer together" in dom
+
+
+@needs_chromium
+def test_nothing_runs_over_the_edge_of_a_phone(tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    metrics = {"control_nearest_neighbour_auroc": 0.7, "image_auroc": 0.9, "test_fpr": 0.1, "promised_fpr": 0.05}
+    make_report(page, metrics=metrics)
+    note = "<script>parent.postMessage(innerWidth + '/' + document.documentElement.scrollWidth, '*')</script>"
+    page.write_text(page.read_text().replace("</body>", f"{note}</body>"))
+    frame = tmp_path / "phone.html"  # a window cannot be made that narrow
+    take = "addEventListener('message', (event) => { document.body.dataset.width = event.data; })"
+    frame.write_text(
+        f'<script>{take}</script><body><iframe src="report.html" width="390" height="800" style="border:0">'
+    )
+    seen = re.findall(r'data-width="(\d+)/(\d+)"', open_page(frame))
+    assert seen
+    assert int(seen[0][1]) <= int(seen[0][0]) == 390
 
 
 @needs_chromium

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ def write_pictures(
         figures.save_figure(figure, run.figures / f"{name}.png")
     write_report(
         run.report,
-        title=f"{config['model']['name']} on {config['data']['name']}",
+        title=f"{config['model']['name']} on {_name_of(config['data'])}",
         metrics=metrics,
         rows=rows,
         pictures=pictures.get,
@@ -70,6 +71,15 @@ def remove_pictures(run: RunFolder) -> None:
     """Remove what `write_pictures` has written."""
     for path in (run.report, *(run.figures / f"{name}.png" for name in FIGURES)):
         path.unlink(missing_ok=True)
+
+
+def _name_of(data: Mapping[str, Any]) -> str:
+    """What people call a data set: the name of its folder, or of its kind with the category or class."""
+    place = data.get("root") or data.get("abnormal_dir") or data.get("normal_dir")
+    if data["name"] == "folder" and place:
+        return Path(place).resolve().name
+    which = next((data[key] for key in ("category", "normal_class") if data.get(key) is not None), "")
+    return f"{data['name']} {which}".strip()
 
 
 def _distribution(detector: ScoringModel, scored: ScoredSet) -> Figure:

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -53,5 +53,7 @@ def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int
         pixels = np.asarray(images.images[part])
         _, found = detector.score(to_float(torch.from_numpy(pixels).to(device_of(detector))))
         drawn = as_pictures(found, pixels, None if images.masks is None else images.masks[part])
-        pictures |= dict(zip(part.tolist(), drawn, strict=True))
+        for index, picture in zip(part.tolist(), drawn, strict=True):
+            path = images.samples[index].path
+            pictures[index] = replace(picture, size=path and np.array(read_size(path, sys.maxsize)))
     return pictures

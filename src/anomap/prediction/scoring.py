@@ -59,7 +59,8 @@ def score_files(
         scores, maps = detector.score_batch(np.stack(list(batch.values())))
         decided = zip(batch, scores, strict=True)
         found = [PredictionRow.decide(name, score, detector.threshold) for name, score in decided]
-        draw(detector, inputs.root, found, list(maps), folder, settings.overlays)  # before the row says that all is done
+        # before the row says that all is done
+        draw(detector, inputs.root, found, list(maps), folder, settings.overlays)
         return found
 
     with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.root / name), UserError)) as read:

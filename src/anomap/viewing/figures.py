@@ -14,6 +14,8 @@ from matplotlib.figure import Figure
 
 from anomap.runs.folder import write_atomically
 from anomap.viewing import palette
+from anomap.viewing.axis import score_axis
+from anomap.viewing.fonts import set_fonts
 
 STYLE: dict[Any, Any] = {
     "axes.titleweight": "bold",
@@ -35,7 +37,6 @@ STYLE: dict[Any, Any] = {
 }
 
 styled = matplotlib.rc_context(STYLE)  # decorates a function that draws
-_OUTLIER_REACH = 0.5  # a tail that reaches this many times further than the bulk is gathered into the last bin
 
 
 def new_figure(width: float, height: float) -> Figure:
@@ -46,6 +47,7 @@ def new_figure(width: float, height: float) -> Figure:
 @styled
 def save_figure(figure: Figure, path: str | os.PathLike[str], dpi: int = 150) -> None:
     """Write `figure` atomically, in the format of the suffix (png, svg, pdf)."""
+    set_fonts(figure)
     buffer = io.BytesIO()
     figure.savefig(buffer, format=Path(path).suffix.lstrip(".") or "png", dpi=dpi, facecolor="white")
     write_atomically(path, buffer.getvalue())
@@ -56,20 +58,6 @@ def message(axes: Axes, text: str) -> None:
     axes.text(0.5, 0.5, text, ha="center", va="center", color=palette.MUTED, transform=axes.transAxes)
 
 
-def robust_range(scores: npt.NDArray[np.float64], threshold: float | None = None) -> tuple[float, float]:
-    """The range, never empty, in which to draw (N,) scores, N >= 1, and the threshold.
-
-    The bulk lies between the 1 % and 99 % quantiles; an end further away than `_OUTLIER_REACH` bulk widths is cut.
-    """
-    low, high = np.quantile(scores, (0.01, 0.99))
-    reach = _OUTLIER_REACH * (high - low)
-    start, stop = max(scores.min(), low - reach), min(scores.max(), high + reach)
-    if threshold is not None:
-        start, stop = min(start, threshold), max(stop, threshold)
-    margin = 0.03 * (stop - start) or 0.5 * max(abs(start), 1e-6)
-    return float(start - margin), float(stop + margin)
-
-
 @styled
 def score_distribution(
     scores: npt.ArrayLike, labels: npt.ArrayLike, threshold: float | None = None, title: str = "Anomaly scores"
@@ -77,7 +65,7 @@ def score_distribution(
     """Draw the scores (N,) of normal (0, blue) and abnormal (1, orange) images as histograms with shared bins.
 
     Heights are shares of each class, so that a rare class stays visible; the legend has the counts. Outliers are
-    gathered in the outermost bins and counted there.
+    gathered in the outermost bins and counted there; the axis is bent if many lie far away (`score_axis`).
     """
     values, classes = np.asarray(scores, np.float64), np.asarray(labels)
     figure = new_figure(7.5, 4.2)
@@ -86,8 +74,11 @@ def score_distribution(
     if not values.size:
         message(axes, "no images")
         return figure
-    low, high = robust_range(values, threshold)
-    bins = np.linspace(low, high, min(60, max(24, int(2 * math.sqrt(values.size)))))
+    axis = score_axis(values, classes == 0, threshold)
+    low, high = axis.low, axis.high
+    count = min(60, max(24, int(2 * math.sqrt(values.size))))
+    bins = axis.score(np.linspace(axis.place(low), axis.place(high), count))
+    bins[0], bins[-1] = low, high
     for label, (colour, name) in enumerate(zip(palette.CLASS_COLOURS, palette.CLASS_NAMES, strict=True)):
         own = np.clip(values[classes == label], low, high)
         if own.size:
@@ -104,7 +95,12 @@ def score_distribution(
         axes.text(0, 0.98, f"◂ {below} below", ha="left", **style)
     if beyond := (values > high).sum():
         axes.text(1, 0.98, f"{beyond} beyond ▸", ha="right", **style)
-    axes.set(xlim=(low, high), xlabel="anomaly score (higher = more abnormal)", ylabel="share of the class")
+    note = "higher = more abnormal"
+    if axis.width is not None:
+        axes.set_xscale("function", functions=(axis.place, axis.score))
+        axes.set_xticks(axis.ticks(), [f"{tick:,.12g}" for tick in axis.ticks()])
+        note += "; far scores are drawn closer together"
+    axes.set(xlim=(low, high), xlabel=f"anomaly score ({note})", ylabel="share of the class")
     figure.legend(loc="outside lower center", ncols=2)
     return figure
 

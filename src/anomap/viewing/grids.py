@@ -12,10 +12,11 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import message, new_figure, styled
-from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, views
+from anomap.viewing.fonts import readable
+from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, coloured, heat, views
 from anomap.viewing.selection import worst_false_alarms, worst_misses
 
-_OUTCOMES = {
+OUTCOMES = {
     (NORMAL, NORMAL): "passed",
     (NORMAL, ABNORMAL): "false alarm",
     (ABNORMAL, NORMAL): "missed",
@@ -47,7 +48,7 @@ def attention_map_grid(
                 _show(place, pixels[column])
     for first, last, column in zip(grid[0], grid[-1], columns, strict=True):
         first.set_title(column, fontsize=10, loc="center", pad=5)
-        if column in ("attention map", "anomaly map", "overlay"):
+        if column in ("attention map", "anomaly map"):
             _draw_scale(last, column, scale, threshold)
     return _packed(figure)
 
@@ -58,27 +59,27 @@ def _write_row(axes: Axes, row: ScoreRow) -> None:
     colour, weight = palette.of(row.label), "normal" if row.label == row.prediction else "bold"
     axes.text(s="\n".join(_wrapped(row.path, 24, 3)), y=0.62, va="bottom", color=colour, **style)
     axes.text(s=f"score {row.score:.4g}", y=0.5, va="center", color=palette.INK, **style)
-    axes.text(s=_OUTCOMES[row.label, row.prediction], y=0.38, va="top", color=colour, fontweight=weight, **style)
+    axes.text(s=OUTCOMES[row.label, row.prediction], y=0.38, va="top", color=colour, fontweight=weight, **style)
 
 
 def _draw_scale(axes: Axes, column: str, scale: Scale, threshold: float | None) -> None:
-    """Below its column: what the colours of a map or an overlay mean."""
-    axes.set_axis_on()
-    attention = column == "attention map"
+    """Below its column: what the colours of a map mean, hot to the right."""
+    attention = column == "attention map"  # drawn as what it is not: 1 is normal, and hot is abnormal
     low, high = (0.0, 1.0) if attention else scale
-    rising, grey = np.linspace(low, high, 256)[None], np.full((1, 1, 256), 150, np.uint8)
-    ramp = Picture(grey, rising, attention_map=rising if attention else None)
-    axes.imshow(views(ramp, scale)[column], extent=(low, high, 0, 1), aspect="auto")
+    rising = np.linspace(0, 1, 256)[None]
+    ramp = rising if attention else heat(rising, (0, 1))
+    axes.set_axis_on()
+    axes.imshow(coloured(ramp, palette.HEAT), extent=(low, high, 0, 1), aspect="auto")
     axes.tick_params(labelsize=7, length=2, left=False, labelleft=False)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
-    axes.set_xticks([low, high], ("0 abnormal", "1 normal") if attention else (f"{low:.3g}", f"{high:.3g}"))
+    axes.set_xticks([low, high], ("1 normal", "0 abnormal") if attention else (f"{low:.3g}", f"{high:.3g}"))
     for text, side in zip(axes.get_xticklabels(), ("left", "right"), strict=True):
         text.set_horizontalalignment(side)
-    if column == "overlay" and threshold is not None and low < threshold < high:
+    if not attention and threshold is not None and low < threshold < high:
         axes.axvline(threshold, color=palette.CONTOUR, linewidth=2)
         below: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "va": "top", "fontsize": 7}
-        axes.annotate(f"{threshold:.3g}", (threshold, 0), (0, -4), **below)
+        axes.annotate(f"line {threshold:.3g}", (threshold, 0), (0, -4), **below)
 
 
 @styled
@@ -131,8 +132,8 @@ def contact_sheet(tiles: Sequence[Tile], title: str) -> Figure:
 
 
 def shorten_name(name: str, length: int) -> str:
-    """The end of a file name, printable, at most `length` characters."""
-    printable = "".join(character if character.isprintable() else "?" for character in name)
+    """The end of a file name, `readable`, at most `length` characters."""
+    printable = readable(name)
     return printable if len(printable) <= length else f"…{printable[1 - length :]}"
 
 

@@ -8,7 +8,7 @@ MUTED = "#697586"
 GRID = "#e4e7eb"
 CONTOUR = "#19e6e6"  # the one hue that `HEAT` never reaches
 HEAT = "inferno"  # perceptually uniform: equal steps of anomaly look equal
-ATTENTION = "gray"  # of what lies in [0, 1]: an attention map is white where all is normal
+MASK = "gray"  # of true masks: white is abnormal
 
 CLASS_COLOURS = (NORMAL, ABNORMAL)  # by label
 CLASS_NAMES = ("normal", "abnormal")

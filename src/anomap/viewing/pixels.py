@@ -1,9 +1,12 @@
 """A test image as people see it: arrays in, colours out, for figures, report and overlays alike.
 
-All images compared share one scale for their anomaly maps: stretching each map by itself makes normal images look hot.
+Hot is abnormal, in every map. All images compared share one scale for their anomaly maps: stretching each map by itself
+makes normal images look hot.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -20,7 +23,7 @@ VIEWS = ("image", "attention map", "anomaly map", "overlay", "truth", "restored"
 
 _CALM = 2  # exponent of the heat: slight, everyday anomaly leaves no haze
 _OPAQUE = 0.75  # of the hottest pixels
-_OUTLINE = 1 / 150  # width of an outline, of the image's longer side
+_OUTLINE = 1 / 200  # width of an outline, of the image's longer side
 
 
 @dataclass(frozen=True)
@@ -32,48 +35,56 @@ class Picture:
     mask: npt.NDArray | None = None  # ground truth of any size (1, h, w) or (h, w), not 0 = abnormal
     attention_map: npt.NDArray[np.floating] | None = None  # in [0, 1], 1 = normal
     restored: Pixels | None = None  # (C, H, W), the image as the method thinks it should be
+    size: npt.NDArray[np.integer] | None = (
+        None  # (H, W) of the photograph, if known: the shape in which all of it is shown
+    )
 
 
-def views(picture: Picture, scale: Scale, threshold: float | None = None) -> dict[str, Pixels]:
-    """All there is to see of an image, as name (of `VIEWS`, in that order) -> (H, W, 3).
+def views(
+    picture: Picture, scale: Scale, threshold: float | None = None, longest: int | None = None
+) -> dict[str, Pixels]:
+    """All there is to see of an image, as name (of `VIEWS`, in that order) -> (H, W, 3), in the photograph's shape.
 
-    `anomaly map` is there only without an attention map, `truth` and `restored` only if the picture has them. The truth
-    is drawn like the map: dark on white beside an attention map, bright on black beside an anomaly map. `scale` is of
-    the anomaly map; the overlay outlines pixels above `threshold`.
+    Attention map, truth and restored image are there only if the picture has them. In maps and truth hot, or white, is
+    abnormal: an attention map is black where it is 1. `scale` is of the anomaly map, `threshold` a pixel's, for the
+    overlay. The longer side is that of the stored image, and at most `longest`.
     """
-    rgb = to_rgb_image(picture.image)
+    stored = picture.image.shape[-2:]
+    size = np.asarray(stored if picture.size is None else picture.size)
+    shape = np.maximum(1, np.rint(size * min(max(stored), longest or max(stored)) / size.max()).astype(int))
+    rgb = _resized(to_rgb_image(picture.image), shape)
     shown = {"image": rgb}
-    attention = picture.attention_map
-    if attention is None:
-        shown["anomaly map"] = _coloured(heat(_plane(picture.anomaly_map, rgb), scale), palette.HEAT)
-    else:
-        shown["attention map"] = _coloured(_plane(attention, rgb), palette.ATTENTION)
-    shown["overlay"] = overlay(picture.image, picture.anomaly_map, scale, threshold)
+    if picture.attention_map is not None:
+        shown["attention map"] = coloured(1 - _plane(picture.attention_map, shape), palette.HEAT)
+    shown["anomaly map"] = coloured(heat(_plane(picture.anomaly_map, shape), scale), palette.HEAT)
+    shown["overlay"] = overlay(np.moveaxis(rgb, -1, 0), picture.anomaly_map, scale, threshold)
     if picture.mask is not None:
-        mask = Image.fromarray(np.squeeze(picture.mask) != 0)
-        abnormal = np.asarray(mask.resize((rgb.shape[1], rgb.shape[0]), Image.Resampling.NEAREST))
-        shown["truth"] = _coloured(abnormal if attention is None else ~abnormal, palette.ATTENTION)
+        shown["truth"] = coloured(_resized(np.squeeze(picture.mask) != 0, shape), palette.MASK)
     if picture.restored is not None:
-        shown["restored"] = to_rgb_image(picture.restored)
+        shown["restored"] = _resized(to_rgb_image(picture.restored), shape)
     return shown
 
 
 def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: float | None = None) -> Pixels:
-    """Lay a map (1, H, W) or (H, W) over an image (C, H, W) or (H, W): the normal stays, the abnormal glows -> (H, W, 3).
+    """An image (C, H, W) or (H, W) with what a map (1, h, w) or (h, w) of any size says of it -> (H, W, 3).
 
-    Pixels above the threshold are outlined. Raises ValueError if the map is of another size, or the scale empty.
+    A thin line surrounds what is above the threshold, and nothing hides it. Without a threshold the abnormal glows on
+    `scale`; ValueError if that is empty.
     """
     rgb = to_rgb_image(image)
-    plane = _plane(anomaly_map, rgb)
-    strength = heat(plane, scale)[..., None]
-    # the darkest third of the colours would darken the image instead of marking it
-    colours = _coloured(1 / 3 + strength[..., 0] * 2 / 3, palette.HEAT)
-    blended = np.rint(rgb * (1 - _OPAQUE * strength) + colours * _OPAQUE * strength).astype(np.uint8)
-    if threshold is not None:
-        region, width = plane > threshold, max(1, round(_OUTLINE * max(plane.shape)))
-        grown = ndimage.binary_dilation(region, np.ones((3, 3)), iterations=width)
-        blended[grown & ~region] = palette.rgb(palette.CONTOUR)  # outside: a defect of one pixel stays visible
-    return blended
+    plane = _plane(anomaly_map, rgb.shape[:2])
+    if threshold is None:
+        strength = heat(plane, scale)[..., None]
+        # the darkest third of the colours would darken the image instead of marking it
+        colours = coloured(1 / 3 + strength[..., 0] * 2 / 3, palette.HEAT)
+        return np.rint(rgb * (1 - _OPAQUE * strength) + colours * _OPAQUE * strength).astype(np.uint8)
+    region, width = plane > threshold, max(1, round(_OUTLINE * max(plane.shape)))
+    grown = ndimage.maximum_filter(region, 2 * width + 1)
+    at_edge = np.ones_like(region)
+    at_edge[width:-width, width:-width] = False
+    # outside, so that a defect of one pixel stays visible; but within where the image ends
+    rgb[(grown & ~region) | (region & at_edge)] = palette.rgb(palette.CONTOUR)
+    return rgb
 
 
 def above(image: Pixels, overlay: Pixels) -> Pixels:
@@ -98,14 +109,19 @@ def to_rgb_image(image: Pixels) -> Pixels:
     return np.moveaxis(planes, 0, -1).copy()
 
 
-def _coloured(values: npt.NDArray, colours: str) -> Pixels:
-    """[0, 1] (H, W) -> (H, W, 3)."""
+def coloured(values: npt.NDArray, colours: str) -> Pixels:
+    """[0, 1] (H, W) -> (H, W, 3), by the name of a colour map."""
     return matplotlib.colormaps[colours](np.asarray(values, np.float64), bytes=True)[..., :3]
 
 
-def _plane(values: npt.NDArray, rgb: Pixels) -> npt.NDArray[np.float64]:
-    plane = np.asarray(values, np.float64)
-    plane = plane[0] if plane.ndim == 3 and plane.shape[0] == 1 else plane
-    if plane.shape != rgb.shape[:2]:
-        raise ValueError(f"a map of {plane.shape} does not fit an image of {rgb.shape[:2]}")
-    return plane
+def _plane(values: npt.NDArray, shape: Sequence[int]) -> npt.NDArray[np.float64]:
+    """A map (1, h, w) or (h, w) at another size (H, W)."""
+    return _resized(np.asarray(values, np.float32).reshape(values.shape[-2:]), shape).astype(np.float64)
+
+
+def _resized(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+    """Pixels (h, w, 3), a map or a mask (h, w) -> the same at another size; masks stay sharp."""
+    if values.shape[:2] == tuple(shape):
+        return values
+    how = Image.Resampling.NEAREST if values.dtype == bool else Image.Resampling.BILINEAR
+    return np.asarray(Image.fromarray(values).resize((int(shape[1]), int(shape[0])), how))

@@ -7,15 +7,19 @@ import base64
 import io
 import math
 import os
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 from omegaconf import OmegaConf
 from PIL import Image
 
+from anomap.intervals import rate_interval
 from anomap.runs.folder import write_atomically
 from anomap.runs.scores import ABNORMAL, ScoreRow
+from anomap.viewing.axis import score_axis
 from anomap.viewing.html import render, source
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
@@ -24,21 +28,20 @@ GALLERY_LIMIT = 120
 THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
 _SMALL = 96  # up to this side an image is stored lossless, and the browser enlarges it with hard edges
 
-# key, name, explanation, how to write it (a number, or a percentage)
+# key, name, explanation, how to write it: a number, a percentage, or so many in a thousand
 _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("image_auroc", "Image AUROC", "chance 0.5, perfect 1", "number"),
     ("image_ap", "Average precision", "area under precision and recall", "number"),
     ("image_f1", "F1", "at the stored threshold", "number"),
     ("test_tpr", "Caught", "of abnormal test images", "percent"),
-    ("test_fpr", "False alarms", "of normal test images", "percent"),
-    ("promised_fpr", "Promised false alarms", "at most, of new normals, on average over calibration sets", "percent"),
+    ("test_fpr", "Expected false alarms", "in 1,000 good parts", "thousand"),
+    ("promised_fpr", "Promised false alarms", "at most, on average over calibration sets", "thousand"),
     ("calibration_fpr", "Calibration alarms", "of the normals that set the threshold", "percent"),
     ("pixel_auroc", "Pixel AUROC", "chance 0.5, perfect 1", "number"),
     ("pixel_ap", "Pixel AP", "area under precision and recall", "number"),
     ("pixel_aupro", "AUPRO", "per-region overlap, FPR up to 0.3", "number"),
 )
-_VIEWS = tuple(name for name in VIEWS if name != "anomaly map")  # which says no more than the overlay
-_FACTS = ("model", "data", "augmentation", "image_size", "epochs", "seed")
+_FACTS = ("augmentation", "image_size", "epochs", "seed")  # model and data are in the title
 
 
 def write_report(
@@ -74,6 +77,7 @@ def write_report(
         "report.html.j2",
         title=title,
         cards=_cards(metrics),
+        areas=_areas(metrics),
         facts=[(key.replace("_", " "), metrics[key]) for key in _FACTS if metrics.get(key) is not None],
         warnings=_warnings(metrics),
         metrics=metrics,
@@ -84,27 +88,38 @@ def write_report(
         threshold=rows[0].threshold if rows else None,
         scale=scale,
         pixel_threshold=pixel_threshold,
-        views=[view for view in _VIEWS if any(view in entry for entry in gallery)],
+        views=[view for view in VIEWS if any(view in entry for entry in gallery)],
         config=OmegaConf.to_yaml(OmegaConf.create(dict(config))) if config else "",
         versions=versions or {},
-        data=_data(rows, gallery) if rows else None,
+        data=_data(rows, gallery, metrics.get("promised_fpr")) if rows else None,
         style=source("report.css"),
         script=source("report.js"),
     )
     write_atomically(path, page.encode("utf-8", "replace"))  # bytes of a name that are no text become a mark
 
 
-def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]]) -> dict[str, Any]:
+def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]], promised: float | None) -> dict[str, Any]:
     """Columns rather than objects: a quarter of the size."""
     defects = sorted({row.defect for row in rows})
     number = {defect: position for position, defect in enumerate(defects)}
+    scores, normal = np.array([row.score for row in rows]), np.array([row.label != ABNORMAL for row in rows])
+    axis = score_axis(scores, normal, rows[0].threshold)
+    sizes = {
+        len(rows) - int(normal.sum()),
+        int(normal.sum()),
+        *Counter((row.label, row.defect) for row in rows).values(),
+    }
     return {
         "threshold": rows[0].threshold,
+        "promised": promised,
         "paths": [row.path for row in rows],
         "labels": "".join("1" if row.label == ABNORMAL else "0" for row in rows),
         "defects": defects,
         "defect": [number[row.defect] for row in rows],
-        "scores": [row.score for row in rows],
+        "scores": scores.tolist(),
+        "axis": {**asdict(axis), "ticks": [] if axis.width is None else axis.ticks()},
+        # of each group of n images: upper ends of the intervals of 0 to n of them; the lower ones mirror them
+        "upper": {n: [round(rate_interval(count, n).high, 4) for count in range(n + 1)] for n in sizes if n},
         "gallery": gallery,
     }
 
@@ -113,12 +128,37 @@ def _cards(metrics: Mapping[str, Any]) -> list[dict[str, str]]:
     cards = []
     for key, name, meaning, style in _CARDS:
         value, low, high = (metrics.get(f"{key}{end}") for end in ("", "_low", "_high"))
+        if value is None:
+            continue
         if low is not None and high is not None:
-            meaning = f"95 % interval {low:.3f} to {high:.3f}"
-        if value is not None:
-            text = f"{100 * value:.1f} %" if style == "percent" else f"{value:.3f}"
-            cards.append({"key": key, "name": name, "value": text, "meaning": meaning})
+            bounds = f"95 % interval {_written(low, style)} to {_written(high, style)}"
+            meaning = bounds if style == "number" else f"{meaning}; {bounds}"
+        unit = " %" if style == "percent" else ""
+        cards.append({"key": key, "name": name, "value": _written(value, style) + unit, "meaning": meaning})
     return cards
+
+
+def _written(value: float, style: str) -> str:
+    if style == "number":
+        return f"{value:.3f}"
+    if style == "percent":
+        return f"{100 * value:.1f}"
+    return f"{1000 * value:,.{0 if value == 0 or value >= 0.01 else 1}f}"
+
+
+def _areas(metrics: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The AUROC of the detector, of its score's parts, and of the controls: name, kind, value, and an interval."""
+    found = []
+    for key, value in metrics.items():
+        kind = next((kind for kind in ("image", "part", "control") if key.startswith(f"{kind}_")), None)
+        if kind is None or not key.endswith("_auroc") or value is None:
+            continue
+        name = key.removeprefix(f"{kind}_").removesuffix("_auroc").replace("_", " ")
+        text = {"image": "this detector", "part": f"its {name} alone", "control": f"control: {name}"}[kind]
+        low, high = (metrics.get(f"{key}{end}", value) for end in ("_low", "_high"))
+        found.append({"name": text, "kind": kind, "value": value, "low": low, "high": high})
+    order = ("image", "part", "control")
+    return sorted(found, key=lambda area: (order.index(area["kind"]), -area["value"])) if len(found) > 1 else []
 
 
 def _warnings(metrics: Mapping[str, Any]) -> list[str]:
@@ -141,15 +181,12 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
 
 def _thumbnails(index: int, picture: Picture, scale: Scale, pixel_threshold: float | None) -> dict[str, Any]:
     """One entry of the gallery."""
-    pixels = views(picture, scale, pixel_threshold)
+    pixels = views(picture, scale, pixel_threshold, THUMBNAIL)
     small = max(pixels["image"].shape[:2]) <= _SMALL
-    uris = {name: _data_uri(pixels[name], small) for name in _VIEWS if name in pixels}
-    return {"row": index, "small": small, **uris}
+    return {"row": index, "small": small, **{name: _data_uri(rgb, small) for name, rgb in pixels.items()}}
 
 
 def _data_uri(rgb: Pixels, small: bool) -> str:
-    picture = Image.fromarray(rgb)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL))  # never enlarges
     buffer = io.BytesIO()
-    picture.save(buffer, "WEBP", lossless=small, quality=80)
+    Image.fromarray(rgb).save(buffer, "WEBP", lossless=small, quality=80, use_sharp_yuv=True)  # thin lines
     return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode("ascii")

@@ -60,27 +60,38 @@
     return found;
   };
 
-  // ---- the range of the scores: like robust_range in figures.py, so that outliers do not squash the bulk ----
-  const quantile = (share) => all[Math.round(share * (all.length - 1))];
-  const range = (() => {
-    const reach = 0.5 * (quantile(0.99) - quantile(0.01));
-    const start = Math.min(Math.max(all[0], quantile(0.01) - reach), data.threshold);
-    const stop = Math.max(Math.min(all[all.length - 1], quantile(0.99) + reach), data.threshold);
-    const space = 0.03 * (stop - start) || 0.5 * Math.max(Math.abs(start), 1e-6);
-    return [start - space, stop + space];
-  })();
+  // ---- the axis of the scores, as in axis.py: bent where some lie far away ----
+  const axis = data.axis;
+  const place = (score) => (axis.width ? Math.asinh((score - axis.centre) / axis.width) : score);
+  const unplace = (at) => (axis.width ? axis.centre + axis.width * Math.sinh(at) : at);
+  const range = [place(axis.low), place(axis.high)];
+  const share = (score) => (clamp(place(score), ...range) - range[0]) / (range[1] - range[0]);
+  const atShare = (part) => unplace(range[0] + clamp(part, 0, 1) * (range[1] - range[0]));
 
-  /** A score with enough digits to tell neighbours on the chart apart, also when all lie around 1000. */
-  const DIGITS = Math.max(5, 4 + Math.ceil(Math.log10(Math.max(...range.map(Math.abs)) / (range[1] - range[0]))));
-  const short = (value) => String(round(value, DIGITS));
+  /** Digits that tell a score from its neighbours on the chart, also when all lie around 1000. */
+  const digits = (score) => {
+    const room = axis.width ? 10 * Math.hypot(axis.width, score - axis.centre) : range[1] - range[0];
+    return Math.max(5, 4 + Math.ceil(Math.log10(Math.max(Math.abs(score), axis.width ? 0 : Math.max(...range.map(Math.abs))) / room)));
+  };
+  const short = (value) => String(round(value, digits(value)));
+
+  // ---- intervals: exact ones of all counts came with the data ----
+  const interval = (count, of) => (of ? [1 - data.upper[of][of - count], data.upper[of][count]] : null);
+  const thousand = (rate) => (1000 * rate).toFixed(rate === 0 || rate >= 0.01 ? 0 : 1);
+  const written = (count, of, alarms) => {
+    if (!of) return "";
+    const [low, high] = interval(count, of);
+    return alarms
+      ? `${thousand(count / of)} in 1,000 good parts, ${thousand(low)} to ${thousand(high)}`
+      : `${(100 * low).toFixed(1)} to ${(100 * high).toFixed(1)} %`;
+  };
 
   // ---- distribution ----
   const BINS = 48;
   const histograms = sorted.map((values) => {
     const shares = new Array(BINS).fill(0);
     for (const value of values) {
-      const bin = Math.floor((BINS * (value - range[0])) / (range[1] - range[0]));
-      shares[clamp(bin, 0, BINS - 1)] += 1 / values.length;
+      shares[clamp(Math.floor(BINS * share(value)), 0, BINS - 1)] += 1 / values.length;
     }
     return shares;
   });
@@ -93,31 +104,34 @@
     const height = svg.clientHeight || 290;
     const { left, right, top, bottom } = distribution.margin;
     const tallest = Math.max(...histograms.flat());
-    const x = (score) => left + ((clamp(score, ...range) - range[0]) / (range[1] - range[0])) * (width - left - right);
-    const y = (share) => height - bottom - (share / tallest) * (height - top - bottom);
+    const x = (score) => left + share(score) * (width - left - right);
+    const y = (part) => height - bottom - (part / tallest) * (height - top - bottom);
     distribution.x = x;
-    distribution.score = (px) => range[0] + (clamp(px - left, 0, width - left - right) / (width - left - right)) * (range[1] - range[0]);
+    distribution.score = (px) => atShare((px - left) / (width - left - right));
 
     distribution.side = shape(svg, "rect", { class: "side", y: top, height: height - top - bottom });
     distribution.end = width - right;
-    for (const share of ticks(0, tallest, 4)) {
-      shape(svg, "line", { class: "axis", x1: left, x2: width - right, y1: y(share), y2: y(share) });
-      shape(svg, "text", { x: left - 7, y: y(share) + 4, "text-anchor": "end" }, `${round(100 * share, 3)} %`);
+    for (const part of ticks(0, tallest, 4)) {
+      shape(svg, "line", { class: "axis", x1: left, x2: width - right, y1: y(part), y2: y(part) });
+      shape(svg, "text", { x: left - 7, y: y(part) + 4, "text-anchor": "end" }, `${round(100 * part, 3)} %`);
     }
-    for (const score of ticks(...range, Math.max(3, width / 90))) {
-      shape(svg, "text", { x: x(score), y: height - bottom + 17, "text-anchor": "middle" }, short(score));
+    let last = -Infinity;
+    for (const score of axis.width ? axis.ticks : ticks(...range, Math.max(3, width / 90))) {
+      if (x(score) - last < 52) continue; // one number would run into the other
+      last = x(score);
+      const text = axis.width ? score.toLocaleString("en", { maximumSignificantDigits: 12 }) : short(score);
+      shape(svg, "text", { x: last, y: height - bottom + 17, "text-anchor": "middle" }, text);
     }
-    shape(svg, "text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, "anomaly score");
+    shape(svg, "text", { x: (left + width - right) / 2, y: height - 4, "text-anchor": "middle" }, axis.width ? "anomaly score (far scores are drawn closer together)" : "anomaly score");
     histograms.forEach((shares, label) => {
-      const step = (range[1] - range[0]) / BINS;
-      let path = `M${x(range[0])},${y(0)}`;
-      shares.forEach((share, bin) => {
-        path += `V${y(share).toFixed(1)}H${x(range[0] + (bin + 1) * step).toFixed(1)}`;
+      let path = `M${left},${y(0)}`;
+      shares.forEach((part, bin) => {
+        path += `V${y(part).toFixed(1)}H${(left + ((bin + 1) / BINS) * (width - left - right)).toFixed(1)}`;
       });
       if (sorted[label].length) shape(svg, "path", { class: `bar ${CLASSES[label]}`, d: `${path}V${y(0)}Z` });
     });
-    const beyond = above(all, range[1]);
-    const below = all.length - above(all, range[0]);
+    const beyond = above(all, axis.high);
+    const below = all.length - above(all, axis.low);
     if (beyond) shape(svg, "text", { x: width - right, y: top + 14, "text-anchor": "end" }, `${beyond} beyond ▸`);
     if (below) shape(svg, "text", { x: left + 4, y: top + 14 }, `◂ ${below} below`);
     const stored = x(data.threshold);
@@ -166,11 +180,11 @@
     const top = 10;
     roc.x = (fpr) => left + fpr * size;
     roc.y = (tpr) => top + (1 - tpr) * size;
-    for (const share of [0, 0.25, 0.5, 0.75, 1]) {
-      shape(svg, "line", { class: "axis", x1: left, x2: left + size, y1: roc.y(share), y2: roc.y(share) });
-      shape(svg, "line", { class: "axis", x1: roc.x(share), x2: roc.x(share), y1: top, y2: top + size });
-      shape(svg, "text", { x: left - 7, y: roc.y(share) + 4, "text-anchor": "end" }, share);
-      shape(svg, "text", { x: roc.x(share), y: top + size + 17, "text-anchor": "middle" }, share);
+    for (const rate of [0, 0.25, 0.5, 0.75, 1]) {
+      shape(svg, "line", { class: "axis", x1: left, x2: left + size, y1: roc.y(rate), y2: roc.y(rate) });
+      shape(svg, "line", { class: "axis", x1: roc.x(rate), x2: roc.x(rate), y1: top, y2: top + size });
+      shape(svg, "text", { x: left - 7, y: roc.y(rate) + 4, "text-anchor": "end" }, rate);
+      shape(svg, "text", { x: roc.x(rate), y: top + size + 17, "text-anchor": "middle" }, rate);
     }
     shape(svg, "text", { x: left + size / 2, y: top + size + 35, "text-anchor": "middle" }, "false-positive rate");
     const corners = [];
@@ -204,9 +218,40 @@
     const f1 = both ? (2 * tp) / (2 * tp + fp + fn) : null;
     const texts = { fpr: percent(fpr), tpr: percent(tpr), precision: percent(precision), f1: f1 === null ? "–" : f1.toFixed(3) };
     for (const [name, text] of Object.entries(texts)) document.querySelector(`[data-rate="${name}"]`).textContent = text;
+    document.querySelector('[data-interval="tpr"]').textContent = written(tp, sorted[1].length, false);
+    document.querySelector('[data-interval="fpr"]').textContent = written(fp, sorted[0].length, true);
+    showKinds();
     if (both) {
       roc.point.setAttribute("cx", roc.x(fpr));
       roc.point.setAttribute("cy", roc.y(tpr));
+    }
+  };
+
+  // ---- the same, kind by kind: defects first, good parts below ----
+  const kinds = [1, 0].flatMap((label) => {
+    const own = data.defects.map((name, k) => ({ name, label, scores: Float64Array.from(scores.filter((_, i) => labels[i] === label && data.defect[i] === k)).sort() }));
+    const there = own.filter((kind) => kind.scores.length);
+    const whole = { name: label ? "all defects" : "all good parts", label, scores: sorted[label], whole: true };
+    return there.length > 1 ? [whole, ...there] : there;
+  });
+  for (const kind of kinds) {
+    kind.track = element("div", { className: `track ${CLASSES[kind.label]}` }, element("i"), element("b"));
+    if (!kind.label && data.promised !== null) kind.track.append(element("u"));
+    kind.rate = element("span");
+    kind.bounds = element("small");
+    const counted = element("small", { textContent: `${kind.scores.length.toLocaleString("en")} ${kind.label ? "abnormal" : "normal"}` });
+    $("kinds").append(element("tr", { className: kind.whole ? "whole" : "" }, element("th", { scope: "row", textContent: kind.name }, counted), element("td", {}, kind.track), element("td", { className: "number" }, kind.rate, kind.bounds)));
+  }
+  const showKinds = () => {
+    for (const { label, scores: own, track, rate, bounds } of kinds) {
+      const count = above(own, threshold);
+      const [low, high] = interval(count, own.length);
+      const [area, line, promise] = track.children;
+      Object.assign(area.style, { left: `${100 * low}%`, right: `${100 - 100 * high}%` });
+      line.style.left = `${(100 * count) / own.length}%`;
+      if (promise) promise.style.left = `${100 * data.promised}%`;
+      rate.textContent = `${label ? "caught" : "false alarms"} ${percent(count / own.length)}`;
+      bounds.textContent = written(count, own.length, !label);
     }
   };
 
@@ -287,7 +332,7 @@
     const entry = byRow.get(i);
     $("large-name").textContent = data.paths[i];
     $("large-facts").replaceChildren(`${data.defects[data.defect[i]]} · ${CLASSES[labels[i]]} · score ${short(scores[i])} · threshold ${short(threshold)} `, badge(i));
-    const figures = ["image", "attention map", "overlay", "truth", "restored"]
+    const figures = ["image", "attention map", "anomaly map", "overlay", "truth", "restored"]
       .filter((view) => entry[view])
       .map((view) => element("figure", {}, picture(entry, view), element("figcaption", { textContent: view })));
     $("large-views").replaceChildren(...figures);
@@ -369,12 +414,14 @@
   }
 
   // ---- the one place where the threshold changes ----
+  const STEPS = 1000; // of the slider, along the axis
   let waiting = 0;
   const setThreshold = (value) => {
     if (!Number.isFinite(value)) return;
     threshold = value;
-    $("slider").value = value;
-    if (document.activeElement !== $("exact")) $("exact").value = round(value, DIGITS + 3);
+    $("slider").value = STEPS * share(value);
+    $("slider").setAttribute("aria-valuetext", short(value));
+    if (document.activeElement !== $("exact")) $("exact").value = round(value, digits(value) + 3);
     $("reset").disabled = value === data.threshold;
     moveCut();
     showDecision();
@@ -399,7 +446,7 @@
     return Number.isFinite(value) ? value : null;
   };
   /** No more digits than a hand can set: they would only clutter the address. */
-  const byHand = (value) => setThreshold(round(value, DIGITS));
+  const byHand = (value) => setThreshold(round(value, digits(value)));
 
   const drag = (svg, set) => {
     svg.addEventListener("pointerdown", (event) => {
@@ -416,8 +463,8 @@
       setThreshold(roc.points.reduce((best, p) => (distance(p) < distance(best) ? p : best)).cut);
     });
   }
-  Object.assign($("slider"), { min: range[0], max: range[1], step: (range[1] - range[0]) / 1000 });
-  $("slider").addEventListener("input", () => byHand($("slider").valueAsNumber));
+  Object.assign($("slider"), { min: 0, max: STEPS, step: 1 });
+  $("slider").addEventListener("input", () => byHand(atShare($("slider").valueAsNumber / STEPS)));
   $("exact").addEventListener("input", () => setThreshold($("exact").valueAsNumber));
   $("reset").addEventListener("click", () => setThreshold(data.threshold));
   window.addEventListener("hashchange", () => setThreshold(fromAddress() ?? data.threshold));

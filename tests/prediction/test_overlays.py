@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from anomap.errors import UserError
-from anomap.viewing.overlays import overlay_path, write_png
+from anomap.prediction.overlays import overlay_path, write_png
 
 FOLDER = Path("/nowhere/overlays")
 
@@ -17,13 +17,15 @@ FOLDER = Path("/nowhere/overlays")
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("a.png", "a.png.png"),
+        ("a.png", "a.png"),
+        ("2026.11.26 a.PNG", "2026.11.26 a.PNG"),
+        ("a.jpg.png", "a.jpg.png.png"),
         ("line 2/a.jpg", "line 2/a.jpg.png"),
-        ("../../etc/x.png", "__/__/etc/x.png.png"),
-        ("/etc/x.png", "etc/x.png.png"),
-        ("a/../b.png", "a/__/b.png.png"),
+        ("../../etc/x.png", "__/__/etc/x.png"),
+        ("/etc/x.png", "etc/x.png"),
+        ("a/../b.png", "a/__/b.png"),
         ("..", "__.png"),
-        ("back\\slash.png", "back_slash.png.png"),
+        ("back\\slash.png", "back_slash.png"),
     ],
 )
 def test_overlay_path(name: str, expected: str) -> None:
@@ -39,12 +41,21 @@ def test_no_name_leads_out(name: str) -> None:
     path = Path(os.path.normpath(overlay_path(FOLDER, name)))
     assert path.is_relative_to(FOLDER)
     assert path != FOLDER
-    assert path.suffix == ".png"
+    assert path.suffix.lower() == ".png"
 
 
 def test_equal_stems_and_long_names_do_not_meet(tmp_path: Path) -> None:
     long = "x" * 251
-    names = ["a.png", "a.jpg", "a.png.png", f"{long}.png", f"{long}.bmp", "ü" * 125 + ".png"]
+    names = [
+        "a.png",
+        "a.jpg",
+        "a.jpg.png",
+        "a.jpg.png.png",
+        "a.png.png",
+        f"{long}.png",
+        f"{long}.bmp",
+        "ü" * 125 + ".png",
+    ]
     paths = [overlay_path(tmp_path, name) for name in names]
     assert len(set(paths)) == len(names)
     for path in paths:
@@ -60,7 +71,7 @@ def test_a_link_out_of_the_folder_is_refused(tmp_path: Path) -> None:
         overlay_path(tmp_path / "overlays", "sub/deeper/a.png")
     # a link in the place of the file is replaced, not followed
     (tmp_path / "elsewhere" / "kept.png").write_text("kept")
-    os.symlink(tmp_path / "elsewhere" / "kept.png", tmp_path / "overlays" / "a.png.png")
+    os.symlink(tmp_path / "elsewhere" / "kept.png", tmp_path / "overlays" / "a.png")
     write_png(overlay_path(tmp_path / "overlays", "a.png"), np.zeros((4, 4, 3), np.uint8))
     assert (tmp_path / "elsewhere" / "kept.png").read_text() == "kept"
 

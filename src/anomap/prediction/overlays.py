@@ -1,4 +1,4 @@
-"""The overlay files of a prediction."""
+"""The overlay files of a prediction: names and writing."""
 
 import hashlib
 import io
@@ -8,6 +8,7 @@ from pathlib import Path, PurePosixPath
 
 from PIL import Image
 
+from anomap.data.files import EXTENSIONS
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.viewing.pixels import Pixels
@@ -16,13 +17,16 @@ _LONGEST = 255 - len(".png")  # bytes of a name that file systems take
 
 
 def overlay_path(folder: Path, name: str) -> Path:
-    """Where the overlay of the image `name` (a relative posix path) goes: `folder/<name>.png`, never outside `folder`.
+    """Where the overlay of the image `name` (a relative posix path) goes, never outside `folder`, no two in one place.
 
-    The image's own extension stays: `a.png` and `a.jpg` must not meet. A name too long for another extension is cut and
-    gets a hash. Raises UserError if a link leads out of `folder`.
+    A PNG keeps its name, any other image gets `.png` behind it: `a.png` and `a.jpg` must not meet, and neither must
+    `a.jpg.png` and `a.jpg`. A name too long for that is cut and gets a hash. Raises UserError if a link leads out of
+    `folder`.
     """
     parts = [_inside(part) for part in PurePosixPath(name).parts if part != "/"]
-    path = folder.joinpath(*parts[:-1], f"{parts[-1]}.png")
+    stem, extension = os.path.splitext(parts[-1])
+    own = extension.lower() == ".png" and not stem.lower().endswith(tuple(EXTENSIONS))
+    path = folder.joinpath(*parts[:-1], parts[-1] if own else f"{parts[-1]}.png")
     if not path.parent.resolve().is_relative_to(folder.resolve()):
         raise UserError(f"{path.parent}: a link that leads out of {folder}; remove it, or give another output=DIR")
     return path
