@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 from anomap.runs.scores import ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import styled
+from anomap.viewing.fonts import set_fonts
 from anomap.viewing.grids import OUTCOMES, shorten_name
 from anomap.viewing.pixels import Pixels
 
@@ -44,6 +45,7 @@ def strip(row: ScoreRow, tiles: Mapping[str, Pixels]) -> Pixels:
     ]
     for name, (top, left) in zip(pictures, corners, strict=False):
         write(left + width / 2, top - _NAME + 5, name, color=palette.MUTED, fontsize=10, ha="center")
+    set_fonts(figure)
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = np.asarray(canvas.buffer_rgba())[..., :3].copy()
