@@ -22,10 +22,10 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 YAMLS = sorted(CONF.rglob("*.yaml"))
 SCRIPTS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["scripts"]
-VALUED = ("--cfg", "--config-dir", "--config-name", "--config-path", "--package")  # Hydra's flags with a value
+VALUED = ("--cfg", "-sc", "--config-dir", "--config-name", "--config-path", "--package")  # Hydra's flags with a value
 
 # these only set what is explained where it is defined: here, or in Hydra's documentation
-PRESETS = ("ablation", "experiment", "hydra", "sweep")
+PRESETS = ("ablation", "debug", "experiment", "hydra", "sweep")
 
 
 # --- finding commands ---
@@ -34,7 +34,7 @@ PRESETS = ("ablation", "experiment", "hydra", "sweep")
 def commands(line: str) -> Iterator[list[str]]:
     """Every `anomap-…` on a line as its words; what stands after two spaces or a # is a remark."""
     code = re.split(r"\s{2,}|\s#", line.strip())[0]
-    for part in re.split(r"&&|[|;]", code):
+    for part in re.split(r"&&|[|;]|\"\$\(|\)\"", code):
         if (found := re.search(r"(?:anomap-|python scripts/)\w.*", part)) is not None:
             words = shlex.split(found[0])
             if words[0] == "python":
@@ -83,6 +83,7 @@ WRITTEN = all_commands()
         ("python scripts/textures.py x && anomap-train -m seed=0,1", [["anomap-train", "-m", "seed=0,1"]]),
         ("python scripts/train.py seed=1", [["anomap-train", "seed=1"]]),
         ("""anomap-predict 'input="A/*.png"' | head""", [["anomap-predict", 'input="A/*.png"']]),
+        ('eval "$(anomap-train -sc install=bash)"', [["anomap-train", "-sc", "install=bash"]]),
         ("pip install anomap", []),
     ],
 )
