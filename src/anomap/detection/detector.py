@@ -6,7 +6,7 @@
 >>> prediction.is_anomaly == (prediction.score > detector.threshold)
 True
 >>> prediction  # doctest: +SKIP
-Prediction(abnormal, score=5.312, threshold=3.137, 50x40 px)
+Prediction(abnormal, score=9.481, threshold=3.691, 50x40 px)
 >>> prediction.anomaly_map.shape, prediction.overlay().shape  # at the photograph's own size; colours are RGB
 ((40, 50), (40, 50, 3))
 >>> len(detector.predict(["part.png", "part.png"]))
