@@ -12,7 +12,6 @@ from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
-from anomap.detection.checkpoint import image_size
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.outcome import conclude
@@ -48,12 +47,12 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         UserError: the data or the configuration is wrong; nothing has been trained then.
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
-    check_switches(config, "controls", "figures")
     check_loggers(config)
+    check_switches(config, "controls", "figures")
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
-    size = check_image_size(image_size(config), objective.stride)
+    size = check_image_size(config["data"]["image_size"], objective.stride)
     device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation

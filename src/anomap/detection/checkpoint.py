@@ -73,7 +73,7 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Scori
         raise UserError(f"{path}: checkpoint format {found.get('format')}, this anomap {__version__} reads {FORMAT}")
     try:
         config = found["config"]
-        node, size = config["model"]["objective"], image_size(config)
+        node, size = config["model"]["objective"], check_image_size(config["data"]["image_size"])
         state = dict(found["state"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its configuration or its tensors are missing; the file is damaged") from error
@@ -84,8 +84,3 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Scori
         raise UserError(f"{path}: its tensors do not fit its own configuration; the file is damaged") from error
     model.place(device)
     return model, config
-
-
-def image_size(config: Mapping[str, Any]) -> tuple[int, int]:
-    """(H, W) of `data.image_size`, which is one number or two."""
-    return check_image_size(config["data"]["image_size"])

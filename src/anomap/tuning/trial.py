@@ -14,7 +14,6 @@ from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_image_size
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.detection.checkpoint import image_size
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
@@ -54,7 +53,7 @@ class Trials:
         """Train with a plain configuration of anomap-train; the objective's value. UserError if that is wrong or diverges."""
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])
-        size = check_image_size(image_size(config), objective.stride)
+        size = check_image_size(config["data"]["image_size"], objective.stride)
         augmentation = build(without(config["augmentation"], self.held_out))
         data, held_out = self._images(config["data"], config["seed"], objective.stride)
         needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
