@@ -367,16 +367,20 @@ def test_nothing_runs_over_the_edge_of_a_phone(tmp_path: Path) -> None:
     page = tmp_path / "report.html"
     metrics = {"control_nearest_neighbour_auroc": 0.7, "image_auroc": 0.9, "test_fpr": 0.1, "promised_fpr": 0.05}
     make_report(page, metrics=metrics)
-    note = "<script>parent.postMessage(innerWidth + '/' + document.documentElement.scrollWidth, '*')</script>"
-    page.write_text(page.read_text().replace("</body>", f"{note}</body>"))
+    tall = "Math.max(...Array.from(document.querySelectorAll('.tracks tr'), (row) => row.offsetHeight))"
+    seen = f"[innerWidth, document.documentElement.scrollWidth, {tall}].join('/')"
+    note = f"<script>parent.postMessage({seen}, '*')</script></body>"
+    page.write_text(page.read_text().replace("</body>", note))
     frame = tmp_path / "phone.html"  # a window cannot be made that narrow
     take = "addEventListener('message', (event) => { document.body.dataset.width = event.data; })"
     frame.write_text(
         f'<script>{take}</script><body><iframe src="report.html" width="390" height="800" style="border:0">'
     )
-    seen = re.findall(r'data-width="(\d+)/(\d+)"', open_page(frame))
-    assert seen
-    assert int(seen[0][1]) <= int(seen[0][0]) == 390
+    found = re.findall(r'data-width="(\d+)/(\d+)/(\d+)"', open_page(frame))
+    assert found
+    inner, needed, tallest = map(int, found[0])
+    assert needed <= inner == 390
+    assert tallest < 100  # no column so narrow that a name runs down it letter by letter
 
 
 @needs_chromium

@@ -79,7 +79,7 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
         colours = coloured(1 / 3 + strength[..., 0] * 2 / 3, palette.HEAT)
         return np.rint(rgb * (1 - _OPAQUE * strength) + colours * _OPAQUE * strength).astype(np.uint8)
     region, width = plane > threshold, max(1, round(_OUTLINE * max(plane.shape)))
-    grown = ndimage.maximum_filter(region, 2 * width + 1)
+    grown: npt.NDArray[np.bool_] = np.asarray(ndimage.maximum_filter(region, 2 * width + 1), bool)
     at_edge = np.ones_like(region)
     at_edge[width:-width, width:-width] = False
     # outside, so that a defect of one pixel stays visible; but within where the image ends
