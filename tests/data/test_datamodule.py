@@ -43,19 +43,19 @@ def test_sets_are_disjoint_normal_and_complete(tmp_path: Path) -> None:
 
 def test_a_limit_keeps_so_many_of_each_set_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = make_dataset(tmp_path, train=40)
-    whole, limited = module(root), module(root, limit=5)
+    whole, limited = module(root), module(root, limit=3)
     whole.setup()
     with caplog.at_level(logging.INFO):
         limited.setup()
     counts = whole.counts()
-    said = f"data.limit=5: of {counts['n_train']} training, {counts['n_calibration']} calibration, 7 test"
+    said = f"data.limit=3: of {counts['n_train']} training, {counts['n_calibration']} calibration, 7 test"
     assert said in caplog.text
     for few, all_of_them in (
         (limited.train, whole.train),
         (limited.calibration, whole.calibration),
         (limited.test, whole.test),
     ):
-        assert len(few) == min(5, len(all_of_them))
+        assert len(few) == min(3, len(all_of_them))
         places = [all_of_them.samples.index(sample) for sample in few.samples]
         assert places == sorted(places)
     assert set(limited.test.labels.tolist()) == {0, 1}  # spread over the set

@@ -68,7 +68,8 @@ class Prediction:
         """
         from scipy import ndimage
 
-        pieces, _ = ndimage.label(self.mask, np.ones((3, 3)))
+        labelled: Any = ndimage.label(self.mask, np.ones((3, 3)))
+        pieces = labelled[0]
         found = []
         for number, place in enumerate(ndimage.find_objects(pieces), start=1):
             rows, columns = place
