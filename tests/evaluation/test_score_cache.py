@@ -42,7 +42,7 @@ def scored_set(optional: bool = True) -> ScoredSet:
     )
     names = ["test/a.png", "test/\udcff, é\n.png", "b"]
     return ScoredSet(
-        test, names, ["good", "hole", "good"], 1.5, ConfidenceInterval(0.25, 0.75), {0: picture(), 2: picture()}
+        test, names, ["good", "hole", "good"], 1.5, 7, ConfidenceInterval(0.25, 0.75), {0: picture(), 2: picture()}
     )
 
 
@@ -56,7 +56,7 @@ def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, optional: boo
         np.testing.assert_array_equal(getattr(found.test, kept), getattr(scored.test, kept), strict=True)
     assert (found.test.pixel, found.test.parts) == (scored.test.pixel, scored.test.parts)
     assert list(found.rows(0.2)) == list(scored.rows(0.2))
-    assert (found.seconds, found.interval) == (1.5, (0.25, 0.75))
+    assert (found.seconds, found.operations, found.interval) == (1.5, 7, (0.25, 0.75))
     assert found.pictures.keys() == {0, 2}
     for index, picture in scored.pictures.items():
         for key, value in dataclasses.asdict(picture).items():

@@ -34,7 +34,8 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool =
     seconds = time.perf_counter() - began
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
-    scored = ScoredSet(test, names, defects, seconds, auroc_interval(test.scores, test.labels))
+    operations = _operations(detector, data.channels)
+    scored = ScoredSet(test, names, defects, seconds, operations, auroc_interval(test.scores, test.labels))
     return with_pictures(scored, detector, data.test) if pictures else scored
 
 
@@ -61,7 +62,7 @@ def measure(
         "n_calibration": len(detector.calibration.scores),
         "n_scaling": int(detector.calibration.scaling.sum()),
         "score_images_per_second": rate(len(test.scores), scored.seconds),
-        "score_mflop_per_image": _operations(detector, config["data"]["channels"]) / 1e6,
+        "score_mflop_per_image": scored.operations / 1e6,
         "peak_rss_mb": peak_rss() / 2**20,
         "threads": torch.get_num_threads(),
         "seed": config["seed"],
@@ -86,7 +87,7 @@ def measure(
 def _operations(detector: ScoringModel, channels: int) -> int:
     """Floating-point operations of scoring one image of its size."""
     image = torch.zeros(1, channels, *detector.image_size, device=device_of(detector))
-    with torch.inference_mode():
+    with torch.no_grad():  # inference mode, PyTorch's counter does not know
         return flops(lambda: detector.score(image))
 
 

@@ -29,8 +29,9 @@ _PICTURE = tuple(field.name for field in fields(Picture))  # each is an array of
 def save(path: Path, scored: ScoredSet) -> None:
     """Write whole or not at all; a folder that cannot be written to is a line in the log."""
     test, chosen = scored.test, sorted(scored.pictures)
-    known: Any = {"names": list(scored.names), "defects": list(scored.defects), "seconds": scored.seconds}
-    text = json.dumps({**known, "interval": scored.interval, "pixel": test.pixel, "parts": test.parts})
+    known = {name: getattr(scored, name) for name in ("seconds", "operations", "interval")}
+    lists = {"names": list(scored.names), "defects": list(scored.defects)}
+    text = json.dumps({**known, **lists, "pixel": test.pixel, "parts": test.parts})
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
     arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for name in _PICTURE:
@@ -68,4 +69,5 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
     columns = {name: file[name] for name in _PICTURE if pictures and name in file}
     chosen = file["chosen"].tolist() if columns else []
     shown = {index: Picture(**{name: column[k] for name, column in columns.items()}) for k, index in enumerate(chosen)}
-    return ScoredSet(test, names, defects, text["seconds"], interval and ConfidenceInterval(*interval), shown)
+    interval = interval and ConfidenceInterval(*interval)
+    return ScoredSet(test, names, defects, text["seconds"], text["operations"], interval, shown)

@@ -26,6 +26,7 @@ class ScoredSet:
     names: Sequence[str]  # N paths, relative to the data root
     defects: Sequence[str]  # N names of test sub-folders
     seconds: float  # that the scoring took
+    operations: int  # floating-point, of scoring one image
     interval: ConfidenceInterval | None  # of the image AUROC; None when a class is missing
     pictures: Mapping[int, Picture] = field(default_factory=dict)  # by index; empty when none will be shown
 
