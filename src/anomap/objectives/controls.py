@@ -79,7 +79,7 @@ class PCAError(Control):
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         pixels = torch.cat([reduced(batch).flatten(1) for batch in batches])
         components = min(self.components, *pixels.shape)
-        pca = PCA(components, random_state=0).fit(pixels.cpu().numpy())
+        pca = PCA(components, random_state=0, copy=False).fit(pixels.cpu().numpy())  # centred in place
         self.mean = torch.from_numpy(pca.mean_).to(self.mean)
         self.basis = torch.from_numpy(pca.components_).to(self.basis)
 
