@@ -189,6 +189,7 @@ def test_another_version_of_a_package_changes_the_key(
     ("file", "decides"),
     [
         ("config.py", True),
+        ("intervals.py", True),
         ("data/images.py", True),
         ("detection/standardise.py", True),
         ("evaluation/scored_set.py", True),

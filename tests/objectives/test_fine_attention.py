@@ -8,9 +8,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import compressed, weighed_parts
 from anomap.objectives.losses import discriminator_loss, fine_attention_loss, quality_focal_loss
 from anomap.objectives.whitening import Scaling
+from tests import tiny
 
 
 def logits_of(normal: Tensor) -> Tensor:
@@ -92,3 +94,15 @@ def test_parts_come_in_the_methods_order_with_their_weights() -> None:
 def test_parts_that_make_no_score_are_refused(parts: Any) -> None:
     with pytest.raises(ValueError, match="use some of"):
         weighed_parts(parts, ("density", "map"))
+
+
+def test_either_map_closes_a_cell_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
+    method: AttentionNetwork = tiny.objective("attention_network")
+    fine, coarse = torch.full((1, 1, 32, 32), 9.0), torch.full((1, 1, 16, 16), 9.0)
+    fine[..., 0, 0] = coarse[..., 15, 15] = -9.0
+    monkeypatch.setattr(method.generator, "maps", lambda x: (fine, coarse))
+    guide = method.guide(torch.zeros(1, 1, 32, 32))[0, 0]
+    assert guide.shape == (32, 32)
+    assert guide[0, 0] < 0.1  # by the fine map
+    assert guide[31, 31] < 0.1  # by the coarse one
+    assert guide[16, 16] > 0.9

@@ -18,7 +18,7 @@ from anomap.config import PLUGINS
 from anomap.data.samples import Sample, Scan
 
 # What decides a score, and which pictures are kept beside it. Augmentation changes the weights, but no score.
-_CODE = ("config.py", "data", "detection", "evaluation", "networks", "objectives", "viewing")
+_CODE = ("config.py", "intervals.py", "data", "detection", "evaluation", "networks", "objectives", "viewing")
 _PACKAGES = (
     *("torch", "torchvision", "timm", "pytorch-lightning", "hydra-core"),
     *("numpy", "scipy", "scikit-learn", "pillow"),

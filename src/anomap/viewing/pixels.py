@@ -35,9 +35,7 @@ class Picture:
     mask: npt.NDArray | None = None  # ground truth of any size (1, h, w) or (h, w), not 0 = abnormal
     attention_map: npt.NDArray[np.floating] | None = None  # in [0, 1], 1 = normal
     restored: Pixels | None = None  # (C, H, W), the image as the method thinks it should be
-    size: npt.NDArray[np.integer] | None = (
-        None  # (H, W) of the photograph, if known: the shape in which all of it is shown
-    )
+    size: npt.NDArray[np.integer] | None = None  # (H, W) of the photograph, if known: in whose shape all of it is shown
 
 
 def views(
