@@ -1,6 +1,7 @@
 """What is said while a model trains, and what it costs."""
 
 import logging
+import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -43,6 +44,25 @@ def test_a_line_every_ten_seconds_and_the_losses_read_no_oftener(
         "step 20 of 30  generator loss 0.5000",
     ]
     assert module.read == 2
+
+
+def test_work_without_steps_is_said_to_go_on_until_it_ends(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr(progress, "SECONDS", 0.02)
+
+    def fail() -> None:
+        with progress.said("statistics"):
+            time.sleep(0.2)
+            raise KeyError
+
+    with pytest.raises(KeyError):
+        fail()
+    count = len(caplog.messages)
+    assert caplog.messages[:2] == ["statistics", "statistics: 0 s so far"]
+    time.sleep(0.1)
+    assert len(caplog.messages) == count
 
 
 def test_the_auroc_is_said_when_it_is_fresh(caplog: pytest.LogCaptureFixture) -> None:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from anomap.evaluation.scored_set import ScoredSet, device_of
 from anomap.intervals import rate_interval
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch
+from anomap.training.progress import said
 
 
 def batches(loader: DataLoader[Any], device: torch.device | str = "cpu") -> Iterator[Batch]:
@@ -30,7 +32,8 @@ def batches(loader: DataLoader[Any], device: torch.device | str = "cpu") -> Iter
 def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
     """Score the test set; with `pictures`, also keep what figures and report may show of it."""
     began = time.perf_counter()
-    test = detector.score_all(batches(data.test_dataloader(), device_of(detector)))
+    with said(f"scoring {len(data.test)} test images") if len(data.test) else nullcontext():
+        test = detector.score_all(batches(data.test_dataloader(), device_of(detector)))
     seconds = time.perf_counter() - began
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]

@@ -26,7 +26,7 @@ from anomap.training.loggers import make_callbacks, make_loggers
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
 from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
-from anomap.training.progress import Progress, Stopwatch
+from anomap.training.progress import Progress, Stopwatch, said
 from anomap.training.stopping import Stop
 
 QUANTILE = 0.95  # of the threshold of the decisions shown while a model trains, unless `threshold` has one
@@ -120,8 +120,8 @@ def load_stage1(stage1: Objective, path: str) -> None:
 def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
     """The closed-form part of a method's training, from clean images."""
     if type(objective).learn_statistics is not Objective.learn_statistics:
-        log.info("statistics of %d training images", len(data.train))
-    objective.learn_statistics(CleanBatches(data, device))
+        with said(f"statistics of {len(data.train)} training images"):
+            objective.learn_statistics(CleanBatches(data, device))
     objective.to(device)  # what scikit-learn fitted lies on the CPU
 
 
