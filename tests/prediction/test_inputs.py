@@ -81,7 +81,8 @@ def test_links_to_files_are_followed_and_circles_end(folder: Path, tmp_path_fact
     os.symlink(away / "gone.png", folder / "gone.png")
     os.symlink(folder, folder / "circle")
     os.symlink(away, folder / "away")
-    assert list(find_inputs(folder).names) == ["a.JPG", "b.png", "g.png", "odd [1] $x$.png"]
+    # a link to nothing was meant as an image: it is listed as unreadable
+    assert list(find_inputs(folder).names) == ["a.JPG", "b.png", "g.png", "gone.png", "odd [1] $x$.png"]
     assert not any(name.startswith(("circle", "away")) for name in find_inputs(folder, recursive=True).names)
     assert list(find_inputs(folder / "aw*" / "*").names) == ["away/g.png"]
     assert list(find_inputs(folder / "away").names) == ["g.png"]
@@ -101,8 +102,8 @@ def test_results_of_a_prediction_are_no_input(folder: Path) -> None:
     [
         ("nowhere", "no such file or folder"),
         ("nowhere/*.png", "there is no folder"),
-        ("*.gif", "no image fits"),
-        ("*.txt", "no image fits"),
+        ("*.avif", "no image fits"),
+        ("*.txt", r"no image fits.*left out 1: 1 \.txt \(note\.txt\)"),
         ("empty", "no image in this folder .*recursive=true"),
     ],
 )
@@ -116,6 +117,29 @@ def test_an_empty_tree_is_not_told_to_look_deeper(tmp_path: Path) -> None:
     with pytest.raises(UserError) as error:
         find_inputs(tmp_path, recursive=True)
     assert "recursive" not in str(error.value)
+
+
+def test_every_file_of_the_input_is_accounted_for(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    (folder / "@eaDir").mkdir()
+    (folder / "@eaDir/b.png").touch()
+    (folder / "Thumbs.db").touch()
+    os.mkfifo(folder / "pipe.png")  # would be waited for
+    os.symlink(folder, folder / "circle")
+    assert len(find_inputs(folder, recursive=True).names) == 6
+    assert len(find_inputs(folder).names) == 3
+    assert len(find_inputs(folder / "*.png").names) == 2
+    deep, flat, pattern = (record.getMessage() for record in caplog.records)
+    assert deep == (
+        f"{folder}: 13 files: 6 images; left out 7: 2 hidden (.cache/e.png, .hidden.png), 1 .txt (note.txt), "
+        "1 in @eaDir (@eaDir/b.png), 1 links to folders (circle), 1 no regular files (pipe.png), "
+        "1 of the operating system (Thumbs.db)"
+    )
+    assert "2 folders, not entered (line 2/, zoë/)" in flat
+    assert (
+        pattern
+        == f"{folder / '*.png'}: 4 files: 2 images; left out 2: 1 hidden (.hidden.png), 1 no regular files (pipe.png)"
+    )
 
 
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=[]), min_size=1)))

@@ -1,13 +1,54 @@
-"""Folders and the image files in them, and how many threads read those."""
+"""Folders and the image files in them, what is left out and why, and how many threads read those."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from anomap.errors import UserError
 
-EXTENSIONS = frozenset({".png", ".tif", ".tiff", ".jpg", ".jpeg", ".bmp", ".webp"})
+# What Pillow reads and cameras, scanners or people write. `anomap.data.reading.FORMATS` has the decoders.
+EXTENSIONS = frozenset(
+    (
+        *(
+            ".png",
+            ".apng",
+            ".tif",
+            ".tiff",
+            ".jpg",
+            ".jpeg",
+            ".jpe",
+            ".jfif",
+            ".mpo",
+            ".jp2",
+            ".j2k",
+            ".jpx",
+            ".bmp",
+            ".dib",
+        ),
+        *(".webp", ".avif", ".gif", ".tga", ".pbm", ".pgm", ".ppm", ".pnm", ".pfm"),
+    )
+)
 KINDS = " ".join(sorted(extension[1:] for extension in EXTENSIONS))  # for messages
+
+# Written by NAS boxes, desktops, file systems and archivers beside people's images: thumbnails, deleted files, old versions
+_SYSTEM_FOLDERS = frozenset(
+    (
+        *(
+            "@eadir",
+            "@__thumb",
+            ".@__thumb",
+            ".appledouble",
+            ".thumbnails",
+            "#recycle",
+            "@recycle",
+            "$recycle.bin",
+            "recycler",
+        ),
+        *("#snapshot", "@recently-snapshot", "lost+found", "__macosx", "system volume information"),
+    )
+)
+_SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", ".ds_store"))
+LINKED_FOLDER = "links to folders"
 
 
 def is_image(name: str) -> bool:
@@ -22,21 +63,59 @@ def prefix_of(folder: Path, root: Path) -> str:
     return "" if inside == "." else f"{inside}/"
 
 
-def find_files(folder: Path) -> tuple[list[str], list[str]]:
-    """All visible files below a folder, and all links to folders, which are not followed; names relative to it, posix, sorted."""
-    files: list[str] = []
-    links: list[str] = []
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        prefix = prefix_of(Path(parent), folder)
-        files += [prefix + name for name in names if not name.startswith(".")]
-        links += [prefix + name for name in folders if os.path.islink(os.path.join(parent, name))]
-    return sorted(files), sorted(links)
+def left_out(entry: os.DirEntry[str]) -> str | None:
+    """Why what has this name and kind is never an image of the user's, for a message; None if it may be one."""
+    name = entry.name.casefold()
+    if name in _SYSTEM_FOLDERS:
+        return f"in {entry.name}"
+    if name in _SYSTEM_FILES or name.startswith("._"):
+        return "of the operating system"
+    if name.startswith("."):
+        return "hidden"
+    if not entry.is_symlink():
+        return None if entry.is_dir() or entry.is_file() else "no regular files"  # to open a pipe would wait for ever
+    if os.path.isdir(entry.path):
+        return LINKED_FOLDER
+    return "no regular files" if os.path.exists(entry.path) and not os.path.isfile(entry.path) else None
+
+
+def walk(folder: Path, strict: bool = True) -> Iterator[tuple[str, str | None]]:
+    """All files below a folder, relative to it, posix, in no order, each with the reason why it is left out, or None.
+
+    Links to folders are not entered but named. UserError if `strict`: a folder that cannot be read, unless it would be left
+    out anyway.
+    """
+    pending: list[tuple[str, str | None]] = [("", None)]
+    while pending:
+        prefix, inherited = pending.pop()
+        try:
+            for entry in scan_folder(folder / prefix):
+                reason = inherited or left_out(entry)
+                if entry.is_dir(follow_symlinks=False):
+                    pending.append((f"{prefix}{entry.name}/", reason))
+                else:
+                    yield prefix + entry.name, reason
+        except UserError:
+            if strict and inherited is None:
+                raise
+            yield prefix.rstrip("/"), inherited or "folders that cannot be read"
+
+
+def scan_folder(folder: Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder; UserError if it cannot be read."""
+    try:
+        with os.scandir(folder) as found:
+            yield from found
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(
+            f"{folder}: this folder cannot be read ({reason}), so its images would be missing; allow it, or move it away"
+        ) from error
 
 
 def find_images(folder: Path) -> list[str]:
-    """The image files among `find_files`."""
-    return [name for name in find_files(folder)[0] if is_image(name)]
+    """All image files below a folder that are not left out; names relative to it, posix, sorted. UserError as of `walk`."""
+    return sorted(name for name, reason in walk(folder) if reason is None and is_image(name))
 
 
 def existing_folder(key: str, value: str | os.PathLike[str] | None) -> Path:
@@ -51,8 +130,9 @@ def existing_folder(key: str, value: str | os.PathLike[str] | None) -> Path:
 
 
 def subfolders(folder: Path) -> list[Path]:
-    """The sub-folders of a folder, sorted by name, without hidden ones."""
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    """The sub-folders of a folder, links too, sorted by name, without what is left out; UserError as of `scan_folder`."""
+    found = (entry for entry in scan_folder(folder) if os.path.isdir(entry.path))
+    return sorted(folder / entry.name for entry in found if left_out(entry) in (None, LINKED_FOLDER))
 
 
 def worker_count() -> int:
@@ -62,6 +142,12 @@ def worker_count() -> int:
 
 
 def shorten(names: Sequence[str], count: int = 3) -> str:
-    """The first few names, for a message of one line."""
+    """The first few names, for a message of one line: what a terminal cannot show is escaped."""
     rest = len(names) - count
-    return ", ".join(names[:count]) + (f" and {rest} more" if rest > 0 else "")
+    return ", ".join(map(printable, names[:count])) + (f" and {rest} more" if rest > 0 else "")
+
+
+def printable(name: str) -> str:
+    """A file name without what breaks a line or cannot be encoded."""
+    escaped = name.encode("utf-8", "backslashreplace").decode()
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in escaped)

@@ -10,10 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, TiffImagePlugin
 
+from anomap.data.files import KINDS
 from anomap.errors import UserError
 
+# A JPEG of several pictures (MPO, of phones and stereo cameras) is its first one, the photograph.
 # Only these decoders may look at a file, whatever its name says: others of Pillow start external programs.
-FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "WEBP")
+FORMATS = ("PNG", "TIFF", "JPEG", "BMP", "DIB", "WEBP", "JPEG2000", "AVIF", "GIF", "PPM", "TGA")
 _ORIENTATION, _BITS_PER_SAMPLE, _PHOTOMETRIC, _PLANAR = 274, 258, 262, 284  # TIFF tags
 _WHITE_IS_ZERO = 0
 EIGHT_BITS, SIXTEEN_BITS = (0.0, 255.0), (0.0, 65535.0)
@@ -37,7 +39,7 @@ class UnreadableImageError(UserError):
 
 
 def read_pixels(path: Path, max_pixels: int) -> Pixels:
-    """Decode a PNG, TIFF, JPEG, BMP or WebP file.
+    """Decode a file of one of `FORMATS`.
 
     UnreadableImageError: missing, broken, truncated, or, by its header, more than `max_pixels` pixels. UserError: several
     pages in one file, or a kind of 16-bit colour that cannot be read in full.
@@ -64,8 +66,8 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
                     f"{path} has {image.width} x {image.height} pixels, more than data.max_pixels={max_pixels}: "
                     "make it smaller, or raise data.max_pixels if it is genuine"
                 )
-            if image.format in ("TIFF", "WEBP") and (pages := getattr(image, "n_frames", 1)) > 1:
-                raise UserError(f"{path} holds {pages} pages: save one image per file")
+            if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
+                raise UserError(f"{path} holds {pages} pages or frames: save one image per file")
             yield image
     except (UserError, MemoryError):
         raise
@@ -74,7 +76,7 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         if isinstance(error, Image.UnidentifiedImageError):
-            reason = "not a PNG, TIFF, JPEG, BMP or WebP image"
+            reason = f"not an image of a kind that is read ({KINDS})"
         raise UnreadableImageError(
             f"cannot read image {path}: {' '.join(reason.split())}; mend or remove it, or leave it out with data.on_error=skip"
         ) from error

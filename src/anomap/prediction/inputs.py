@@ -1,6 +1,7 @@
 """Which images a prediction is about: one file, a folder, or a pattern."""
 
 import fnmatch
+import logging
 import os
 import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -8,8 +9,11 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from anomap.data.files import EXTENSIONS, is_image
+from anomap.data.accounting import LeftOut
+from anomap.data.files import EXTENSIONS, LINKED_FOLDER, is_image, left_out, scan_folder, walk
 from anomap.errors import UserError
+
+log = logging.getLogger(__name__)
 
 # A folder that holds the first is one of anomap-predict's results, and the others there are its pictures, not input.
 MARKER, OVERLAYS, CONTACT_SHEET = "predict.json", "overlays", "contact_sheet.png"
@@ -46,8 +50,8 @@ def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Input
 
     What is given is a file, whatever its extension; a folder, whose image files are taken (`recursive`: those in its
     sub-folders, too); or, if nothing has that name, a pattern: `*`, `?` and `[...]` stand for parts of a name, `**` for any
-    number of folders. Hidden files and folders are left out, and what anomap-predict has drawn. Links to files are
-    followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
+    number of folders. What `anomap.data.files.left_out` names is left out, and what anomap-predict has drawn; one line of
+    the log accounts for it. Links to files are followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
     """
     path, kinds = Path(given).expanduser(), " ".join(sorted(EXTENSIONS))
     if path.is_file():
@@ -65,38 +69,56 @@ def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Input
         if not root.is_dir():
             raise UserError(f"input={given}: there is no folder {root}; give a pattern like 'DIR/*.png'")
         empty = f"no image fits this pattern ({kinds}); ** stands for any number of folders"
+    left = LeftOut()
+    segments = [part for place, part in enumerate(segments) if part != "**" or segments[place - 1 : place] != ("**",)]
     # two ** may find a name twice
-    names = Names(name for name, _ in groupby(sorted(_fitting(root, "", segments))))
+    names = Names(name for name, _ in groupby(sorted(_fitting(root, "", segments, left))))
+    told = f"; {left}" if left else ""
     if not names:
-        raise UserError(f"input={given}: {empty}")
+        raise UserError(f"input={given}: {empty}{told}")
+    level = logging.INFO if left.harmless else logging.WARNING
+    log.log(level, "%s: %d files: %d images%s", path.absolute(), len(names) + len(left), len(names), told)
     return Inputs(root, names)
 
 
-def _fitting(root: Path, prefix: str, segments: Sequence[str]) -> Iterator[str]:
-    """Names of the image files below `root / prefix` that fit the pattern; the prefix, with its slash, is part of them."""
+def _fitting(root: Path, prefix: str, segments: Sequence[str], left: LeftOut, deep: bool = False) -> Iterator[str]:
+    """Names of the image files below `root / prefix` that fit the pattern; the prefix, with its slash, is part of them.
+
+    What fits but is no image is added to `left`. `deep`: the sub-folders are entered elsewhere.
+    """
     head, rest = segments[0], segments[1:]
     if head == "**":
-        yield from _fitting(root, prefix, rest or ("*",))
-        for entry in _visible(root / prefix, head):
-            if entry.is_dir(follow_symlinks=False):
-                yield from _fitting(root, f"{prefix}{entry.name}/", segments)
+        yield from _fitting(root, prefix, rest or ("*",), left, deep=True)
+        for entry in scan_folder(root / prefix):
+            if not entry.is_dir(follow_symlinks=False):
+                continue
+            if reason := _left_out(entry, root / prefix, head):
+                for name, _ in walk(root / prefix / entry.name, strict=False):
+                    left.add(reason, f"{prefix}{entry.name}/{name}")
+            else:
+                yield from _fitting(root, f"{prefix}{entry.name}/", segments, left)
         return
-    for entry in _visible(root / prefix, head):
+    for entry in scan_folder(root / prefix):
         if not fnmatch.fnmatchcase(entry.name, head):
             continue
-        if rest and entry.is_dir():
-            yield from _fitting(root, f"{prefix}{entry.name}/", rest)
-        elif not rest and is_image(entry.name) and entry.is_file():
-            yield prefix + entry.name
+        name, reason = prefix + entry.name, _left_out(entry, root / prefix, head)
+        if rest:
+            if reason in (None, LINKED_FOLDER) and os.path.isdir(entry.path):
+                yield from _fitting(root, f"{name}/", rest, left)
+        elif entry.is_dir(follow_symlinks=False):
+            if not deep:
+                left.add(reason or "folders, not entered", f"{name}/")
+        elif reason:
+            left.add(reason, name)
+        elif is_image(entry.name):
+            yield name
+        else:
+            left.add_unused(name)
 
 
-def _visible(folder: Path, pattern: str) -> Iterator[os.DirEntry[str]]:
-    """What lies in a folder, without what is hidden (unless the pattern begins with a dot) or drawn by anomap-predict."""
-    drawn = {OVERLAYS, CONTACT_SHEET} if os.path.exists(folder / MARKER) else set()  # False where it may not look
-    try:
-        with os.scandir(folder) as found:
-            for entry in found:
-                if entry.name not in drawn and (not entry.name.startswith(".") or pattern.startswith(".")):
-                    yield entry
-    except OSError as error:
-        raise UserError(f"{folder}: this folder cannot be read ({error.strerror}); give another input") from error
+def _left_out(entry: os.DirEntry[str], folder: Path, pattern: str) -> str | None:
+    """Why something is no input whatever the pattern, unless that begins with a dot; what anomap-predict drew is none."""
+    if entry.name in (OVERLAYS, CONTACT_SHEET) and os.path.exists(folder / MARKER):  # False where it may not look
+        return "drawn by anomap-predict"
+    reason = left_out(entry)
+    return None if reason == "hidden" and pattern.startswith(".") else reason

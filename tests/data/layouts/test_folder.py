@@ -1,5 +1,6 @@
 """Labels by folder name, masks, and the line each mistake gets."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -88,18 +89,21 @@ def _told(root: Path, caplog: pytest.LogCaptureFixture, **options: Any) -> tuple
     caplog.set_level("INFO")
     caplog.clear()
     FolderLayout(**(options or {"root": root})).scan()
-    (record,) = [record for record in caplog.records if "not used" in record.getMessage()]
+    (record,) = [record for record in caplog.records if " files: " in record.getMessage()]
     return record.levelname, record.getMessage()
 
 
-def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_file_is_accounted_for_in_one_line(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = make_dataset(tmp_path / "data", masks=True)
-    (root / "train/0.normal/deep").mkdir()
-    (root / "train/0.normal/deep/photo.gif").touch()
+    save(root / "train/0.normal/b.jpg", seed=50)
+    assert _told(root, caplog) == (
+        "INFO",
+        f"{root}: 23 files: 23 used (13 train, 7 test, 3 masks; 22 .png, 1 .jpg)",
+    )
     (root / "test/notes.txt").touch()
     level, text = _told(root, caplog)
     assert level == "INFO"
-    assert "2 files of other types (test/notes.txt, train/0.normal/deep/photo.gif)" in text
+    assert text.endswith("; left out 1: 1 .txt (test/notes.txt)")
     save(root / "ground_truth/crack/99_mask.png")
     save(root / "beside.png")
     save(root / "valid/good/a.png")
@@ -107,26 +111,69 @@ def test_whatever_is_not_used_is_named_in_one_line(tmp_path: Path, caplog: pytes
     (root / "test/crack/more").symlink_to(tmp_path / "elsewhere")
     level, text = _told(root, caplog)
     assert level == "WARNING"
+    assert "28 files: 23 used" in text
     for part in (
-        "2 images (beside.png, ground_truth/crack/99_mask.png)",
+        "left out 5: 2 images outside the class folders (beside.png, valid/good/a.png)",
+        "1 masks of no abnormal image (ground_truth/crack/99_mask.png)",
         "1 links to folders (test/crack/more)",
-        "1 other folders (valid)",
     ):
         assert part in text
     bad, good = root / "test/crack", root / "test/0.normal"
     assert "links to folders (crack/more)" in _told(root, caplog, normal_dir=good, abnormal_dir=bad)[1]
 
 
-def test_a_data_set_without_leftovers_says_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level("INFO")
+def test_class_folders_that_are_links_are_accounted_for(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     root = make_dataset(tmp_path / "data", masks=True)
-    for folder in ("train/0.normal", "test/crack", "ground_truth/crack"):  # a class folder may be a link
+    for folder in ("train/0.normal", "test/crack", "ground_truth/crack"):
         (root / folder).rename(tmp_path / folder.replace("/", " "))
         (root / folder).symlink_to(tmp_path / folder.replace("/", " "))
-    scan = FolderLayout(root).scan()
-    assert len(scan.train) == 12
-    assert [sample.mask is not None for sample in scan.test] == [False] * 4 + [True] * 3
-    assert not caplog.records
+    level, text = _told(root, caplog)
+    assert (level, text) == ("INFO", f"{root}: 22 files: 22 used (12 train, 7 test, 3 masks; 22 .png)")
+    assert [sample.mask is not None for sample in FolderLayout(root).scan().test] == [False] * 4 + [True] * 3
+
+
+def test_thumbnails_of_a_nas_are_no_images(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_dataset(tmp_path, train=4, normal=2, abnormal=2)
+    for folder in ("train/0.normal", "test/0.normal", "test/crack", "train"):
+        save(root / folder / "@eaDir/00.png/SYNOPHOTO_THUMB_M.jpg", seed=9)
+    save(root / "test/#recycle/old.png", seed=9)
+    save(root / "train/0.normal/._00.png", seed=9)
+    level, text = _told(root, caplog)
+    assert level == "INFO"
+    assert "14 files: 8 used (4 train, 4 test; 8 .png); left out 6: 4 in @eaDir (" in text
+    assert "1 in #recycle (test/#recycle/old.png), 1 of the operating system (train/0.normal/._00.png)" in text
+
+
+def test_a_folder_that_cannot_be_read_is_refused_not_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_dataset(tmp_path, train=2)
+    for name in ("train/0.normal/closed", "lost+found", "private"):
+        save(root / name / "a.png", seed=5)
+    closed, scandir = {root / "private", root / "lost+found"}, os.scandir
+
+    def guarded(path: Path) -> Any:  # file modes do not stop the superuser, whom tests may run as
+        if Path(path) in closed:
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", guarded)
+    text = _told(root, caplog)[1]  # what is not needed is only named
+    assert "1 folders that cannot be read (private)" in text
+    assert "1 in lost+found (lost+found)" in text
+    closed.add(root / "train/0.normal/closed")
+    assert f"{root / 'train/0.normal/closed'}: this folder cannot be read (Permission denied)" in error_of(
+        FolderLayout(root)
+    )
+
+
+def test_what_is_no_file_is_never_opened(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = make_dataset(tmp_path, train=2, normal=1, abnormal=1)
+    os.mkfifo(root / "train/0.normal/pipe.png")
+    (root / "test/crack/linked.png").symlink_to(root / "train/0.normal/pipe.png")
+    level, text = _told(root, caplog)
+    assert level == "WARNING"
+    assert "2 no regular files (test/crack/linked.png, train/0.normal/pipe.png)" in text
 
 
 def test_folders_within_a_class_are_read_but_must_not_contradict_it(tmp_path: Path) -> None:

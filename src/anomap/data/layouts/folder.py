@@ -18,7 +18,18 @@ from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
-from anomap.data.files import KINDS, existing_folder, find_files, find_images, is_image, prefix_of, shorten, subfolders
+from anomap.data.accounting import account
+from anomap.data.files import (
+    KINDS,
+    existing_folder,
+    find_images,
+    is_image,
+    left_out,
+    prefix_of,
+    scan_folder,
+    shorten,
+    subfolders,
+)
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
 from anomap.errors import UserError, nearest
 
@@ -30,7 +41,7 @@ _PARTS = ("train", "test", "ground_truth")
 
 @dataclass
 class FolderLayout:
-    """See the module's docstring. Whatever lies in these folders and is not used is named in one line of the log."""
+    """See the module's docstring. One line of the log accounts for every file: used, or left out and why."""
 
     root: str | os.PathLike[str] | None = None  # the folder with `train` and, unless nothing is to be tested, `test`
     normal_names: Sequence[str] = NORMAL_NAMES  # of folders with normal images; upper and lower case are the same
@@ -58,10 +69,8 @@ class FolderLayout:
         self._check_inner_folders([*train, *test])
         test = _with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
-        folders = [folder for part in parts for folder in subfolders(part)]
-        around = (path for parent in (root, *parts) for path in sorted(parent.iterdir()) if path.name[0] != ".")
-        beside = [path for path in around if path not in parts and path not in folders]
-        _tell_unused(folders, beside, root, {sample.mask for sample in test if sample.mask})
+        folders = [root, *parts, *(folder for part in parts for folder in subfolders(part))]
+        account(root, folders, _roles(train, test))
         return Scan(train, test)
 
     def _scan_two_folders(self) -> Scan:
@@ -75,7 +84,7 @@ class FolderLayout:
             )
         root = Path(os.path.commonpath([folder.parent for folder in folders]))
         test = _samples(dict(labelled), root, by_subfolder=True)
-        _tell_unused(folders, [], root)
+        account(root, folders, _roles([], test))
         return Scan([], test)
 
     def _label(self, folder_name: str) -> int:
@@ -86,7 +95,8 @@ class FolderLayout:
         """Those in a folder, each with its label."""
         if not folder.is_dir():
             raise UserError(f"{folder} does not exist: put normal images in {folder / self.normal_names[0]}")
-        if stray := sorted(path.name for path in folder.iterdir() if path.is_file() and is_image(path.name)):
+        files = (entry.name for entry in scan_folder(folder) if left_out(entry) is None and entry.is_file())
+        if stray := sorted(filter(is_image, files)):
             raise UserError(
                 f"{folder} holds images outside a class folder ({shorten(stray)}): labels are folder names; "
                 f"move normal ones to {folder / self.normal_names[0]}"
@@ -159,6 +169,12 @@ def _samples(labelled: dict[Path, int], root: Path, by_subfolder: bool = False) 
     return samples
 
 
+def _roles(train: Iterable[Sample], test: Collection[Sample]) -> dict[str, list[str]]:
+    """The names of the files that are used, by what for."""
+    masks = [prefix_of(sample.mask, sample.root) for sample in test if sample.mask and sample.root]
+    return {"train": [s.name for s in train], "test": [s.name for s in test], "masks": [m.rstrip("/") for m in masks]}
+
+
 def _with_masks(test: list[Sample], root: Path) -> list[Sample]:
     """Attach masks; where there is ground truth at all, every abnormal image must have one of its own."""
     truth = root / "ground_truth"
@@ -184,21 +200,3 @@ def _with_masks(test: list[Sample], root: Path) -> list[Sample]:
         owners[mask] = sample.name
     masks = {name: mask for mask, name in owners.items()}
     return [replace(sample, mask=masks.get(sample.name)) for sample in test]
-
-
-def _tell_unused(folders: Iterable[Path], beside: Iterable[Path], root: Path, masks: Collection[Path] = ()) -> None:
-    """Name in one line of the log what is not used: `beside`, and in class and mask `folders` what is no image or mask."""
-    kinds = ("images", "links to folders", "other folders", "files of other types")
-    unused: dict[str, list[str]] = {kind: [] for kind in kinds}
-    for path in beside:
-        kind = "other folders" if path.is_dir() else "images" if is_image(path.name) else "files of other types"
-        unused[kind].append(path.relative_to(root).as_posix())
-    for folder in folders:
-        (files, links), prefix = find_files(folder), prefix_of(folder, root)
-        unused["links to folders"] += [prefix + name for name in links]
-        unused["files of other types"] += [prefix + name for name in files if not is_image(name)]
-        if prefix.startswith("ground_truth/"):
-            unused["images"] += [prefix + name for name in files if is_image(name) and folder / name not in masks]
-    if told := [f"{len(names)} {kind} ({shorten(names)})" for kind, names in unused.items() if names]:
-        harmless = not any(unused[kind] for kind in kinds[:-1])
-        log.log(logging.INFO if harmless else logging.WARNING, "%s: not used: %s", root, "; ".join(told))
