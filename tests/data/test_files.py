@@ -13,7 +13,7 @@ from anomap.data.reading import FORMATS
 NOT_READ = frozenset(
     """.avifs .blp .bufr .bw .cur .dcx .dds .emf .eps .fit .fits .flc .fli .ftc .ftu .gbr .grib .h5 .hdf .icb .icns .ico .iim
     .im .j2c .jpc .jpf .mpeg .mpg .msp .palm .pcd .pcx .pdf .ps .psd .pxr .qoi .ras .rgb .rgba .sgi .vda .vst .wmf .xbm
-    .xpm""".split()
+    .xpm""".split()  # noqa: SIM905
 )
 
 

@@ -50,8 +50,9 @@ def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Input
 
     What is given is a file, whatever its extension; a folder, whose image files are taken (`recursive`: those in its
     sub-folders, too); or, if nothing has that name, a pattern: `*`, `?` and `[...]` stand for parts of a name, `**` for any
-    number of folders. What `anomap.data.files.left_out` names is left out, and what anomap-predict has drawn; one line of
-    the log accounts for it. Links to files are followed; links to folders only where a pattern names them, since below `**` they may lead in circles.
+    number of folders. Hidden files and whatever else `anomap.data.files.left_out` names are left out, and what
+    anomap-predict has drawn: one line of the log accounts for them. Links to files are followed; links to folders only
+    where a pattern names them, since below `**` they may lead in circles.
     """
     path, kinds = Path(given).expanduser(), " ".join(sorted(EXTENSIONS))
     if path.is_file():
