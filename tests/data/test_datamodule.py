@@ -90,12 +90,10 @@ def test_loaders_yield_whole_batches(tmp_path: Path) -> None:
         "image": (torch.uint8, (4, 1, 8, 8)),
         "label": (torch.int64, (4,)),
         "index": (torch.int64, (4,)),
-        "mask": (torch.uint8, (4, 1, 8, 8)),
     }
     calibration, test = data.val_dataloader()
     assert sum(len(batch["index"]) for batch in calibration) == len(data.calibration)
     assert sum(len(batch["index"]) for batch in test) == 7
-    assert "mask" not in next(iter(calibration))
     chosen = torch.cat([batch["scaling"] for batch in calibration])
     assert chosen.tolist() == choose_scaling(data.calibration.samples).tolist()
     assert "scaling" not in next(iter(test))
@@ -104,9 +102,35 @@ def test_loaders_yield_whole_batches(tmp_path: Path) -> None:
 def test_masks_match_their_images(tmp_path: Path) -> None:
     data = module(make_dataset(tmp_path, masks=True))
     data.setup()
-    assert data.test.masks is not None
-    assert data.test.masks.sum(axis=(1, 2, 3)).tolist() == [0, 0, 0, 0, 4, 8, 12]
-    assert data.train.masks is None
+    masks = [data.test.mask_of(index) for index in range(7)]
+    assert [mask is not None and int(mask.sum()) for mask in masks] == [0, 0, 0, 0, 4, 8, 12]
+    assert data.train.mask_of(0) is None
+
+
+def test_masks_keep_their_own_sizes(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, masks=True)
+    save(root / "test/crack/02.png", seed=9, size=(40, 24))
+    line = np.zeros((40, 24), np.uint8)
+    line[:, 13] = 255
+    save(root / "ground_truth/crack/02_mask.png", line)
+    data = module(root)
+    data.setup()
+    assert data.test.images.shape == (7, 1, 8, 8)
+    mask = data.test.mask_of(6)
+    assert mask is not None
+    assert (mask == (line > 0)).all()
+    other = data.test.mask_of(5)
+    assert other is not None
+    assert other.shape == (8, 8)
+
+
+def test_masks_follow_their_images_when_others_are_left_out(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path, masks=True)
+    (root / "test/0.normal/02.png").write_bytes(b"broken")
+    data = module(root, on_error="skip")
+    data.setup()
+    masks = [data.test.mask_of(index) for index in range(6)]
+    assert [mask is not None and int(mask.sum()) for mask in masks] == [0, 0, 0, 4, 8, 12]
 
 
 def test_a_cap_of_zero_maps_everything_and_changes_nothing(tmp_path: Path) -> None:
@@ -120,8 +144,8 @@ def test_a_cap_of_zero_maps_everything_and_changes_nothing(tmp_path: Path) -> No
         assert isinstance(getattr(mapped, name).images, np.memmap)
         assert not isinstance(getattr(memory, name).images, np.memmap)
         assert (getattr(mapped, name).images == getattr(memory, name).images).all()
-    assert mapped.test.masks is not None
-    assert (mapped.test.masks == memory.test.masks).all()
+    for index in range(7):
+        np.testing.assert_array_equal(mapped.test.mask_of(index), memory.test.mask_of(index))
     assert list(cache.iterdir()) == []
 
 
@@ -210,7 +234,7 @@ def test_augmentation_runs_in_training_only_with_index_epoch_and_donors(tmp_path
         assert batch["mask"].shape == (len(batch["index"]), 1, 8, 8)
     for loader, batch in recorder.scored:
         assert "augmented" not in batch
-        assert ("mask" in batch) == (loader == 1)
+        assert ("scaling" in batch) == (loader == 0)
         assert 0 <= batch["image"].min() <= batch["image"].max() <= 1
 
 
@@ -265,8 +289,17 @@ def test_a_set_of_which_nothing_can_be_read(tmp_path: Path) -> None:
 def test_a_mask_of_another_size(tmp_path: Path) -> None:
     root = make_dataset(tmp_path, masks=True)
     save(root / "ground_truth/crack/01_mask.png", size=(8, 9))
-    for on_error in ("raise", "skip"):
-        assert "01_mask.png" in setup_error(root, on_error=on_error)
+    assert "01_mask.png" in setup_error(root)
+    data = module(root, on_error="skip")
+    data.setup()  # the image is still scored
+    assert [data.test.mask_of(index) is None for index in (4, 5, 6)] == [False, True, False]
+
+
+def test_masks_are_checked_before_any_image_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_dataset(tmp_path, masks=True)
+    save(root / "ground_truth/crack/01_mask.png", 255)
+    monkeypatch.setattr("anomap.data.datamodule.load_image", lambda *_, **__: pytest.fail("decoded"))
+    assert "is it inverted?" in setup_error(root)
 
 
 def test_too_large_an_image(tmp_path: Path) -> None:

@@ -24,8 +24,8 @@ from anomap.errors import UserError
 SAMPLES = [Sample(f"{number}", number % 2, "x") for number in range(100)]
 
 
-def image(sample: Sample) -> tuple[np.ndarray, None]:
-    return np.full((1, 2, 3), int(sample.name), np.uint8), None
+def image(sample: Sample) -> np.ndarray:
+    return np.full((1, 2, 3), int(sample.name), np.uint8)
 
 
 def test_order_is_kept_and_two_or_more_threads_work() -> None:
@@ -102,8 +102,8 @@ def _resident() -> int:
     return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
 
 
-def fail(*numbers: int) -> Callable[[Sample], tuple[np.ndarray, None]]:
-    def decode(sample: Sample) -> tuple[np.ndarray, None]:
+def fail(*numbers: int) -> Callable[[Sample], np.ndarray]:
+    def decode(sample: Sample) -> np.ndarray:
         if int(sample.name) in numbers:
             raise UnreadableImageError(f"cannot read {sample.name}")
         return image(sample)
@@ -129,7 +129,7 @@ def test_skipped_samples_are_in_no_list(mapped: bool, tmp_path: Path, caplog: py
 
 
 def test_other_errors_are_never_skipped() -> None:
-    def decode(sample: Sample) -> tuple[np.ndarray, None]:
+    def decode(sample: Sample) -> np.ndarray:
         raise UserError("wrong option")
 
     with pytest.raises(UserError, match="wrong option"):

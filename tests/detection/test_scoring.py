@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
+from anomap.detection.resizing import resize_map
 from anomap.detection.scoring import ScoringModel
 from anomap.detection.standardise import Standardiser, fuse
 from anomap.objectives.base import MethodOutput, Objective
@@ -191,18 +192,30 @@ def test_an_image_at_the_threshold_is_normal() -> None:
 def test_score_all_keeps_the_order_and_every_image() -> None:
     model, test = calibrated(Moments(), images(11)), images(7, seed=4)
     labels = torch.tensor([0, 1, 0, 0, 1, 1, 0])
-    masks = (test > 0.5).to(torch.uint8)
+    masks = (test[:, 0] > 0.5).numpy()
     for size in (1, 2, 7):
-        batches = [
-            {"image": i, "label": y, "mask": m}
-            for i, y, m in zip(test.split(size), labels.split(size), masks.split(size), strict=True)
-        ]
-        scores = model.score_all(batches)
+        columns = (test.split(size), labels.split(size), torch.arange(7).split(size))
+        batches = [{"image": i, "label": y, "index": n} for i, y, n in zip(*columns, strict=True)]
+        scores = model.score_all(batches, lambda index: masks[index])
         np.testing.assert_allclose(scores.scores, model.score(test)[0].double().numpy(), rtol=1e-5, atol=1e-5)
         assert scores.labels.tolist() == labels.tolist()
         assert scores.map_peaks.tolist() == test.flatten(1).amax(1).tolist()
         assert scores.pixel["pixel_auroc"] == 1.0  # the mask is the map, cut
     assert model.score_all({"image": test, "label": labels} for _ in range(1)).pixel == {}
+
+
+def test_pixels_are_measured_at_the_size_of_each_mask() -> None:
+    """What pixel metrics of maps that were enlarged before say; an image without a known mask is left out."""
+    model, test = calibrated(Mean(), images(11)), images(3, seed=4)
+    batch = {"image": test, "label": torch.tensor([1, 1, 1]), "index": torch.arange(3)}
+    masks = [np.zeros((50, 40), bool), None, np.zeros((9, 30), bool)]
+    masks[0][:, 7] = masks[2][3:5, 8:12] = True  # type: ignore[index]
+    found = model.score_all([batch], masks.__getitem__).pixel
+    maps = model.score(test)[1].anomaly_map.numpy()
+    known = [(resize_map(maps[i, 0], mask.shape), mask) for i, mask in enumerate(masks) if mask is not None]
+    values, truth = (np.concatenate([part.ravel() for part in column]) for column in zip(*known, strict=True))
+    assert found["pixel_auroc"] == pytest.approx(roc_auc_score(truth, values), abs=1e-9)
+    assert model.score_all([batch], lambda _: None).pixel == dict.fromkeys(("pixel_auroc", "pixel_ap", "pixel_aupro"))
 
 
 def test_each_part_of_the_score_is_measured_alone() -> None:

@@ -46,6 +46,18 @@ def scored_set(optional: bool = True) -> ScoredSet:
     )
 
 
+def test_pictures_of_which_some_have_no_mask(tmp_path: Path) -> None:
+    scored = scored_set()
+    pictures = {0: dataclasses.replace(scored.pictures[0], mask=None), 2: scored.pictures[2]}
+    save(tmp_path / "scores.npz", dataclasses.replace(scored, pictures=pictures, pixel_note="one is empty"))
+    found = load(tmp_path / "scores.npz")
+    assert found is not None
+    assert found.pixel_note == "one is empty"
+    assert found.pictures[0].mask is None
+    np.testing.assert_array_equal(found.pictures[2].mask, pictures[2].mask)
+    np.testing.assert_array_equal(found.pictures[0].image, pictures[0].image)
+
+
 @pytest.mark.parametrize("optional", [True, False])
 def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, optional: bool) -> None:
     scored = scored_set(optional)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from anomap.viewing import palette
-from anomap.viewing.pixels import Picture, overlay, to_rgb_image, views
+from anomap.viewing.pixels import Picture, overlay, smaller_mask, to_rgb_image, views
 
 WHITE, BLACK = 255, 0
 
@@ -38,6 +38,20 @@ def test_hot_is_abnormal_in_every_map_and_in_the_truth() -> None:
         assert brightness[region == 1].min() > 600
         assert brightness[region == 0].max() < 10
     assert (shown["attention map"] == views(picture, (0, 99))["attention map"]).all()
+
+
+def test_thin_lines_of_the_truth_stay_visible_at_any_size() -> None:
+    mask = np.zeros((500, 700), bool)
+    mask[:, 333] = True
+    mask[250, 100:200] = True
+    for shape in ((50, 70), (31, 64), (7, 9), (1200, 1000)):
+        small = smaller_mask(mask, shape)
+        assert small.shape == shape
+        assert small.any(1).all()  # the line goes from top to bottom
+        assert small.any(0).sum() >= 0.13 * shape[1]
+        assert small.mean() < max(mask.mean() * 2, 2.5 / min(shape))
+    picture = Picture(np.zeros((1, 32, 32), np.uint8), np.zeros((32, 32)), smaller_mask(mask, (32, 32)))
+    assert (views(picture, (0, 1), longest=8)["truth"].max((1, 2)) == WHITE).all()
 
 
 def test_the_anomaly_map_is_shown_on_the_common_scale() -> None:

@@ -16,9 +16,10 @@ from torch.utils.data import DataLoader
 from anomap.config import check_choice, check_whole
 from anomap.data.checks import check_channels, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import FileStore, MemoryStore
-from anomap.data.images import EIGHT_BITS, MAX_PIXELS, convert, load_image, load_mask
+from anomap.data.images import EIGHT_BITS, MAX_PIXELS, convert, load_image
 from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.leakage import without_test_copies
+from anomap.data.masks import read_masks
 from anomap.data.sampler import Index, SequentialBatches, TrainBatches, TrainLoader
 from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration
 from anomap.errors import UserError
@@ -97,6 +98,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         if scan.train:
             lists["training"], lists["calibration"] = split_calibration(normal, self.calibration_fraction, same_content)
         lists = self._limited(lists)
+        masks = read_masks(lists["test"], self.max_pixels, self.skip_unreadable, self.cache_mb * 10**6 // 4)
         store, shape = self._store(lists.values()), (self.channels, *self.image_size)
         decode = functools.partial(self._decode, scan.pixels)
         sets: list[ImageSet] = []
@@ -105,6 +107,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             if samples and len(sets[-1]) == 0:
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets
+        self.test.masks = masks
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
@@ -164,16 +167,13 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _decode(self, pixels: PixelSource | None, sample: Sample) -> Decoded:
         if sample.path is None:
             assert pixels is not None, "a layout whose samples have no path must supply pixels"
-            return convert(pixels(sample), self.channels, self.image_size, self.intensity_range or EIGHT_BITS), None
-        image = load_image(sample.path, **self.preprocessing)
-        if sample.mask is None:
-            return image, None
-        return image, load_mask(sample.mask, sample.path, self.image_size, self.max_pixels)
+            return convert(pixels(sample), self.channels, self.image_size, self.intensity_range or EIGHT_BITS)
+        return load_image(sample.path, **self.preprocessing)
 
     def _store(self, lists: Iterable[list[Sample]]) -> NewStore:
         """Memory while all sets together stay under the cap, a mapped file above it."""
         height, width = self.image_size
-        planes = sum(len(part) * (self.channels + any(sample.mask for sample in part)) for part in lists)
+        planes = sum(len(part) * self.channels for part in lists)
         fits = planes * height * width <= self.cache_mb * 10**6
         return MemoryStore if fits else functools.partial(FileStore, folder=self.cache_dir)
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomap.data.reading import EIGHT_BITS, UnreadableImageError, read_pixels, read_size
+from anomap.data.reading import EIGHT_BITS, UnreadableImageError, read_pixels
 from anomap.errors import UserError
 
 MAX_PIXELS = 64_000_000
@@ -45,21 +45,6 @@ def load_image(
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
     return convert(values, channels, size, limits)
-
-
-def load_mask(path: AnyPath, image_path: AnyPath, size: tuple[int, int], max_pixels: int = MAX_PIXELS) -> Uint8:
-    """Read one ground-truth mask as uint8 (1, H, W), 1 = abnormal: any value other than 0; nearest neighbour.
-
-    Errors as in `load_image`; UserError: the mask's size is not that of the image in `image_path`.
-    """
-    abnormal = np.atleast_3d(np.asarray(read_pixels(Path(path), max_pixels)[0]) != 0).any(axis=2)
-    if abnormal.shape != (expected := read_size(Path(image_path), max_pixels)):
-        raise UserError(
-            f"mask {path} has (height, width) = {abnormal.shape} but its image {image_path} has {expected}: "
-            "save the mask at the size of the image"
-        )
-    resized = Image.fromarray(abnormal.astype(np.uint8)).resize((size[1], size[0]), Image.Resampling.NEAREST)
-    return np.asarray(resized)[None]
 
 
 def convert(

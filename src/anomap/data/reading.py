@@ -56,6 +56,20 @@ def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
         return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
+def read_stored(path: Path, max_pixels: int) -> tuple[NDArray[np.generic], NDArray[np.uint8] | None, bool]:
+    """What a file of drawn marks holds, at its full depth and upright; errors as in `read_pixels`.
+
+    Values (H, W) or colours (H, W, 3); alpha (H, W), or None; and whether its compression changes values (JPEG).
+    """
+    with _opened(path, max_pixels) as image:
+        orientation = _orientation(image)
+        lossy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
+        if image.has_transparency_data and max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) == 8:
+            both = _upright(np.asarray(image.convert("RGBA")), orientation)
+            return both[..., :3], both[..., 3], lossy
+        return _upright(np.asarray(_decode(image, path)[0]), orientation), None, lossy
+
+
 @contextmanager
 def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
     """Open and check by the header; whatever a decoder raises (nearly anything) becomes one line that names the file."""

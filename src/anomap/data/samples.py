@@ -22,7 +22,7 @@ class Sample:
     label: int  # 0 normal, 1 abnormal
     defect: str  # name of the test sub-folder ("0.normal", "crack", ...)
     root: Path | None = None  # the folder that the name is relative to; None: the layout supplies the pixels itself
-    mask: Path | None = None  # the ground-truth mask file
+    masks: tuple[Path, ...] = ()  # the ground-truth mask files, which together mark what is abnormal
 
     @property
     def path(self) -> Path | None:

@@ -1,11 +1,12 @@
-"""Pixel metrics of anomaly maps, accumulated batch by batch in constant memory.
+"""Pixel metrics of anomaly maps at the size of the masks, accumulated image by image in constant memory.
 
-Pixels are counted per integer that sorts like their anomaly (the bits of its float32). With at most `BINS` distinct
-integers the result is exact; with more, their lowest bits are set to zero, one after the other, until they fit. So no
-range has to be known, maps within a narrow band keep their resolution, and the result depends neither on the size or
-order of the batches, nor on which process saw which.
+A mask is never resized, since thin defects would vanish: the map is. Pixels are counted per integer that sorts like their
+anomaly (the bits of its float32). With at most `BINS` distinct integers the result is exact; with more, their lowest bits
+are set to zero, one after the other, until they fit. So no range has to be known, maps within a narrow band keep their
+resolution, and the result depends neither on the size or order of the batches, nor on which process saw which.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,13 @@ from torch import Tensor
 
 from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc_from_counts, average_precision_from_counts
+from anomap.detection.resizing import resize_map
 
+NAMES = ("pixel_auroc", "pixel_ap", "pixel_aupro")
 BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill
-_PIXELS = 2**20  # counted at a time, but never less than one image: bounds the memory
+_PIXELS = 2**20  # counted at a time: bounds the memory
+_SPARSE = 4  # times as many empty bins as pixels at most in a table that is counted directly
+_ROWS = 4  # times `bins` at most that wait to be merged
 AUPRO_FPR_LIMIT = 0.3  # as in Bergmann et al. 2019 and every MVTec table since
 
 # diagonal neighbours belong to one region (as in MVTec's own evaluation); images of a batch never touch
@@ -30,14 +35,19 @@ def ordered_bits(values: npt.NDArray[np.float32]) -> npt.NDArray[np.uint32]:
     """Map finite float32 to uint32 such that a < b exactly when bits(a) < bits(b); -0.0 equals 0.0."""
     bits = (values + np.float32(0)).view(np.uint32)  # adding 0 turns -0.0 into 0.0
     # IEEE 754: positive numbers sort as integers, negative ones backwards below them
-    return np.where(bits >> 31, ~bits, bits | np.uint32(1 << 31))
+    negative = bits.view(np.int32) >> 31  # all bits set, or none
+    return bits ^ (negative.view(np.uint32) | np.uint32(1 << 31))
 
 
 def region_weights(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """One over the area of its 8-connected region, for each abnormal pixel of a mask (B, H, W), in C order."""
-    regions = np.empty(mask.shape, np.int32)
-    ndimage.label(mask, structure=_NEIGHBOURS, output=regions)
-    own = regions[mask]
+    rows, columns = (np.flatnonzero(mask.any(axis)) for axis in ((0, 2), (0, 1)))
+    if rows.size == 0:
+        return np.empty(0)
+    box = mask[:, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    regions = np.empty(box.shape, np.int32)
+    ndimage.label(box, structure=_NEIGHBOURS, output=regions)
+    own = regions[box]
     return 1 / np.bincount(own)[own]
 
 
@@ -57,21 +67,30 @@ def aupro_from_counts(normal: npt.NDArray, overlap: npt.NDArray, limit: float = 
 
 
 def count_pixels(
-    values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_], dropped_bits: int
+    values: npt.NDArray[np.float32],
+    abnormal: npt.NDArray[np.bool_],
+    weights: npt.NDArray[np.float64],
+    dropped_bits: int,
 ) -> npt.NDArray[np.float64]:
-    """Count pixels per distinct anomaly (B, H, W), of which so many lowest bits are set to zero.
+    """Count pixels per distinct anomaly (N,), of which so many lowest bits are set to zero; `weights` of the abnormal ones.
 
-    Gives rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their `region_weights`; an anomaly of both
-    kinds of pixels stands in two of them.
+    Gives rows (K, 4) of `ordered_bits`, normal pixels, abnormal pixels, sum of their weights.
     """
-    bits = _without_low_bits(ordered_bits(values), dropped_bits)
-    normal_bits, normals = np.unique(bits[~abnormal], return_counts=True)
-    abnormal_bits, position, abnormals = np.unique(bits[abnormal], return_inverse=True, return_counts=True)
-    weights = np.bincount(position, region_weights(abnormal), minlength=abnormal_bits.size)
-    rows = np.zeros((normal_bits.size + abnormal_bits.size, 4))
-    rows[: normal_bits.size, :2] = np.stack((normal_bits, normals), axis=1)
-    rows[normal_bits.size :, (0, 2, 3)] = np.stack((abnormal_bits, abnormals, weights), axis=1)
-    return rows
+    if values.size == 0:
+        return np.empty((0, 4))
+    bits = ordered_bits(values) >> np.uint32(dropped_bits)
+    lowest = bits.min()
+    bits -= lowest
+    if int(bits.max()) < _SPARSE * bits.size:  # several times faster than to sort
+        found = np.flatnonzero(counts := np.bincount(bits))
+        counts, place = counts[found], bits[abnormal]
+        columns = [np.bincount(place, what, minlength=found[-1] + 1)[found] for what in (None, weights)]
+    else:
+        found, counts = np.unique(bits, return_counts=True)
+        place = np.searchsorted(found, bits[abnormal])
+        columns = [np.bincount(place, what, minlength=found.size) for what in (None, weights)]
+    kept = (found.astype(np.uint32) + lowest) << np.uint32(dropped_bits)
+    return np.stack((kept, counts - columns[0], *columns), axis=1, dtype=np.float64)
 
 
 def merge_rows(rows: npt.NDArray[np.float64], bins: int, dropped_bits: int) -> tuple[npt.NDArray[np.float64], int]:
@@ -113,24 +132,38 @@ class PixelMetrics(GatheredRows):
         self.add_state("dropped_bits", torch.tensor(0), dist_reduce_fx="max")
 
     def update(self, anomaly_map: npt.ArrayLike, mask: npt.ArrayLike) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """Add a batch: map (higher = more abnormal, read as float32) and mask (1 = abnormal), (B, 1, H, W) or (B, H, W).
+        """Add an image, or images: maps (..., h, w), higher = more abnormal, read as float32; masks (..., H, W), 1 = abnormal.
 
-        ValueError if the shapes differ, or the map is not finite.
+        The maps are brought to the size of the masks. ValueError if there are more of one than of the other, or a map is
+        not finite.
         """
         values, truth = np.asarray(anomaly_map, np.float32), np.asarray(mask)
-        if values.shape != truth.shape or not (values.ndim == 3 or (values.ndim == 4 and values.shape[1] == 1)):
-            raise ValueError(f"map {values.shape} and mask {truth.shape} must both be (B, 1, H, W) or (B, H, W)")
+        if values.ndim < 2 or truth.ndim < 2 or values.shape[:-2] != truth.shape[:-2]:
+            raise ValueError(f"maps {values.shape} and masks {truth.shape} must be (..., h, w) and (..., H, W)")
         if not np.isfinite(values).all():
             raise ValueError("the anomaly map is not finite")
         values, truth = (array.reshape(-1, *array.shape[-2:]) for array in (values, truth))
-        step = max(1, _PIXELS // max(1, values[0].size if len(values) else 1))
-        for start in range(0, len(values), step):
-            part = slice(start, start + step)
-            counted = count_pixels(values[part], truth[part] > 0, int(self.dropped_bits))
+        size = truth.shape[1:]
+        step = max(1, _PIXELS // max(1, math.prod(size)))
+        for start in range(0, len(truth), step):
+            part = values[start : start + step]
+            sized = part if part.shape[1:] == size else np.stack([resize_map(plane, size) for plane in part])
+            self._count(sized, truth[start : start + step] > 0)
+
+    def _count(self, values: npt.NDArray[np.float32], abnormal: npt.NDArray[np.bool_]) -> None:
+        """Add maps and masks of one shape (B, H, W), a strip at a time."""
+        weights, used = region_weights(abnormal), 0
+        values, abnormal = values.ravel(), abnormal.ravel()
+        for start in range(0, values.size, _PIXELS):
+            strip = slice(start, start + _PIXELS)
+            until = used + np.count_nonzero(abnormal[strip])
+            counted = count_pixels(values[strip], abnormal[strip], weights[used:until], int(self.dropped_bits))
+            used = until
             super().update(torch.from_numpy(counted))
-            rows, dropped = self._merged()
-            self.rows = [torch.from_numpy(rows).to(self.device)]
-            self.dropped_bits = torch.tensor(dropped, device=self.device)
+            if sum(map(len, self.rows)) > _ROWS * self.bins:
+                rows, dropped = self._merged()
+                self.rows = [torch.from_numpy(rows).to(self.device)]
+                self.dropped_bits = torch.tensor(dropped, device=self.device)
 
     def _merged(self) -> tuple[npt.NDArray[np.float64], int]:
         return merge_rows(self.table().cpu().numpy(), self.bins, int(self.dropped_bits))
@@ -139,9 +172,10 @@ class PixelMetrics(GatheredRows):
         """pixel_auroc, pixel_ap and pixel_aupro so far; None while a class of pixels is missing."""
         _, normal, abnormal, overlap = self._merged()[0].T
         if not (normal.any() and abnormal.any()):
-            return dict.fromkeys(("pixel_auroc", "pixel_ap", "pixel_aupro"))
-        return {
-            "pixel_auroc": float(auroc_from_counts(normal, abnormal)),
-            "pixel_ap": average_precision_from_counts(normal, abnormal),
-            "pixel_aupro": aupro_from_counts(normal, overlap),
-        }
+            return dict.fromkeys(NAMES)
+        areas = (
+            float(auroc_from_counts(normal, abnormal)),
+            average_precision_from_counts(normal, abnormal),
+            aupro_from_counts(normal, overlap),
+        )
+        return dict(zip(NAMES, areas, strict=True))

@@ -12,10 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from anomap.detection.resizing import Map, resize_map
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
-
-Map = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True)
@@ -103,8 +102,4 @@ class Prediction:
             raise UserError(f"{path}: cannot be written ({error.strerror}); give another place") from error
 
     def _enlarged(self, plane: Map) -> Map:
-        if plane.shape == self.size:
-            return plane
-        height, width = self.size
-        shown: Any = Image.fromarray(plane).resize((width, height), Image.Resampling.BILINEAR)
-        return np.asarray(shown)
+        return resize_map(plane, self.size)

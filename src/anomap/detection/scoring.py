@@ -7,11 +7,12 @@ of a score together. `anomap.detection.detector.Detector` is what users load.
 import dataclasses
 import logging
 from array import array
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -24,6 +25,8 @@ from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective
 
 log = logging.getLogger(__name__)
+
+MaskOf = Callable[[int], npt.NDArray[np.bool_] | None]
 
 
 @dataclass
@@ -155,10 +158,14 @@ class ScoringModel(nn.Module):
         return few
 
     @torch.inference_mode()
-    def score_all(self, batches: Iterable[Batch]) -> ImageScores:
-        """Score every image of `batches` (`image` in [0, 1], `label`, and `mask` (B, 1, H, W) if there are any)."""
+    def score_all(self, batches: Iterable[Batch], mask_of: MaskOf | None = None) -> ImageScores:
+        """Score every image of `batches` (`image` in [0, 1], `label`, and for `mask_of` their `index`).
+
+        `mask_of`, if there are masks, gives that of an index, bool (H, W) of any size, for the pixel metrics; None for an
+        image that these leave out.
+        """
         # imported here: torchmetrics takes seconds, and prediction needs none of it
-        from anomap.detection.pixel_metrics import PixelMetrics
+        from anomap.detection.pixel_metrics import NAMES, PixelMetrics
 
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
         scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
@@ -169,14 +176,16 @@ class ScoringModel(nn.Module):
             parts.extend(self.parts(output).flatten().tolist())
             labels.extend(batch["label"].tolist())
             peaks.extend(output.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
-            if "mask" in batch:
-                pixel.update(output.anomaly_map.float().cpu().numpy(), batch["mask"].cpu().numpy())
+            if mask_of is not None:
+                for index, anomaly_map in zip(batch["index"].tolist(), output.anomaly_map.float().cpu(), strict=True):
+                    if (mask := mask_of(index)) is not None:
+                        pixel.update(anomaly_map[0], mask)
         columns = np.array(parts).reshape(-1, len(names)).T if len(names) > 1 else ()
         return ImageScores(
             np.array(scores),
             np.array(labels),
             np.array(peaks),
-            pixel.compute() if pixel.update_called else {},
+            {} if mask_of is None else pixel.compute() if pixel.update_called else dict.fromkeys(NAMES),
             {f"part_{name}_auroc": auroc(part, labels) for name, part in zip(names, columns, strict=False)},
         )
 

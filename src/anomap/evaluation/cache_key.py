@@ -49,7 +49,7 @@ def _identity(sample: Sample, scan: Scan) -> list[Any]:
     if sample.path is None:
         assert scan.pixels is not None, "a layout whose samples have no path must supply pixels"
         return [*known, hashlib.blake2b(scan.pixels(sample).tobytes(), digest_size=8).hexdigest()]
-    return [*known, _stamp(sample.path), None if sample.mask is None else _stamp(sample.mask)]
+    return [*known, _stamp(sample.path), *([str(mask), _stamp(mask)] for mask in sample.masks)]
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

@@ -24,7 +24,7 @@ from anomap.training.progress import said
 
 
 def batches(loader: DataLoader[Any], device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Batches with `image` as float in [0, 1] on the device that scores; labels and masks stay where they are."""
+    """Batches with `image` as float in [0, 1] on the device that scores; the rest stays where it is."""
     for batch in loader:
         yield {**batch, "image": to_float(batch["image"].to(device))}
 
@@ -33,12 +33,14 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool =
     """Score the test set; with `pictures`, also keep what figures and report may show of it."""
     began = time.perf_counter()
     with said(f"scoring {len(data.test)} test images") if len(data.test) else nullcontext():
-        test = detector.score_all(batches(data.test_dataloader(), device_of(detector)))
+        masks = None if data.test.masks is None else data.test.mask_of
+        test = detector.score_all(batches(data.test_dataloader(), device_of(detector)), masks)
     seconds = time.perf_counter() - began
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
     operations = _operations(detector, data.channels)
-    scored = ScoredSet(test, names, defects, seconds, operations, auroc_interval(test.scores, test.labels))
+    interval, note = auroc_interval(test.scores, test.labels), data.test.masks.note if data.test.masks else ""
+    scored = ScoredSet(test, names, defects, seconds, operations, interval, pixel_note=note)
     return with_pictures(scored, detector, data.test) if pictures else scored
 
 
@@ -79,6 +81,8 @@ def measure(
         if count := metrics[f"n_test_{kind}"]:
             low, high = rate_interval(round(metrics[name] * count), count)
             metrics |= {f"{name}_low": low, f"{name}_high": high}
+    if scored.pixel_note:
+        metrics["pixel_note"] = scored.pixel_note
     missing = [kind for kind in ("normal", "abnormal") if metrics[f"n_test_{kind}"] == 0]
     if len(missing) == 2:
         metrics["test_note"] = "there is no test set: what needs one is null"

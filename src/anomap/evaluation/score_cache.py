@@ -23,21 +23,22 @@ from anomap.viewing.pixels import Picture
 
 log = logging.getLogger(__name__)
 
-_PICTURE = tuple(field.name for field in fields(Picture))  # each is an array of the file, if the pictures have it
+# each is an array of the file, beside the indices of the pictures that have it
+_PICTURE = tuple(field.name for field in fields(Picture))
 
 
 def save(path: Path, scored: ScoredSet) -> None:
     """Write whole or not at all; a folder that cannot be written to is a line in the log."""
     test, chosen = scored.test, sorted(scored.pictures)
-    known = {name: getattr(scored, name) for name in ("seconds", "operations", "interval")}
+    known = {name: getattr(scored, name) for name in ("seconds", "operations", "interval", "pixel_note")}
     lists = {"names": list(scored.names), "defects": list(scored.defects)}
     text = json.dumps({**known, **lists, "pixel": test.pixel, "parts": test.parts})
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
     arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for name in _PICTURE:
-        column = [getattr(scored.pictures[index], name) for index in chosen]
-        if column and column[0] is not None:  # all have it, or none
-            arrays[name] = np.stack(column)
+        column = {index: getattr(scored.pictures[index], name) for index in chosen}
+        if has := [index for index, value in column.items() if value is not None]:
+            arrays |= {name: np.stack([column[index] for index in has]), f"{name}_of": np.array(has, np.int64)}
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     try:
@@ -66,8 +67,10 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
     shapes = {test.scores.shape, test.labels.shape, test.map_peaks.shape, (len(names),), (len(defects),)}
     if len(shapes) > 1 or not np.isfinite(test.scores).all():
         raise ValueError("lengths differ, or a score is not finite")
-    columns = {name: file[name] for name in _PICTURE if pictures and name in file}
-    chosen = file["chosen"].tolist() if columns else []
-    shown = {index: Picture(**{name: column[k] for name, column in columns.items()}) for k, index in enumerate(chosen)}
+    parts: dict[int, dict[str, Any]] = {index: {} for index in file["chosen"].tolist() if pictures}
+    for name in (name for name in _PICTURE if pictures and name in file):
+        for index, value in zip(file[f"{name}_of"].tolist(), file[name], strict=True):
+            parts[index][name] = value
+    shown = {index: Picture(**of) for index, of in parts.items()}
     interval = interval and ConfidenceInterval(*interval)
-    return ScoredSet(test, names, defects, text["seconds"], text["operations"], interval, shown)
+    return ScoredSet(test, names, defects, text["seconds"], text["operations"], interval, shown, text["pixel_note"])

@@ -29,6 +29,7 @@ class ScoredSet:
     operations: int  # floating-point, of scoring one image
     interval: ConfidenceInterval | None  # of the image AUROC; None when a class is missing
     pictures: Mapping[int, Picture] = field(default_factory=dict)  # by index; empty when none will be shown
+    pixel_note: str = ""  # which images the pixel metrics leave out, if any, and why
 
     def rows(self, threshold: float) -> Iterator[ScoreRow]:
         """The lines of `scores.csv` at this threshold."""
@@ -53,7 +54,7 @@ def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int
         part = np.asarray(chosen[start : start + _PART])
         pixels = np.asarray(images.images[part])
         _, found = detector.score(to_float(torch.from_numpy(pixels).to(device_of(detector))))
-        drawn = as_pictures(found, pixels, None if images.masks is None else images.masks[part])
+        drawn = as_pictures(found, pixels, map(images.mask_of, part.tolist()))
         for index, picture in zip(part.tolist(), drawn, strict=True):
             path = images.samples[index].path
             pictures[index] = replace(picture, size=path and np.array(read_size(path, sys.maxsize)))

@@ -37,7 +37,7 @@ def print_summary(metrics: Mapping[str, Any], run: RunFolder) -> None:
             table.add_row(name, f"{value:.1f}" if key.endswith("second") else readable(value))
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(table)
-    for key in ("threshold_note", "test_note"):
+    for key in ("threshold_note", "test_note", "pixel_note"):
         if metrics.get(key):
             console.print(f"note: {metrics[key]}")
     found = run.report if run.report.is_file() else run.path

@@ -21,7 +21,7 @@ _METRIC_ORDER = (
     *("image_auroc", "image_auroc_low", "image_auroc_high", "image_ap", "image_f1"),
     *("threshold", "threshold_strategy", "threshold_note", "promised_fpr", "calibration_fpr"),
     *("test_fpr", "test_fpr_low", "test_fpr_high", "test_tpr", "test_tpr_low", "test_tpr_high"),
-    *("pixel_auroc", "pixel_ap", "pixel_aupro"),
+    *("pixel_auroc", "pixel_ap", "pixel_aupro", "pixel_note"),
     *("n_train", "n_calibration", "n_scaling", "n_test_normal", "n_test_abnormal"),
     *("train_seconds", "train_images_per_second", "score_images_per_second", "score_mflop_per_image"),
     "peak_rss_mb",

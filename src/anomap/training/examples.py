@@ -1,6 +1,6 @@
 """The example images of TensorBoard: the same in every epoch, each a captioned strip of what the method sees in it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -63,9 +63,10 @@ class Examples:
         """Image, truth, map, restored image, overlay."""
         test, chosen = self.data.test, np.array(self.chosen or [], np.int64)
         images = np.asarray(test.images[chosen])
-        masks = None if test.masks is None else np.asarray(test.masks[chosen])
         samples = [test.samples[index] for index in chosen]
-        return _score(detector, to_float(torch.from_numpy(images)).to(device), images, masks, samples)
+        return _score(
+            detector, to_float(torch.from_numpy(images)).to(device), images, map(test.mask_of, chosen), samples
+        )
 
     def _training(self, detector: ScoringModel, device: torch.device) -> list[Drawn]:
         """The same of hard-augmented copies, after the image itself; of the image alone for a method that needs no copy."""
@@ -86,7 +87,11 @@ class Examples:
 
 @torch.no_grad()
 def _score(
-    detector: ScoringModel, images: Tensor, stored: Pixels, masks: npt.NDArray | None, samples: Sequence[Sample]
+    detector: ScoringModel,
+    images: Tensor,
+    stored: Pixels,
+    masks: Iterable[npt.NDArray | None] | None,
+    samples: Sequence[Sample],
 ) -> list[Drawn]:
     """A row of the table of scores and the views of each image; one with a mask of its own counts as abnormal."""
     if not samples:

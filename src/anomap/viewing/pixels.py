@@ -57,7 +57,7 @@ def views(
     shown["anomaly map"] = coloured(heat(_plane(picture.anomaly_map, shape), scale), palette.HEAT)
     shown["overlay"] = overlay(np.moveaxis(rgb, -1, 0), picture.anomaly_map, scale, threshold)
     if picture.mask is not None:
-        shown["truth"] = coloured(_resized(np.squeeze(picture.mask) != 0, shape), palette.MASK)
+        shown["truth"] = coloured(smaller_mask(picture.mask, shape), palette.MASK)
     if picture.restored is not None:
         shown["restored"] = _resized(to_rgb_image(picture.restored), shape)
     return shown
@@ -83,6 +83,11 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
     # outside, so that a defect of one pixel stays visible; but within where the image ends
     rgb[(grown & ~region) | (region & at_edge)] = palette.rgb(palette.CONTOUR)
     return rgb
+
+
+def smaller_mask(mask: npt.NDArray, shape: Sequence[int]) -> npt.NDArray[np.bool_]:
+    """A mask (1, h, w) or (h, w) at another size (H, W), to be looked at: even a thin line stays visible."""
+    return _resized(mask.reshape(mask.shape[-2:]) != 0, shape)
 
 
 def above(image: Pixels, overlay: Pixels) -> Pixels:
@@ -118,8 +123,10 @@ def _plane(values: npt.NDArray, shape: Sequence[int]) -> npt.NDArray[np.float64]
 
 
 def _resized(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
-    """Pixels (h, w, 3), a map or a mask (h, w) -> the same at another size; masks stay sharp."""
+    """Pixels (h, w, 3), a map or a mask (h, w) -> the same at another size; masks stay sharp, and whatever is in them is seen."""
     if values.shape[:2] == tuple(shape):
         return values
-    how = Image.Resampling.NEAREST if values.dtype == bool else Image.Resampling.BILINEAR
-    return np.asarray(Image.fromarray(values).resize((int(shape[1]), int(shape[0])), how))
+    size = int(shape[1]), int(shape[0])
+    if values.dtype == bool:  # the share of each new pixel that is marked; any at all counts, however thin
+        return np.asarray(Image.fromarray(values.astype(np.float32)).resize(size, Image.Resampling.BOX)) > 0
+    return np.asarray(Image.fromarray(values).resize(size, Image.Resampling.BILINEAR))

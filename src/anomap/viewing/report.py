@@ -172,6 +172,8 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
         warnings.append(f"Threshold: {note}.")
     if auroc is not None and auroc < 0.5:
         warnings.append("The ranking is worse than chance: normal images score higher. No sign was flipped.")
+    if pixels := metrics.get("pixel_note"):
+        warnings.append(f"Masks: {pixels}.")
     if sizes == (0, 0):
         warnings.append("There is no test set: what this detector finds has not been measured.")
     elif 0 in sizes:

@@ -3,7 +3,7 @@
     root/train/<normal name>/**                        normal images to learn from
     root/test/<normal name>/**                         normal test images (no `test` at all: nothing is tested)
     root/test/<any other name>/**                      abnormal test images; the name is the defect
-    root/ground_truth/<that name>/**/<stem>_mask.png   optional masks (also <stem>.png)
+    root/ground_truth/<that name>/**/<stem>_mask.png   optional masks (`ground_truth` knows more names)
 
 Or a test set alone, from any two folders, or from one: `normal_dir` and `abnormal_dir`. MVTec AD (Bergmann et al.,
 CVPR 2019) has one such root for each category, with `good` for normal.
@@ -14,7 +14,7 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from anomap.data.files import (
     shorten,
     subfolders,
 )
+from anomap.data.layouts.ground_truth import with_masks
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
 from anomap.errors import UserError, nearest
 
@@ -67,7 +68,7 @@ class FolderLayout:
             )
         train, test = _samples(train_folders, root), _samples(self._test_folders(root), root)
         self._check_inner_folders([*train, *test])
-        test = _with_masks(test, root)
+        test = with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
         folders = [root, *parts, *(folder for part in parts for folder in subfolders(part))]
         account(root, folders, _roles(train, test))
@@ -171,32 +172,5 @@ def _samples(labelled: dict[Path, int], root: Path, by_subfolder: bool = False) 
 
 def _roles(train: Iterable[Sample], test: Collection[Sample]) -> dict[str, list[str]]:
     """The names of the files that are used, by what for."""
-    masks = [prefix_of(sample.mask, sample.root) for sample in test if sample.mask and sample.root]
+    masks = [prefix_of(mask, sample.root) for sample in test if sample.root for mask in sample.masks]
     return {"train": [s.name for s in train], "test": [s.name for s in test], "masks": [m.rstrip("/") for m in masks]}
-
-
-def _with_masks(test: list[Sample], root: Path) -> list[Sample]:
-    """Attach masks; where there is ground truth at all, every abnormal image must have one of its own."""
-    truth = root / "ground_truth"
-    if not (truth.is_dir() and any(map(find_images, (truth, *subfolders(truth))))):
-        return test
-    owners: dict[Path, str] = {}
-    for sample in test:
-        if sample.label == NORMAL:
-            continue
-        beside = truth / sample.name.removeprefix("test/")
-        candidates = [beside.with_name(f"{beside.stem}{end}.png") for end in ("_mask", "")]
-        mask = next((path for path in candidates if path.is_file()), None)
-        if mask is None:
-            raise UserError(
-                f"{root / sample.name} has no mask {candidates[0]}: with {truth} every abnormal test image needs one; "
-                "add it, or move ground_truth away"
-            )
-        if mask in owners:
-            raise UserError(
-                f"{root / owners[mask]} and {sample.name} would share the mask {mask}: "
-                "give each image a file name that differs in more than the extension"
-            )
-        owners[mask] = sample.name
-    masks = {name: mask for mask, name in owners.items()}
-    return [replace(sample, mask=masks.get(sample.name)) for sample in test]
