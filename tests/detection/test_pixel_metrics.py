@@ -177,7 +177,7 @@ def test_masks_of_many_sizes() -> None:
 def test_strips_of_a_large_image_count_as_the_whole(monkeypatch: pytest.MonkeyPatch) -> None:
     maps, masks = _scene(4, batch=2, size=40)
     whole = _measure(maps, masks)
-    monkeypatch.setattr(pixel_metrics, "_PIXELS", 77)
+    monkeypatch.setattr(pixel_metrics, "_STRIP", 77)
     assert _measure(maps, masks) == pytest.approx(whole, abs=1e-12)
 
 

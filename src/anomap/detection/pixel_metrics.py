@@ -7,6 +7,8 @@ resolution, and the result depends neither on the size or order of the batches, 
 """
 
 import math
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -21,7 +23,8 @@ from anomap.detection.resizing import resize_map
 
 NAMES = ("pixel_auroc", "pixel_ap", "pixel_aupro")
 BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill
-_PIXELS = 2**20  # counted at a time: bounds the memory
+_PIXELS = 2**20  # of several images at a time, and
+_STRIP = 2**22  # of one image at a time: bounds the memory
 _SPARSE = 4  # times as many empty bins as pixels at most in a table that is counted directly
 _ROWS = 4  # times `bins` at most that wait to be merged
 AUPRO_FPR_LIMIT = 0.3  # as in Bergmann et al. 2019 and every MVTec table since
@@ -154,8 +157,8 @@ class PixelMetrics(GatheredRows):
         """Add maps and masks of one shape (B, H, W), a strip at a time."""
         weights, used = region_weights(abnormal), 0
         values, abnormal = values.ravel(), abnormal.ravel()
-        for start in range(0, values.size, _PIXELS):
-            strip = slice(start, start + _PIXELS)
+        for start in range(0, values.size, _STRIP):
+            strip = slice(start, start + _STRIP)
             until = used + np.count_nonzero(abnormal[strip])
             counted = count_pixels(values[strip], abnormal[strip], weights[used:until], int(self.dropped_bits))
             used = until
@@ -179,3 +182,26 @@ class PixelMetrics(GatheredRows):
             aupro_from_counts(normal, overlap),
         )
         return dict(zip(NAMES, areas, strict=True))
+
+
+class AgainstMasks:
+    """The pixel metrics of images by index; `mask_of` gives the mask of one, bool (H, W), or None to leave it out."""
+
+    def __init__(self, mask_of: Callable[[int], npt.NDArray[np.bool_] | None]) -> None:
+        self._mask_of, self._metrics = mask_of, PixelMetrics()
+        self.seconds = 0.0  # that it took
+
+    def update(self, indices: Iterable[int], maps: npt.NDArray[np.float32]) -> None:
+        """Add the maps (B, 1, h, w) of images."""
+        began = time.perf_counter()
+        for index, anomaly_map in zip(indices, maps, strict=True):
+            if (mask := self._mask_of(index)) is not None:
+                self._metrics.update(anomaly_map[0], mask)
+        self.seconds += time.perf_counter() - began
+
+    def compute(self) -> dict[str, float | None]:
+        """As of `PixelMetrics`."""
+        began = time.perf_counter()
+        found = self._metrics.compute() if self._metrics.update_called else dict.fromkeys(NAMES)
+        self.seconds += time.perf_counter() - began
+        return found

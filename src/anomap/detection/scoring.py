@@ -9,6 +9,7 @@ import logging
 from array import array
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from importlib import import_module
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,7 @@ class ImageScores:
     map_peaks: np.ndarray  # (N,) float32, the highest value of each anomaly map
     pixel: dict[str, float | None]  # pixel metrics; empty without masks
     parts: dict[str, float | None] = field(default_factory=dict)  # `part_<name>_auroc`, unless there is but one part
+    pixel_seconds: float = 0.0  # that the pixel metrics took, at the size of the masks
 
 
 class ScoringModel(nn.Module):
@@ -164,29 +166,27 @@ class ScoringModel(nn.Module):
         `mask_of`, if there are masks, gives that of an index, bool (H, W) of any size, for the pixel metrics; None for an
         image that these leave out.
         """
-        # imported here: torchmetrics takes seconds, and prediction needs none of it
-        from anomap.detection.pixel_metrics import NAMES, PixelMetrics
-
+        # imported here: torchmetrics takes seconds, and only masks need it
+        measure = None if mask_of is None else import_module("anomap.detection.pixel_metrics").AgainstMasks(mask_of)
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
         scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
-        names, pixel = self.objective.part_names, PixelMetrics()
+        names = self.objective.part_names
         for batch in batches:
             score, output = self.score(batch["image"])
             scores.extend(score.cpu().tolist())
             parts.extend(self.parts(output).flatten().tolist())
             labels.extend(batch["label"].tolist())
             peaks.extend(output.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
-            if mask_of is not None:
-                for index, anomaly_map in zip(batch["index"].tolist(), output.anomaly_map.float().cpu(), strict=True):
-                    if (mask := mask_of(index)) is not None:
-                        pixel.update(anomaly_map[0], mask)
+            if measure is not None:
+                measure.update(batch["index"].tolist(), output.anomaly_map.float().cpu().numpy())
         columns = np.array(parts).reshape(-1, len(names)).T if len(names) > 1 else ()
         return ImageScores(
             np.array(scores),
             np.array(labels),
             np.array(peaks),
-            {} if mask_of is None else pixel.compute() if pixel.update_called else dict.fromkeys(NAMES),
+            {} if measure is None else measure.compute(),
             {f"part_{name}_auroc": auroc(part, labels) for name, part in zip(names, columns, strict=False)},
+            0.0 if measure is None else measure.seconds,
         )
 
     def set_threshold(self, config: Mapping[str, Any], test: ImageScores | None = None) -> Threshold:
