@@ -90,9 +90,9 @@ def test_data_set_loads_as_a_folder(name: str, tmp_path: Path) -> None:
     data.setup()
     assert {sample.defect for sample in data.test.samples} == {"good", *FAMILIES[name].defects}
     for sample in data.test.samples:
-        assert (sample.mask is not None) == (sample.label == 1)
-        if sample.mask is not None:
-            assert set(np.unique(np.asarray(Image.open(sample.mask)))) == {0, 255}
+        assert bool(sample.masks) == (sample.label == 1)
+        for mask in sample.masks:
+            assert set(np.unique(np.asarray(Image.open(mask)))) == {0, 255}
 
 
 def test_command_makes_each_family_in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

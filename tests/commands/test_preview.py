@@ -21,7 +21,7 @@ def test_textures_are_a_valid_folder_with_masks_and_preview_shows_them(tmp_path:
     scan = FolderLayout(root=str(tmp_path / "data")).scan()
     assert len(scan.train) == 4
     assert {sample.defect for sample in scan.test} == {"good", *DEFECTS}
-    assert all((sample.mask is not None) == (sample.label == 1) for sample in scan.test)
+    assert all(bool(sample.masks) == (sample.label == 1) for sample in scan.test)
 
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
         config = plain(

@@ -63,7 +63,7 @@ def read_stored(path: Path, max_pixels: int) -> tuple[NDArray[np.generic], NDArr
     """
     with _opened(path, max_pixels) as image:
         orientation = _orientation(image)
-        lossy = image.format == "JPEG" or image.info.get("compression") == "jpeg"
+        lossy = image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") == "jpeg"
         if image.has_transparency_data and max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) == 8:
             both = _upright(np.asarray(image.convert("RGBA")), orientation)
             return both[..., :3], both[..., 3], lossy
