@@ -2,6 +2,7 @@
 
 import itertools
 import tracemalloc
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,9 +10,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from PIL import Image
 from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
+from anomap.data.masks import load_mask
 from anomap.detection import pixel_metrics
 from anomap.detection.pixel_metrics import PixelMetrics, aupro_from_counts, ordered_bits, region_weights
 from anomap.detection.resizing import resize_map
@@ -159,6 +162,19 @@ def test_a_thin_defect_that_the_network_cannot_see_is_measured() -> None:
     assert found["pixel_auroc"] == pytest.approx(roc_auc_score(mask.ravel(), values.ravel()), abs=1e-6)
     assert found["pixel_ap"] == pytest.approx(average_precision_score(mask.ravel(), values.ravel()), abs=1e-6)
     assert metrics.table()[:, 1:3].sum() == mask.size
+
+
+def test_a_mask_that_went_through_jpeg_is_measured_as_the_original(tmp_path: Path) -> None:
+    """Every byte above 0 was abnormal once: a perfect map had an AUROC of 0.8."""
+    mask = np.zeros((240, 320), np.uint8)
+    mask[40:44, 20:200] = mask[100:150, 260:275] = 255
+    Image.fromarray(mask).save(tmp_path / "m.jpg", quality=60)
+    perfect, metrics = ndimage.gaussian_filter(mask.astype(np.float32), 1), PixelMetrics()
+    metrics.update(perfect, load_mask(tmp_path / "m.jpg", 10**6)[0])
+    assert metrics.compute() == pytest.approx(_measure(perfect[None], mask[None]), abs=0.02)
+    assert _measure(perfect[None], mask[None])["pixel_auroc"] > 0.99  # pyright: ignore[reportOptionalOperand]
+    naive = _measure(perfect[None], (np.asarray(Image.open(tmp_path / "m.jpg")) > 0)[None])
+    assert naive["pixel_auroc"] < 0.9  # pyright: ignore[reportOptionalOperand]
 
 
 def test_masks_of_many_sizes() -> None:

@@ -32,6 +32,7 @@ def test_measures_notes_controls_and_places_are_told(tmp_path: Path, capsys: pyt
         "score_images_per_second": 123.456,
         "control_mean_auroc": 0.5,
         "test_note": "few images",
+        "pixel_note": "a mask is empty",
     }
     print_summary(metrics, run)
     out = capsys.readouterr().out
@@ -43,4 +44,5 @@ def test_measures_notes_controls_and_places_are_told(tmp_path: Path, capsys: pyt
         ("image AUROC of control_mean", "0.5000"),
     }
     assert "note: few images" in out
+    assert "note: a mask is empty" in out
     assert f"report       {run.report}\ncheckpoint   c.ckpt\n" in out

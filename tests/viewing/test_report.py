@@ -129,6 +129,8 @@ def test_the_decision_of_the_page_is_told_honestly(tmp_path: Path) -> None:
     assert "worse than chance" in text
     make_report(path, metrics={"threshold_strategy": "quantile", "threshold_note": "5 images are too few"})
     assert "5 images are too few." in path.read_text()
+    make_report(path, metrics={"pixel_note": "the pixel metrics leave out one"})
+    assert "Masks: the pixel metrics leave out one." in path.read_text()
 
 
 @pytest.mark.parametrize("score", [float("nan"), float("inf")])
