@@ -29,7 +29,7 @@ from anomap.viewing.system_viewer import open_picture
 
 log = logging.getLogger(__name__)
 
-FIXED = ("image_size", "channels", "intensity_range")  # the weights know no other
+FIXED = ("image_size", "tile", "tile_overlap", "scale", "channels", "intensity_range")  # the weights know no other
 _READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
 
 

@@ -27,9 +27,9 @@ def preview(config: dict[str, Any], folder: Path) -> Path:
     augmentation, epoch = build(config["augmentation"]), config["epoch"]
     data = build_datamodule(config["data"], augmentation, config["seed"])
     data.setup()
-    index = _spread(len(data.train), _CHOICE * config["count"])
-    images = to_float(data.train[index.numpy()]["image"])
-    augmented, masks = augmentation(images, index, epoch, data.train.images)
+    index = _spread(len(data.clean), _CHOICE * config["count"])
+    images = to_float(data.clean[index.numpy()]["image"])
+    augmented, masks = augmentation(images, index, epoch, data.clean.images)
     by_size = masks.mean((1, 2, 3)).argsort(stable=True)
     shown = by_size[_spread(len(index), config["count"])]
     names = augmentation.describe(index[shown], epoch)

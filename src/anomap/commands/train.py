@@ -11,7 +11,6 @@ from hydra.core.hydra_config import HydraConfig
 from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
-from anomap.data.checks import check_image_size
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.outcome import conclude
@@ -52,7 +51,6 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
-    size = check_image_size(config["data"]["image_size"], objective.stride)
     device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
@@ -64,9 +62,9 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     if stages:
         go_on_alone()
         data.trainer = None  # which knows of other processes
-    detector = ScoringModel(objective, size)
+    detector = ScoringModel(objective, data.image_size, data.tiling, data.scale)
     detector.place(str(device))
-    controls = partial(control_aurocs, data, size, device) if config["controls"] else dict
+    controls = partial(control_aurocs, data, data.image_size, device) if config["controls"] else dict
     return conclude(detector, data, config, run, stages, controls)
 
 

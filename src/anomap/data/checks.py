@@ -31,18 +31,18 @@ def check_intensity_range(value: object) -> tuple[float, float] | None:
     raise UserError(f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, or null")
 
 
-def check_image_size(size: object, stride: int = 1) -> tuple[int, int]:
+def check_image_size(size: object, stride: int = 1, key: str = "data.image_size") -> tuple[int, int]:
     """(H, W) in pixels of one side or [H, W]; UserError, with the nearest valid sizes, if not positive multiples of `stride`."""
     sides = [size, size] if type(size) is int else list(size) if isinstance(size, Sequence) else []
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise UserError(f"data.image_size={size}: use one positive integer or [height,width], in pixels")
+        raise UserError(f"{key}={size}: use one positive integer or [height,width], in pixels")
     height, width = sides
     if height % stride or width % stride:
         below = [max(stride, side // stride * stride) for side in sides]
         above = [math.ceil(side / stride) * stride for side in sides]
         valid = dict.fromkeys(f"{h}" if height == width else f"[{h},{w}]" for h, w in (below, above))
         raise UserError(
-            f"data.image_size={size}: the model needs a multiple of {stride}; "
-            f"use {' or '.join(f'data.image_size={choice}' for choice in valid)}"
+            f"{key}={size}: the model needs a multiple of {stride}; "
+            f"use {' or '.join(f'{key}={choice}' for choice in valid)}"
         )
     return height, width

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -20,11 +21,17 @@ from anomap.data.images import EIGHT_BITS, MAX_PIXELS, convert, load_image
 from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
-from anomap.data.sampler import Index, SequentialBatches, TrainBatches, TrainLoader
+from anomap.data.photographs import TileSet, check_tiling, sampled_tiles
+from anomap.data.ragged import Ragged, RaggedStore
+from anomap.data.reading import read_size
+from anomap.data.sampler import Index, SequentialBatches, TileBatches, TrainBatches, TrainLoader
 from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration
+from anomap.data.tiles import TrainingWindows
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
+
+MONITORED = 6  # photographs at least that are scored between epochs
 
 Augmentation = Callable[[Tensor, Tensor, int, NDArray[np.uint8]], tuple[Tensor, Tensor]]
 Batch = dict[str, Tensor]
@@ -56,6 +63,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         monitor_images: int = 400,
         limit: int | None = None,
         num_workers: int = 0,
+        tile: int | None = None,
+        tile_overlap: float = 0.25,
+        scale: float = 1.0,
         seed: int = 0,
         stride: int = 1,
     ) -> None:
@@ -69,7 +79,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         if limit is not None:
             check_whole("data.limit", limit, 1)
         self.layout, self.augmentation = layout, augmentation
-        self.image_size = check_image_size(image_size, stride)
+        self.tiling = check_tiling(tile, tile_overlap, scale, stride)
+        self.image_size = check_image_size(image_size if tile is None else tile, stride)
+        self.scale = scale
         self.channels = check_channels(channels)
         self.calibration_fraction = check_fraction("calibration_fraction", calibration_fraction)
         self.intensity_range = check_intensity_range(intensity_range)
@@ -83,7 +95,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         """How images are read: `load_image(path, **preprocessing)` reads one the same way."""
         return {
             "channels": self.channels,
-            "size": self.image_size,
+            "size": self.image_size if self.tiling is None else self.scale,
             "intensity_range": self.intensity_range,
             "max_pixels": self.max_pixels,
         }
@@ -108,6 +120,7 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets
         self.test.masks = masks
+        self.clean = self.train if self.tiling is None else sampled_tiles(self.train, self.windows(), self.image_size)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
@@ -127,8 +140,16 @@ class AnomalyDataModule(pl.LightningDataModule):
             raise UserError(
                 "no training images: data.normal_dir and data.abnormal_dir make a test set only; set data.root to train"
             )
-        order = TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank())
-        return self._loader(self.train, order, TrainLoader)
+        if self.tiling is None:
+            return self._loader(self.train, TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank()), TrainLoader)
+        windows = self.windows()
+        order = TileBatches(len(windows), self.batch_size, self.seed, *self._rank(), windows=windows.at)
+        return self._loader(TileSet(self.train, self.tiling), order, TrainLoader)
+
+    def windows(self) -> TrainingWindows:
+        """Of the training photographs, which are tiled."""
+        assert self.tiling is not None and isinstance(self.train.images, Ragged)
+        return TrainingWindows(self.tiling, self.train.images.shapes, self.seed)
 
     def calibration_dataloader(self) -> Loader:
         return self._in_order(self.calibration)
@@ -141,17 +162,28 @@ class AnomalyDataModule(pl.LightningDataModule):
         return [self._in_order(part, self.monitor_images) for part in (self.calibration, self.test) if len(part)]
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Everything but `index`, which is read on the CPU: fetched back from a GPU, it would make every step wait."""
-        rest = {name: value for name, value in batch.items() if name != "index"}
+        """Everything but `index`, which is read on the CPU (fetched back from a GPU, it would make every step wait), and
+        photographs that are yet to be cut."""
+        kept = {"index", "image"} if self._whole(batch) else {"index"}
+        rest = {name: value for name, value in batch.items() if name not in kept}
         return batch | super().transfer_batch_to_device(rest, device, dataloader_idx)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W)."""
+        """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W).
+
+        Photographs that are tiled stay bytes: their tiles become floats when they are scored.
+        """
+        if self._whole(batch):
+            return batch
         batch = {**batch, "image": to_float(batch["image"])}
         if self.augmentation is not None and self.trainer is not None and self.trainer.training:
-            given = batch["image"], batch["index"], self.trainer.current_epoch, self.train.images
+            given = batch["image"], batch["index"], self.trainer.current_epoch, self.clean.images
             batch["augmented"], batch["mask"] = self.augmentation(*given)
         return batch
+
+    def _whole(self, batch: Batch) -> bool:
+        """Whether it holds a photograph that is yet to be cut."""
+        return self.tiling is not None and batch["image"].shape[-2:] != self.image_size
 
     def _limited(self, lists: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
         """At most `limit` samples of each, spread evenly: of a test set all kinds."""
@@ -167,19 +199,34 @@ class AnomalyDataModule(pl.LightningDataModule):
     def _decode(self, pixels: PixelSource | None, sample: Sample) -> Decoded:
         if sample.path is None:
             assert pixels is not None, "a layout whose samples have no path must supply pixels"
-            return convert(pixels(sample), self.channels, self.image_size, self.intensity_range or EIGHT_BITS)
+            size = self.preprocessing["size"]
+            return convert(pixels(sample), self.channels, size, self.intensity_range or EIGHT_BITS)
         return load_image(sample.path, **self.preprocessing)
 
     def _store(self, lists: Iterable[list[Sample]]) -> NewStore:
         """Memory while all sets together stay under the cap, a mapped file above it."""
         height, width = self.image_size
-        planes = sum(len(part) * self.channels for part in lists)
-        fits = planes * height * width <= self.cache_mb * 10**6
-        return MemoryStore if fits else functools.partial(FileStore, folder=self.cache_dir)
+        if self.tiling is None:
+            fits = sum(map(len, lists)) * self.channels * height * width <= self.cache_mb * 10**6
+            return MemoryStore if fits else functools.partial(FileStore, folder=self.cache_dir)
+        fits = sum(self._bytes(sample) for part in lists for sample in part) <= self.cache_mb * 10**6
+        return lambda *_: RaggedStore(None if fits else FileStore(0, None, self.cache_dir))
+
+    def _bytes(self, sample: Sample) -> float:
+        """That a photograph will take, by its header."""
+        with suppress(UserError, OSError):  # decoding tells
+            height, width = self.image_size if sample.path is None else read_size(sample.path, self.max_pixels)
+            return height * width * self.scale**2 * self.channels
+        return 0
 
     def _in_order(self, part: ImageSet, at_most: int | None = None) -> Loader:
         """In stored order; over all ranks every sample once."""
-        return self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), at_most))
+        if self.tiling is None:
+            return self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), at_most))
+        if at_most is not None:  # tiles, of some photographs of each kind
+            tiles = sum(self.tiling.count((int(h), int(w))) for h, w in part.images.shapes)
+            at_most = max(MONITORED, at_most * len(part) // max(1, tiles))
+        return self._loader(part, SequentialBatches(len(part), 1, *self._rank(), at_most))
 
     def _loader(self, image_set: ImageSet, batches: Iterable[Index], kind: type[Loader] = DataLoader) -> Loader:
         return kind(

@@ -8,7 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from threading import Event
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ ITEMS_AT_A_TIME = 8  # at most
 
 
 def in_flight(
-    items: Iterable[Item], work: Callable[[Item], Result], caught: type[Error] | tuple[()] = ()
+    items: Iterable[Item],
+    work: Callable[[Item], Result],
+    caught: type[Error] | tuple[()] = (),
+    at_a_time: int = ITEMS_AT_A_TIME,  # of items that a thread takes; 1 where each is large
 ) -> Generator[tuple[Item, Result | Error], None, None]:
     """Each item, in order, with the result of `work`, or with its error if that is `caught`; others are raised.
 
@@ -47,7 +50,7 @@ def in_flight(
     with ThreadPoolExecutor(workers, thread_name_prefix="decode") as pool:
         try:
             source, taken = iter(items), 0
-            while chunk := list(islice(source, min(ITEMS_AT_A_TIME, 1 + taken // (4 * workers)))):
+            while chunk := list(islice(source, min(at_a_time, 1 + taken // (4 * workers)))):
                 taken += len(chunk)
                 pending.append(pool.submit(each, chunk))
                 if len(pending) > workers:
@@ -76,9 +79,12 @@ class MemoryStore:
 
 
 class FileStore:
-    """Collects equal-shaped uint8 arrays in a nameless temporary file, freed however the process ends; UserError: a full disk."""
+    """Collects equal-shaped uint8 arrays in a nameless temporary file, freed however the process ends; UserError: a full disk.
 
-    def __init__(self, _capacity: int, shape: tuple[int, ...], folder: str | None = None) -> None:
+    Without a shape, arrays of one dimension and any length are collected end to end.
+    """
+
+    def __init__(self, _capacity: int, shape: tuple[int, ...] | None, folder: str | None = None) -> None:
         self._shape, self._count = shape, 0
         self._folder = folder or tempfile.gettempdir()
         with self._room():
@@ -87,11 +93,11 @@ class FileStore:
     def append(self, item: NDArray[np.uint8]) -> None:
         with self._room():
             self._file.write(np.ascontiguousarray(item).data)
-        self._count += 1
+        self._count += 1 if self._shape is not None else len(item)
 
     def finish(self) -> NDArray[np.uint8]:
         """What was collected, (N, *shape), mapped read-only; the mapping keeps the file alive."""
-        shape = (self._count, *self._shape)
+        shape = (self._count, *(self._shape or ()))
         with self._room():
             self._file.flush()
         if self._count == 0:  # an empty file cannot be mapped
@@ -111,9 +117,12 @@ class FileStore:
             ) from error
 
 
-def release(*arrays: NDArray[np.uint8] | None) -> None:
-    """Drop the pages of mapped arrays from this process, so that its memory does not grow; the file cache keeps them."""
-    for array in arrays:
+def release(*stored: Any) -> None:
+    """Drop the pages of mapped arrays from this process, so that its memory does not grow; the file cache keeps them.
+
+    Anything else is left alone; of a store of several arrays its `mapped` one is meant.
+    """
+    for array in (getattr(part, "mapped", part) for part in stored):
         # Only mode "r": writes to a private mapping would be lost; a copy of a mapping has no mapping of its own.
         if isinstance(array, np.memmap) and array.mode == "r" and hasattr(mmap, "MADV_DONTNEED"):
             array._mmap.madvise(mmap.MADV_DONTNEED)  # pyright: ignore[reportAttributeAccessIssue]

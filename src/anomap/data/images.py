@@ -17,13 +17,14 @@ from anomap.errors import UserError
 MAX_PIXELS = 64_000_000
 Uint8 = NDArray[np.uint8]
 AnyPath = str | os.PathLike[str]
+Size = tuple[int, int] | float
 _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pillow's own grey
 
 
 def load_image(
     path: AnyPath,  # PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float
     channels: int,  # 1 or 3
-    size: tuple[int, int],  # (H, W) of the result, in pixels
+    size: Size,  # (H, W) of the result, in pixels; or a factor of the image's own
     # in the file's units, mapped to 0 and 255 with clipping; None: that of its type, which 32-bit and float files have not
     intensity_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,  # refuse a larger image, by its header
@@ -48,22 +49,22 @@ def load_image(
 
 
 def convert(
-    values: NDArray[np.generic], channels: int, size: tuple[int, int], intensity_range: tuple[float, float] = EIGHT_BITS
+    values: NDArray[np.generic], channels: int, size: Size, intensity_range: tuple[float, float] = EIGHT_BITS
 ) -> Uint8:
     """Finite values (H, W) or (H, W, 3) as a file holds them -> uint8 (C, H, W); the arguments of `load_image`."""
     if values.dtype == np.uint8 and intensity_range == EIGHT_BITS:
         return _from_eight_bits(Image.fromarray(values), channels, size)
     low, high = intensity_range
     wide = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)  # 32-bit integers need float64
-    scaled = (np.clip((wide - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.float32)
-    if scaled.ndim == 3 and channels == 1:
-        scaled = scaled @ _LUMA
-    layers = np.moveaxis(np.atleast_3d(scaled), 2, 0)
+    unit = (np.clip((wide - low) / (high - low), 0.0, 1.0) * 255.0).astype(np.float32)
+    if unit.ndim == 3 and channels == 1:
+        unit = unit @ _LUMA
+    layers = np.moveaxis(np.atleast_3d(unit), 2, 0)
     resized = [np.asarray(_resize(Image.fromarray(np.ascontiguousarray(layer)), size)) for layer in layers]
     return _planes(np.rint(np.stack(resized, axis=2)).astype(np.uint8), channels)
 
 
-def _from_eight_bits(image: Image.Image, channels: int, size: tuple[int, int]) -> Uint8:
+def _from_eight_bits(image: Image.Image, channels: int, size: Size) -> Uint8:
     grey = image.convert("L") if channels == 1 and image.mode != "L" else image
     return _planes(np.asarray(_resize(grey, size)), channels)
 
@@ -74,7 +75,13 @@ def _planes(pixels: Uint8, channels: int) -> Uint8:
     return np.ascontiguousarray(np.broadcast_to(planes, (channels, *planes.shape[1:])))
 
 
-def _resize(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+def scaled(own: tuple[int, int], size: Size) -> tuple[int, int]:
+    """(H, W) of an image after reading, of its `own` (H, W); at least one pixel."""
+    return (max(1, round(own[0] * size)), max(1, round(own[1] * size))) if isinstance(size, int | float) else size
+
+
+def _resize(image: Image.Image, size: Size) -> Image.Image:
     """Bilinear; Pillow widens the kernel when it shrinks, which is the antialiasing."""
-    width_height = (size[1], size[0])
+    height, width = scaled((image.height, image.width), size)
+    width_height = (width, height)
     return image if image.size == width_height else image.resize(width_height, Image.Resampling.BILINEAR)

@@ -16,12 +16,13 @@ from torch.utils.data import Dataset
 from anomap.data.decode import FileStore, MemoryStore, in_flight, release
 from anomap.data.files import shorten
 from anomap.data.masks import Masks
+from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 
 log = logging.getLogger(__name__)
 
-NewStore = Callable[[int, tuple[int, ...]], MemoryStore | FileStore]  # capacity, shape of an item
+NewStore = Callable[[int, tuple[int, ...]], MemoryStore | FileStore | RaggedStore]  # capacity, shape of an item
 Decoded = NDArray[np.uint8]
 
 
@@ -29,7 +30,7 @@ Decoded = NDArray[np.uint8]
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images and samples in one order; `image_set[indices]` is a whole batch."""
 
-    images: NDArray[np.uint8]  # (N, C, H, W), in memory or mapped from a file
+    images: NDArray[np.uint8] | Ragged  # (N, C, H, W), in memory or mapped from a file; N (C, H, W), each of its own size
     samples: list[Sample]
     masks: Masks | None = None  # ground truth at its own size; None without
     scaling: NDArray[np.bool_] | None = None  # (N,), which calibration normals set the scale of a score's parts
@@ -60,7 +61,7 @@ def to_float(images: Tensor) -> Tensor:
 def decode_image_set(
     samples: Sequence[Sample],
     decode: Callable[[Sample], Decoded],
-    shape: tuple[int, int, int],
+    shape: tuple[int, ...],
     label: str,
     skip_unreadable: bool = False,
     store: NewStore = MemoryStore,
@@ -71,7 +72,8 @@ def decode_image_set(
     UserError: the first file in order that cannot be used, unless `skip_unreadable`; a full disk.
     """
     images, kept, skipped = store(len(samples), shape), [], []
-    done = in_flight(samples, decode, UnreadableImageError if skip_unreadable else ())
+    each = {"at_a_time": 1} if isinstance(images, RaggedStore) else {}
+    done = in_flight(samples, decode, UnreadableImageError if skip_unreadable else (), **each)
     bar = {"description": f"decoding {label}", "total": len(samples), "disable": not sys.stderr.isatty()}
     for sample, decoded in track(done, console=Console(stderr=True), transient=True, **bar):
         if isinstance(decoded, UnreadableImageError):

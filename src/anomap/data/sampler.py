@@ -1,8 +1,8 @@
 """Orders of whole batches: pure functions of (seed, epoch, rank), so that resuming continues the same order."""
 
 import math
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,6 +44,17 @@ class TrainBatches(Sampler[Index]):
         order = np.random.default_rng([self.seed, self.epoch]).permutation(self.count)
         shares = np.array_split(order, len(self) * self.world_size)
         yield from shares[self.rank :: self.world_size][self.left_out :]
+
+
+@dataclass(eq=False)
+class TileBatches(TrainBatches):
+    """`TrainBatches` whose items are the `windows` of their examples in this epoch, (B, 4): see `TrainingWindows.at`."""
+
+    windows: Callable[[int], Index] = field(kw_only=True)
+
+    def __iter__(self) -> Iterator[Index]:
+        placed = self.windows(self.epoch)
+        return (placed[index] for index in super().__iter__())
 
 
 class SequentialBatches(list[Index]):

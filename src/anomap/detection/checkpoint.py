@@ -17,6 +17,7 @@ import torch
 from anomap import __version__
 from anomap.config import build
 from anomap.data.checks import check_image_size
+from anomap.data.tiles import tiling_of
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
@@ -74,10 +75,13 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Scori
     try:
         config = found["config"]
         node, size = config["model"]["objective"], check_image_size(config["data"]["image_size"])
+        tiling = tiling_of(config["data"])
         state = dict(found["state"])
     except (KeyError, IndexError, TypeError, ValueError) as error:
         raise UserError(f"{path}: its configuration or its tensors are missing; the file is damaged") from error
-    model = ScoringModel(build(node), size)
+    if tiling is not None:
+        size = (tiling.tile, tiling.tile)
+    model = ScoringModel(build(node), size, tiling, float(config["data"].get("scale", 1.0)))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomap.data.images import MAX_PIXELS, convert, load_image
+from anomap.data.images import MAX_PIXELS, Size, convert, load_image
 from anomap.data.reading import read_size
 from anomap.detection.prediction import Map, Prediction
 from anomap.errors import UserError
@@ -42,7 +42,7 @@ class Preprocessing:
     """How files and arrays become what the model sees; the arguments of `anomap.data.images.load_image`."""
 
     channels: int  # 1 or 3
-    size: tuple[int, int]  # (H, W), in pixels
+    size: Size  # (H, W), in pixels; or, for a detector that tiles, a factor of the photograph's own
     intensity_range: tuple[float, float] | None = None  # in the files' units; None: the range of the file's type
     max_pixels: int = MAX_PIXELS  # larger files are refused by their header
 
@@ -53,10 +53,11 @@ class Preprocessing:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "Preprocessing":
         """The inverse of `to_dict`; other keys, as a run's `data` has them, are ignored."""
-        (height, width), span = values["size"], values.get("intensity_range")
+        size, span = values["size"], values.get("intensity_range")
+        size = float(size) if isinstance(size, int | float) else (int(size[0]), int(size[1]))
         span = None if span is None else (float(span[0]), float(span[1]))
         limit = int(values.get("max_pixels") or MAX_PIXELS)
-        return cls(int(values["channels"]), (int(height), int(width)), span, limit)
+        return cls(int(values["channels"]), size, span, limit)
 
     def read(self, path: str | os.PathLike[str]) -> Images:
         """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
@@ -131,13 +132,13 @@ class Detector:
             from anomap.detection.checkpoint import load_model  # and with it torch
 
             model, config = load_model(path, device)
-            preprocessing, look = Preprocessing.from_dict({**config["data"], "size": model.image_size}), model.look
+            preprocessing, look = Preprocessing.from_dict({**config["data"], "size": model.reads}), model.look
         return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale, look)
 
     def score_batch(self, images: Images) -> tuple[Scores, Map]:
         """Scores (B,) and maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made; UserError for others."""
         scores, maps = self.run(self._checked(images))
-        return scores, maps.reshape(len(images), *self.preprocessing.size)
+        return scores, maps.reshape(len(images), *maps.shape[-2:])
 
     def score(self, images: Any, bgr: bool = False) -> Scores:
         """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
@@ -174,7 +175,7 @@ class Detector:
             (scores, maps), attention = self.score_batch(pixels), None
         else:
             scores, maps, attention = self.look(self._checked(pixels))
-        shape = self.preprocessing.size
+        shape = maps.shape[-2:]
         for place, image in enumerate(images):
             yield Prediction(
                 float(scores[place]),
@@ -189,12 +190,19 @@ class Detector:
             )
 
     def _batches(self, images: Sequence[Any], bgr: bool) -> Iterator[tuple[Sequence[Any], Images]]:
-        for start in range(0, len(images), BATCH):
-            part = images[start : start + BATCH]
+        at_a_time = 1 if self.tiles else BATCH
+        for start in range(0, len(images), at_a_time):
+            part = images[start : start + at_a_time]
             yield part, np.stack([self.preprocessing.see(image, bgr) for image in part])
 
+    @property
+    def tiles(self) -> bool:
+        """Whether it cuts photographs into tiles: they may have any size, and come one at a time."""
+        return not isinstance(self.preprocessing.size, tuple)
+
     def _checked(self, images: Images) -> Images:
-        expected = (self.preprocessing.channels, *self.preprocessing.size)
+        size = self.preprocessing.size
+        expected = (self.preprocessing.channels, *(size if isinstance(size, tuple) else images.shape[2:]))
         if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != expected:
             raise UserError(
                 f"images {images.dtype} {images.shape}: score_batch takes uint8 (B, {', '.join(map(str, expected))}); "

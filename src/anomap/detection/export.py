@@ -6,7 +6,8 @@ import logging
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,14 +17,14 @@ from torch import Tensor, nn
 
 from anomap import __version__
 from anomap.detection.detector import Images, Preprocessing
-from anomap.detection.onnx_model import FORMAT, INPUT, METADATA, OUTPUTS, open_session
+from anomap.detection.onnx_model import FORMAT, HIGHEST, INPUT, METADATA, OUTPUTS, Decided, OnnxModel, decide, open_session
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 
 OPSET = 18  # the first with an antialiased Resize
+TILED = 3  # photographs that a file is checked on, at most
 ONNX_LIMIT = 2_000_000_000  # bytes: protobuf's, of one file
 
-Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_]]
 Run = Callable[[Images], Decided]
 
 
@@ -41,9 +42,23 @@ class Decider(nn.Module):
         return score, anomaly_map, score.double() > self.threshold  # as `Detector` decides, to the last digit
 
 
+class TileDecider(Decider):
+    """The graph of a detector that tiles: it sees a photograph's tiles some at a time, with the highest parts so far."""
+
+    def forward(self, images: Tensor, highest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """uint8 (T, C, tile, tile), (1, K), -inf at first -> score (1,), maps (T, 1, tile, tile), decision (1,), highest (1, K).
+
+        After the last tiles, score and decision are the photograph's.
+        """
+        output = self.model.objective.score(images.float() / 255)
+        highest = torch.maximum(highest, self.model.parts(output).amax(0, keepdim=True))
+        score = self.model.standardiser(highest)
+        return score, output.anomaly_map, score.double() > self.threshold, highest
+
+
 def preprocessing_of(model: ScoringModel, config: Mapping[str, Any]) -> Preprocessing:
     """How the images of a run were read."""
-    return Preprocessing.from_dict({**config["data"], "size": model.image_size})
+    return Preprocessing.from_dict({**config["data"], "size": model.reads})
 
 
 def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,6 +68,7 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "version": __version__,
         "model": config["model"]["name"],
         "preprocessing": preprocessing_of(model, config).to_dict(),
+        "tiling": None if model.tiling is None else {**asdict(model.tiling), "parts": len(model.objective.part_names)},
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
         "map_scale": list(model.map_scale),
@@ -61,9 +77,15 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
-    """The graph, for any number of images of any size."""
+    """The graph, for any number of images of any size; of a detector that tiles, for any number of tiles."""
     free = torch.export.Dim.DYNAMIC
     height, width = model.image_size
+    if model.tiling is not None:
+        tiles = torch.zeros(2, channels, height, width, dtype=torch.uint8)
+        highest = torch.full((1, len(model.objective.part_names)), -torch.inf)
+        with torch.no_grad(), _quiet():
+            decider = TileDecider(model.requires_grad_(False))
+            return torch.export.export(decider, (tiles, highest), dynamic_shapes={INPUT: {0: free}, HIGHEST: None})
     # unequal to the model's size and to each other: nothing is taken for a constant
     example = torch.zeros(2, channels, height + 2, width + 3, dtype=torch.uint8)
     shapes = {INPUT: {0: free, 2: free, 3: free}}
@@ -77,7 +99,8 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
-    options: dict[str, Any] = {"opset_version": OPSET, "input_names": [INPUT], "output_names": list(OUTPUTS)}
+    names = ([INPUT, HIGHEST], [*OUTPUTS, f"next_{HIGHEST}"]) if facts["tiling"] else ([INPUT], list(OUTPUTS))
+    options: dict[str, Any] = {"opset_version": OPSET, "input_names": names[0], "output_names": names[1]}
     with _quiet():
         exported = torch.onnx.export(program, dynamo=True, verbose=False, **options)
     assert exported is not None
@@ -97,25 +120,20 @@ def to_exported_program(program: torch.export.ExportedProgram, facts: Mapping[st
 
 def run_onnx(content: bytes) -> Run:
     """A function that runs an ONNX file's content."""
-    session = open_session(content)
-
-    def run(images: Images) -> Decided:
-        score, anomaly_map, decision = session.run(OUTPUTS, {INPUT: images})
-        return score.astype(np.float64), anomaly_map, decision
-
-    return run
+    return OnnxModel.of(open_session(content)).decide
 
 
 def run_exported_program(content: bytes) -> Run:
     """A function that runs a .pt2 file's content."""
-    module = torch.export.load(io.BytesIO(content)).module()
+    told = {METADATA: ""}
+    module = torch.export.load(io.BytesIO(content), extra_files=told).module()
 
     @torch.inference_mode()
-    def run(images: Images) -> Decided:
-        score, anomaly_map, decision = module(torch.from_numpy(images))
-        return score.double().numpy(), anomaly_map.numpy(), decision.numpy()
+    def graph(*given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        return [found.numpy() for found in module(*map(torch.from_numpy, given))]
 
-    return run
+    tiling = json.loads(told[METADATA])["tiling"]
+    return partial(decide, graph, tiling)
 
 
 @dataclass(frozen=True)
@@ -137,8 +155,13 @@ class Parity:
         return self.decided and self.score <= scores and self.anomaly_map <= maps
 
 
-def probes(images: Images) -> list[Images]:
-    """Batches to check a file on: one (which tracing may treat apart), three, and all images (N, C, H, W); another size."""
+def probes(images: Images | list[Images]) -> list[Images]:
+    """Batches to check a file on: one (which tracing may treat apart), three, and all images (N, C, H, W); another size.
+
+    Of photographs that are tiled, which may differ in size, one after the other.
+    """
+    if isinstance(images, list):
+        return [np.array(image[None]) for image in images[:TILED]]
     many = np.resize(images, (max(3, len(images)), *images.shape[1:]))  # repeats them if there are fewer
     return [many[:1], many[:3], many, np.ascontiguousarray(many.repeat(2, axis=3)[..., 1:])]
 

@@ -2,17 +2,49 @@
 
 import json
 import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from anomap.data.tiles import Tiling, stitched
 from anomap.errors import UserError
 
 METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
 FORMAT = 1
 INPUT, OUTPUTS = "images", ("score", "anomaly_map", "is_anomaly")
+HIGHEST = "highest"  # of a graph that sees tiles: the highest parts of the score so far
+
+Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_]]
+Graph = Callable[..., list[npt.NDArray[Any]]]  # uint8 (B, C, H, W), for tiles also `highest` -> what the file gives
+
+
+def decide(graph: Graph, tiling: Mapping[str, Any] | None, images: npt.NDArray[np.uint8]) -> Decided:
+    """Scores (B,), maps (B, 1, H, W) and decisions (B,) of an exported graph on images uint8 (B, C, H, W).
+
+    A graph that sees tiles is called with some at a time; the photograph's map is put together here, at its own size.
+    """
+    if tiling is None:
+        score, anomaly_map, decision = graph(images)
+        return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False), decision
+    found = [_decide_one(graph, tiling, photograph) for photograph in images]
+    score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
+    return score.astype(np.float64), anomaly_map, decision
+
+
+def _decide_one(graph: Graph, tiling: Mapping[str, Any], photograph: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
+    last = [np.full((1, tiling["parts"]), -np.inf, np.float32)]
+
+    def maps_of(tiles: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+        nonlocal last
+        score, maps, decision, highest = graph(tiles, last[-1])
+        last = [score, decision, highest]
+        return {"anomaly_map": maps}
+
+    whole = stitched(maps_of, photograph, Tiling(tiling["tile"], tiling["overlap"]))
+    return [last[0], whole["anomaly_map"][None], last[1]]
 
 
 class OnnxModel:
@@ -39,17 +71,29 @@ class OnnxModel:
         except Exception as error:  # onnxruntime raises many kinds for a damaged file
             raise UserError(f"{path}: not a readable ONNX file (truncated, or another kind of file)") from error
         try:
-            metadata = json.loads(session.get_modelmeta().custom_metadata_map[METADATA])
-            if metadata["format"] == FORMAT:
-                return cls(session, metadata)
+            model = cls.of(session)
+            if (found := model.metadata["format"]) == FORMAT:
+                return model
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: an ONNX file, but not one that anomap-export wrote") from error
-        raise UserError(f"{path}: ONNX format {metadata['format']}, this anomap reads {FORMAT}; export it again")
+        raise UserError(f"{path}: ONNX format {found}, this anomap reads {FORMAT}; export it again")
+
+    @classmethod
+    def of(cls, session: Any) -> "OnnxModel":
+        """Of an open session; KeyError, TypeError or ValueError if anomap did not write the file."""
+        return cls(session, json.loads(session.get_modelmeta().custom_metadata_map[METADATA]))
+
+    def decide(self, images: npt.NDArray[np.uint8]) -> Decided:
+        """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size), decisions (B,)."""
+        return decide(self._graph, self.metadata.get("tiling"), images)
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
-        """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size)."""
-        score, anomaly_map = self._session.run(OUTPUTS[:2], {INPUT: images})
-        return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False)
+        """`decide` without the decisions, which are the caller's."""
+        return self.decide(images)[:2]
+
+    def _graph(self, *given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
+        named = zip((INPUT, HIGHEST), given, strict=False)
+        return self._session.run(None, dict(named))
 
 
 def open_session(source: str | bytes) -> Any:

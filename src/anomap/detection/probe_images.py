@@ -12,12 +12,13 @@ from anomap.detection.detector import Images, Preprocessing
 from anomap.errors import UserError
 
 COUNT = 8  # at most
+NOISE = (600, 800)  # size of noise that stands for photographs
 
 Item = TypeVar("Item")
 
 
-def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images, str]:
-    """Images uint8 (N, C, H, W) of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
+def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images | list[Images], str]:
+    """Images uint8 (N, C, H, W), or (C, H, W) each if they are tiled, of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
 
     UserError if the folder is not there, or holds no image, or one that cannot be read.
     """
@@ -26,7 +27,7 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
         paths = [folder / name for name in _spread(find_images(folder))]
         if not paths:
             raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")
-        return np.stack([preprocessing.read(path) for path in paths]), f"{len(paths)} images of {given}"
+        return _together([preprocessing.read(path) for path in paths], preprocessing), f"{len(paths)} images of {given}"
     try:
         scan = build_datamodule(data).layout.scan()
         images = [
@@ -34,10 +35,15 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
             for sample in _spread(scan.test or scan.train)
         ]
     except UserError as error:
-        shape = (COUNT, preprocessing.channels, *preprocessing.size)
+        size = preprocessing.size if isinstance(preprocessing.size, tuple) else NOISE
+        shape = (COUNT, preprocessing.channels, *size)
         noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8, endpoint=True)
-        return noise, f"{COUNT} images of noise, since the run's are gone ({error}); images=DIR gives others"
-    return np.stack(images), f"{len(images)} of the run's {'test' if scan.test else 'training'} images"
+        return _together(list(noise), preprocessing), f"{COUNT} images of noise, since the run's are gone ({error}); images=DIR gives others"
+    return _together(images, preprocessing), f"{len(images)} of the run's {'test' if scan.test else 'training'} images"
+
+
+def _together(images: list[Images], preprocessing: Preprocessing) -> Images | list[Images]:
+    return np.stack(images) if isinstance(preprocessing.size, tuple) else images
 
 
 def _spread(items: Sequence[Item]) -> list[Item]:

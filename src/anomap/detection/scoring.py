@@ -18,10 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomap.data.images import Size
+from anomap.data.tiles import Tiling
 from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
 from anomap.detection.standardise import Calibration, Standardiser
+from anomap.detection.tiled import measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective
 
@@ -43,15 +46,27 @@ class ImageScores:
 
 
 class ScoringModel(nn.Module):
-    """A method with the weights that score, the (H, W) that it sees, the scale of its score's parts, and thresholds."""
+    """A method with the weights that score, the (H, W) that it sees, the scale of its score's parts, and thresholds.
 
-    def __init__(self, objective: Objective, image_size: tuple[int, int]) -> None:
+    With a `tiling` it takes photographs of any size, (1, C, H, W) in bytes, cuts them, and puts their maps together.
+    """
+
+    def __init__(
+        self, objective: Objective, image_size: tuple[int, int], tiling: Tiling | None = None, scale: float = 1.0
+    ) -> None:
         super().__init__()
         self.objective = objective
         self.standardiser = Standardiser(len(objective.part_names))
         self.calibration = Calibration()
         self.image_size = image_size
+        self.tiling = tiling  # of photographs of any size; `image_size` is that of a tile then
+        self.scale = scale  # of photographs, before they are tiled
         self.eval()
+
+    @property
+    def reads(self) -> Size:
+        """The size at which it takes images: that of the network, or for tiles a factor of the photograph's own."""
+        return self.image_size if self.tiling is None else self.scale
 
     @property
     def threshold(self) -> float:
@@ -73,14 +88,24 @@ class ScoringModel(nn.Module):
         """The parts of a score as one tensor (B, K)."""
         return torch.stack([output.parts[name].float() for name in self.objective.part_names], dim=1)
 
+    def output(self, images: Tensor) -> MethodOutput:
+        """What the method says of images (B, C, H, W): in [0, 1] of the detector's size; or in bytes, to be tiled."""
+        return measured(self.objective, images, self.tiling)
+
     @ieee_float32()
     def score(self, images: Tensor) -> tuple[Tensor, MethodOutput]:
-        """Score images (B, C, H, W) in [0, 1] of the detector's size: anomaly score (B,) and what it was made of."""
-        output = self.objective.score(images)
+        """Score what `output` takes: anomaly score (B,) and what it was made of."""
+        output = self.output(images)
         return self.standardiser(self.parts(output)), output
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
-        """Score uint8 images (B, C, H, W) of any size: anomaly score (B,), anomaly map (B, 1, *image_size)."""
+        """Score uint8 images (B, C, H, W) of any size: anomaly score (B,), anomaly map (B, 1, *image_size).
+
+        With tiles, the map has the photograph's own size.
+        """
+        if self.tiling is not None:
+            score, output = self.score(images)
+            return score, output.anomaly_map
         images = images.float() / 255
         # an exported graph takes any size: it always resizes, which changes nothing where the size fits
         if torch.compiler.is_exporting() or images.shape[-2:] != self.image_size:
@@ -98,13 +123,15 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`forward` on arrays: uint8 (B, C, H, W) -> scores (B,) float64, maps (B, 1, *image_size) float32."""
-        scores, maps = self(torch.from_numpy(images).to(self.standardiser.mean.device))
+        given = torch.from_numpy(images)
+        scores, maps = self(given if self.tiling else given.to(self.standardiser.mean.device))
         return scores.cpu().double().numpy(), maps.float().cpu().numpy()
 
     @torch.inference_mode()
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
-        score, output = self.score(torch.from_numpy(images).to(self.standardiser.mean.device).float() / 255)
+        given = torch.from_numpy(images)
+        score, output = self.score(given if self.tiling else given.to(self.standardiser.mean.device).float() / 255)
         attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
         return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
 
@@ -123,7 +150,7 @@ class ScoringModel(nn.Module):
         rows, scaling = [], []
         for batch in batches:
             with ieee_float32():
-                rows.append(self.calibration_rows(self.objective.score(batch["image"])))
+                rows.append(self.calibration_rows(self.output(batch["image"])))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
         if few := self.weigh_parts(trained_on):

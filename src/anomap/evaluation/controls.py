@@ -19,7 +19,7 @@ def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch
         with optional(name):
             objective = control().to(device)
             objective.learn_statistics(CleanBatches(data, device))
-            detector = ScoringModel(objective, size).to(device)
-            test = detector.score_all(batches(data.test_dataloader(), device))
+            detector = ScoringModel(objective, size, data.tiling).to(device)
+            test = detector.score_all(batches(data.test_dataloader(), device, whole=data.tiling is not None))
             found[f"{name}_auroc"] = auroc(test.scores, test.labels)
     return found

@@ -11,6 +11,7 @@ from torch.utils.data import DataLoader
 
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
+from anomap.data.ragged import Ragged
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.operations import flops
@@ -23,10 +24,13 @@ from anomap.objectives.base import Batch
 from anomap.training.progress import said
 
 
-def batches(loader: DataLoader[Any], device: torch.device | str = "cpu") -> Iterator[Batch]:
-    """Batches with `image` as float in [0, 1] on the device that scores; the rest stays where it is."""
+def batches(loader: DataLoader[Any], device: torch.device | str = "cpu", whole: bool = False) -> Iterator[Batch]:
+    """Batches with `image` as float in [0, 1] on the device that scores; the rest stays where it is.
+
+    So do `whole` photographs, which are cut into tiles first.
+    """
     for batch in loader:
-        yield {**batch, "image": to_float(batch["image"].to(device))}
+        yield batch if whole else {**batch, "image": to_float(batch["image"].to(device))}
 
 
 def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
@@ -34,11 +38,14 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool =
     began = time.perf_counter()
     with said(f"scoring {len(data.test)} test images") if len(data.test) else nullcontext():
         masks = None if data.test.masks is None else data.test.mask_of
-        test = detector.score_all(batches(data.test_dataloader(), device_of(detector)), masks)
+        given = batches(data.test_dataloader(), device_of(detector), whole=data.tiling is not None)
+        test = detector.score_all(given, masks)
     seconds = time.perf_counter() - began - test.pixel_seconds  # they need several times those of a small network
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
     operations = _operations(detector, data.channels)
+    if data.tiling is not None and isinstance(data.test.images, Ragged) and len(data.test):  # of all its tiles
+        operations *= sum(map(data.tiling.count, data.test.images.shapes.tolist())) // len(data.test)
     interval, note = auroc_interval(test.scores, test.labels), data.test.masks.note if data.test.masks else ""
     scored = ScoredSet(test, names, defects, seconds, operations, interval, pixel_note=note)
     return with_pictures(scored, detector, data.test) if pictures else scored
@@ -95,7 +102,7 @@ def _operations(detector: ScoringModel, channels: int) -> int:
     """Floating-point operations of scoring one image of its size."""
     image = torch.zeros(1, channels, *detector.image_size, device=device_of(detector))
     with torch.no_grad():  # inference mode, PyTorch's counter does not know
-        return flops(lambda: detector.score(image))
+        return flops(lambda: detector.objective.score(image))
 
 
 def rate(count: int, seconds: float) -> float | None:

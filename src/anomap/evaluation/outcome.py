@@ -13,6 +13,7 @@ from anomap.evaluation.scored_set import ScoredSet, device_of
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import write_scores, write_thresholds
 from anomap.training.loggers import close, log_results, make_loggers
+from anomap.training.progress import said
 from anomap.training.train import Stage
 
 
@@ -29,7 +30,9 @@ def conclude(
     The detector is saved before anything that it does not need is tried. Controls, figures and report may fail, each
     with a line in the log. `controls` gives more for the metrics, which are returned.
     """
-    detector.calibrate(batches(data.calibration_dataloader(), device_of(detector)), trained_on=len(data.train))
+    normals = batches(data.calibration_dataloader(), device_of(detector), whole=data.tiling is not None)
+    with said(f"scoring {len(data.calibration)} calibration images"):
+        detector.calibrate(normals, trained_on=len(data.clean))
     scored = score_test(detector, data, pictures=False)
     threshold = detector.set_threshold(config["threshold"], scored.test)
     length = {"epochs": stages[-1].epochs, "steps": stages[-1].steps} if stages else {"epochs": 0, "steps": 0}

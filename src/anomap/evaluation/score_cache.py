@@ -35,10 +35,9 @@ def save(path: Path, scored: ScoredSet) -> None:
     text = json.dumps({**known, **lists, "pixel": test.pixel, "parts": test.parts})
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
     arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
-    for name in _PICTURE:
-        column = {index: getattr(scored.pictures[index], name) for index in chosen}
-        if has := [index for index, value in column.items() if value is not None]:
-            arrays |= {name: np.stack([column[index] for index in has]), f"{name}_of": np.array(has, np.int64)}
+    for index in chosen:  # photographs may differ in size
+        shown = {name: getattr(scored.pictures[index], name) for name in _PICTURE}
+        arrays |= {f"{index}/{name}": values for name, values in shown.items() if values is not None}
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     try:
@@ -67,10 +66,9 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
     shapes = {test.scores.shape, test.labels.shape, test.map_peaks.shape, (len(names),), (len(defects),)}
     if len(shapes) > 1 or not np.isfinite(test.scores).all():
         raise ValueError("lengths differ, or a score is not finite")
-    parts: dict[int, dict[str, Any]] = {index: {} for index in file["chosen"].tolist() if pictures}
-    for name in (name for name in _PICTURE if pictures and name in file):
-        for index, value in zip(file[f"{name}_of"].tolist(), file[name], strict=True):
-            parts[index][name] = value
-    shown = {index: Picture(**of) for index, of in parts.items()}
+    held = {index: {name: f"{index}/{name}" for name in _PICTURE} for index in file["chosen"].tolist() if pictures}
+    shown = {
+        index: Picture(**{name: file[key] for name, key in keys.items() if key in file}) for index, keys in held.items()
+    }
     interval = interval and ConfidenceInterval(*interval)
     return ScoredSet(test, names, defects, text["seconds"], text["operations"], interval, shown, text["pixel_note"])

@@ -50,10 +50,12 @@ def device_of(detector: ScoringModel) -> torch.device:
 def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int]) -> dict[int, Picture]:
     """The chosen images, by index, with whatever the method shows of them."""
     pictures: dict[int, Picture] = {}
-    for start in range(0, len(chosen), _PART):
-        part = np.asarray(chosen[start : start + _PART])
+    at_a_time = _PART if detector.tiling is None else 1
+    for start in range(0, len(chosen), at_a_time):
+        part = np.asarray(chosen[start : start + at_a_time])
         pixels = np.asarray(images.images[part])
-        _, found = detector.score(to_float(torch.from_numpy(pixels).to(device_of(detector))))
+        given = torch.from_numpy(pixels)
+        _, found = detector.score(given if detector.tiling else to_float(given.to(device_of(detector))))
         drawn = as_pictures(found, pixels, map(images.mask_of, part.tolist()))
         for index, picture in zip(part.tolist(), drawn, strict=True):
             path = images.samples[index].path

@@ -30,6 +30,9 @@ class Representation(nn.Module):
         """The representation of all training images, in order."""
         return map(self, batches)
 
+    def forget(self) -> None:
+        """Keep no representation of training images, whose order will not be that of the statistics."""
+
     def local(self, x: Tensor) -> Tensor:
         """The local channels of a representation: what a generator reconstructs."""
         return x[:, : self.local_channels]
@@ -140,6 +143,9 @@ class WhitenedFeatures(Representation):
         if self._cache is None:
             return self(images)
         return _on_grid([group[index.to(group.device, non_blocking=True)] for group in self._cache])
+
+    def forget(self) -> None:
+        self._cache = None
 
     def clean_batches(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         if self._cache is None:

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Collection, Generator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from anomap.data.decode import in_flight
+from anomap.data.decode import ITEMS_AT_A_TIME, in_flight
 from anomap.detection.detector import Detector, Images
 from anomap.errors import UserError
 from anomap.prediction.inputs import Inputs
@@ -63,16 +64,22 @@ def score_files(
         draw(detector, inputs.root, found, list(maps), folder, settings.overlays)
         return found
 
-    with closing(in_flight(names, lambda name: detector.preprocessing.read(inputs.root / name), UserError)) as read:
+    at_a_time, batch_size = (1, 1) if detector.tiles else (ITEMS_AT_A_TIME, settings.batch_size)
+    work = partial(_read, detector, inputs.root)
+    with closing(in_flight(names, work, UserError, at_a_time)) as read:
         for name, image in read:
             if isinstance(image, UserError):
                 failures.append((name, _reason(image, inputs.root / name)))
             else:
                 batch[name] = image
-            if settings.batch_size in (len(batch), len(failures)):
+            if batch_size in (len(batch), len(failures)):
                 yield rows(), failures
                 batch, failures = {}, []
     yield rows(), failures
+
+
+def _read(detector: Detector, root: Path, name: str) -> Images:
+    return detector.preprocessing.read(root / name)
 
 
 def _reason(error: UserError, path: Path) -> str:

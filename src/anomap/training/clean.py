@@ -11,11 +11,14 @@ from anomap.data.sampler import SequentialBatches
 
 
 class CleanBatches:
-    """All training images (B, C, H, W) in [0, 1], in stored order, each time anew; UserError if there are none."""
+    """All training images, or a sample of their tiles, (B, C, H, W) in [0, 1], in stored order, each time anew.
+
+    UserError if there are none.
+    """
 
     def __init__(self, data: AnomalyDataModule, device: torch.device | str = "cpu") -> None:
         data.train_dataloader()  # says so if there are none
-        self.images, self.batch_size, self.device = data.train, data.batch_size, device
+        self.images, self.batch_size, self.device = data.clean, data.batch_size, device
 
     def __iter__(self) -> Iterator[Tensor]:
         for index in SequentialBatches(len(self.images), self.batch_size):

@@ -62,15 +62,19 @@ class Examples:
     def _test(self, detector: ScoringModel, device: torch.device) -> list[Drawn]:
         """Image, truth, map, restored image, overlay."""
         test, chosen = self.data.test, np.array(self.chosen or [], np.int64)
-        images = np.asarray(test.images[chosen])
-        samples = [test.samples[index] for index in chosen]
-        return _score(
-            detector, to_float(torch.from_numpy(images)).to(device), images, map(test.mask_of, chosen), samples
-        )
+        drawn: list[Drawn] = []
+        # photographs that are tiled may differ in size
+        for part in [chosen] if detector.tiling is None else chosen[:, None]:
+            images = np.asarray(test.images[part])
+            samples = [test.samples[index] for index in part]
+            given = torch.from_numpy(images)
+            given = given if detector.tiling else to_float(given).to(device)
+            drawn += _score(detector, given, images, map(test.mask_of, part), samples)
+        return drawn
 
     def _training(self, detector: ScoringModel, device: torch.device) -> list[Drawn]:
         """The same of hard-augmented copies, after the image itself; of the image alone for a method that needs no copy."""
-        train = self.data.train
+        train = self.data.clean
         chosen = np.unique(np.arange(TRAINING) * len(train) // TRAINING)
         images = np.asarray(train.images[chosen])
         clean, samples = to_float(torch.from_numpy(images)).to(device), [train.samples[index] for index in chosen]

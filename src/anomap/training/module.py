@@ -9,6 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from anomap.detection.tiled import measured
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective, Losses
 from anomap.training import steps
@@ -145,4 +146,5 @@ class AdversarialTraining(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], *_: Any) -> Any:
         """Score with the averaged weights: a `MethodOutput`, which callbacks collect."""
-        return self.ema.objective.score(batch["image"])
+        tiling = self.trainer.datamodule.tiling  # pyright: ignore[reportAttributeAccessIssue]
+        return measured(self.ema.objective, batch["image"], tiling)

@@ -57,7 +57,7 @@ class Monitoring(pl.Callback):
             trainer.callback_metrics.pop(name, None)
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._detector = ScoringModel(self.objective, self.data.image_size)
+        self._detector = ScoringModel(self.objective, self.data.image_size, self.data.tiling)
         count = len(self.objective.part_names)
         # `calibration_rows` and whether the image sets the scale; parts, label and index; of a reconstruction and its image
         columns = (count + 3, count + 2, 2)
@@ -104,7 +104,7 @@ class Monitoring(pl.Callback):
     def _scores(self, calibration: Tensor, test: Tensor) -> Tensor | None:
         """Calibrate the detector, and score the test images (N,) as it will at the end; None unless all is finite."""
         rows, scaling = calibration[:, :-1], calibration[:, -1] > 0
-        self._detector.weigh_parts(len(self.data.train))
+        self._detector.weigh_parts(len(self.data.clean))
         # `trainer.limit_val_batches` may leave none to set the threshold
         self._detector.learn_calibration(rows, scaling & ~scaling.all())
         scores = self._detector.standardiser(test[:, :-2])

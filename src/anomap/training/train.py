@@ -18,6 +18,7 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective, Objective
+from anomap.objectives.representation import Representation
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
 from anomap.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, goes_on
@@ -120,8 +121,12 @@ def load_stage1(stage1: Objective, path: str) -> None:
 def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
     """The closed-form part of a method's training, from clean images."""
     if type(objective).learn_statistics is not Objective.learn_statistics:
-        with said(f"statistics of {len(data.train)} training images"):
+        with said(f"statistics of {len(data.clean)} training {'images' if data.tiling is None else 'tiles'}"):
             objective.learn_statistics(CleanBatches(data, device))
+        if data.tiling is not None:  # every epoch draws others
+            for part in objective.modules():
+                if isinstance(part, Representation):
+                    part.forget()
     objective.to(device)  # what scikit-learn fitted lies on the CPU
 
 

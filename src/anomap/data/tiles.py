@@ -1,0 +1,139 @@
+"""How a large photograph is cut into tiles of the network's size, and what was found in them put together again.
+
+Nothing is padded where the photograph is large enough: the tiles of an axis are spread evenly from border to border, with at
+least the overlap that is asked for. Where tiles overlap, their maps are blended by ramps, so that no seam shows.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+AT_A_TIME = 16  # tiles
+SAMPLED = 64  # photographs whose headers are looked at, to choose
+LARGE = 1.5  # times the network's size: what would lose that much by being squeezed is tiled
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Square tiles of so many pixels, which overlap their neighbours by at least this share of their side."""
+
+    tile: int
+    overlap: float = 0.25  # in [0, 1)
+
+    def starts(self, length: int) -> NDArray[np.int64]:
+        """Where the tiles of an axis of so many pixels begin; 0 alone for one that is no longer than a tile."""
+        room = max(0, length - self.tile)
+        step = max(1, math.floor(self.tile * (1 - self.overlap)))
+        return np.linspace(0, room, math.ceil(room / step) + 1).round().astype(np.int64)
+
+    def grid(self, shape: tuple[int, int]) -> NDArray[np.int64]:
+        """All windows (T, 2) of a photograph (H, W), row by row; together they cover every pixel."""
+        rows, columns = (self.starts(side) for side in shape)
+        return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
+
+    def count(self, shape: tuple[int, int]) -> int:
+        """How many windows `grid` has."""
+        return math.prod(len(self.starts(side)) for side in shape)
+
+    def cut(self, image: NDArray[np.uint8], windows: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Tiles (T, C, tile, tile) of an image (C, H, W); a smaller one is continued at its far borders."""
+        return np.stack([self._padded(image[:, y : y + self.tile, x : x + self.tile]) for y, x in windows.tolist()])
+
+    def _padded(self, piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        missing = [(0, 0), *((0, self.tile - side) for side in piece.shape[1:])]
+        return np.pad(piece, missing, mode="edge") if any(after for _, after in missing) else piece
+
+    def ramp(self, starts: NDArray[np.int64]) -> NDArray[np.float32]:
+        """How much each tile of an axis counts at each of its pixels (T, tile), above 0, before the sum is made one."""
+        place = np.arange(self.tile) + 0.5
+        widths = self.tile - np.diff(starts)  # of the overlaps
+        before, after = ([math.inf, *widths], [*widths, math.inf]) if len(starts) > 1 else ([math.inf], [math.inf])
+        rising = [np.minimum(1, place / w) if math.isfinite(w) else np.ones(self.tile) for w in before]
+        falling = [np.minimum(1, (self.tile - place) / w) if math.isfinite(w) else np.ones(self.tile) for w in after]
+        return (np.array(rising) * np.array(falling)).astype(np.float32)
+
+
+def tiling_of(data: Mapping[str, Any]) -> Tiling | None:
+    """That of a checked `data` group; None without tiles."""
+    return None if data.get("tile") is None else Tiling(data["tile"], data["tile_overlap"])
+
+
+class Stitch:
+    """Puts the maps of a photograph's tiles together, in two planes of its size whatever the number of tiles."""
+
+    def __init__(self, tiling: Tiling, shape: tuple[int, int], channels: int = 1) -> None:
+        self.tiling, self.shape = tiling, shape
+        self._ramps = [dict(zip(s.tolist(), tiling.ramp(s), strict=True)) for s in map(tiling.starts, shape)]
+        self._sum = np.zeros((channels, *shape), np.float32)
+        # overlapping ramps do not add up to one where tiles were rounded: the sum of each axis
+        self._weight = [np.zeros(side, np.float32) for side in shape]
+        for weight, ramps in zip(self._weight, self._ramps, strict=True):
+            for start, ramp in ramps.items():
+                part = weight[start : start + tiling.tile]
+                part += ramp[: len(part)]
+
+    def add(self, window: Sequence[int], plane: NDArray[np.float32]) -> None:
+        """The map (channels, tile, tile) of the tile at this window, top and left, of `Tiling.grid`."""
+        (y, x), side = window, self.tiling.tile
+        into = self._sum[:, y : y + side, x : x + side]
+        height, width = into.shape[1:]
+        weight = self._ramps[0][y][:height, None] * self._ramps[1][x][:width]
+        into += plane[:, :height, :width] * weight
+
+    def finish(self) -> NDArray[np.float32]:
+        """The whole map (channels, H, W)."""
+        self._sum /= self._weight[0][:, None]
+        self._sum /= self._weight[1]
+        return self._sum
+
+
+def stitched(
+    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]], photograph: NDArray[np.uint8], tiling: Tiling
+) -> dict[str, NDArray[np.float32]]:
+    """The maps, by name, of a photograph uint8 (C, H, W), each (channels, H, W), blended where tiles overlap.
+
+    `maps_of` gives those (T, channels, tile, tile) of some tiles uint8 (T, C, tile, tile); it is called for all of them, a
+    few at a time, in the order of `Tiling.grid`. Memory does not grow with their number.
+    """
+    shape, stitches = photograph.shape[1:], dict[str, Stitch]()
+    windows = tiling.grid((shape[0], shape[1]))
+    for start in range(0, len(windows), AT_A_TIME):
+        part = windows[start : start + AT_A_TIME]
+        for name, maps in maps_of(tiling.cut(photograph, part)).items():
+            stitch = stitches.setdefault(name, Stitch(tiling, (shape[0], shape[1]), maps.shape[1]))
+            for window, plane in zip(part.tolist(), maps, strict=True):
+                stitch.add(window, plane)
+    return {name: stitch.finish() for name, stitch in stitches.items()}
+
+
+@dataclass(frozen=True)
+class TrainingWindows:
+    """Which tile each training example is: drawn afresh in every epoch, a pure function of (seed, epoch, index).
+
+    An epoch has as many examples as all photographs together have tiles in their grids.
+    """
+
+    tiling: Tiling
+    shapes: NDArray[np.int64]  # (N, 2), of the photographs
+    seed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.owners)
+
+    @cached_property
+    def owners(self) -> NDArray[np.int64]:
+        """(count,), which photograph each example is cut from."""
+        counts = [self.tiling.count((int(h), int(w))) for h, w in self.shapes]
+        return np.repeat(np.arange(len(counts)), counts)
+
+    def at(self, epoch: int) -> NDArray[np.int64]:
+        """(count, 4): index of the example, photograph, top, left."""
+        owners = self.owners
+        room = np.maximum(0, self.shapes[owners] - self.tiling.tile)
+        drawn = np.random.default_rng([self.seed, epoch, 1]).random((len(owners), 2))
+        return np.column_stack([np.arange(len(owners)), owners, np.floor(drawn * (room + 1)).astype(np.int64)])
