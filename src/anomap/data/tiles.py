@@ -51,11 +51,14 @@ class Tiling:
     def ramp(self, starts: NDArray[np.int64]) -> NDArray[np.float32]:
         """How much each tile of an axis counts at each of its pixels (T, tile), above 0, before the sum is made one."""
         place = np.arange(self.tile) + 0.5
-        widths = self.tile - np.diff(starts)  # of the overlaps
-        before, after = ([math.inf, *widths], [*widths, math.inf]) if len(starts) > 1 else ([math.inf], [math.inf])
-        rising = [np.minimum(1, place / w) if math.isfinite(w) else np.ones(self.tile) for w in before]
-        falling = [np.minimum(1, (self.tile - place) / w) if math.isfinite(w) else np.ones(self.tile) for w in after]
-        return (np.array(rising) * np.array(falling)).astype(np.float32)
+        shared = np.maximum(0, self.tile - np.diff(starts))  # pixels that neighbours share
+        up, down = (self._slope(place, widths) for widths in ([0, *shared], [*shared, 0]))
+        return (up * down[:, ::-1]).astype(np.float32)
+
+    @staticmethod
+    def _slope(place: NDArray[np.float64], widths: Sequence[int]) -> NDArray[np.float64]:
+        """From 0 to 1 over so many pixels, then 1: one row for each width."""
+        return np.minimum(1, place / np.maximum(widths, 0.5)[:, None])
 
 
 def tiling_of(data: Mapping[str, Any]) -> Tiling | None:

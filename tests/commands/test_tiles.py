@@ -1,0 +1,126 @@
+"""Photographs of different sizes in tiles: training, evaluation, prediction, the Python API and exported files agree."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from anomap import Detector
+from anomap.commands.evaluate import evaluate
+from anomap.commands.export import export
+from anomap.commands.predict import predict
+from anomap.commands.train import train
+from anomap.errors import UserError
+from anomap.runs.folder import RunFolder
+from tests import tiny
+from tests.commands.test_agreement import config, predicted
+from tests.tables import read_scores
+
+pytestmark = [
+    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
+]
+
+SHAPES = [(80, 72), (64, 100), (32, 40), (90, 33)]
+OPTIONS = ("model=attention_network", "data.tile=32", "data.calibration_fraction=0.4", "figures=true")
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photographs")
+    for number in range(18):
+        height, width = SHAPES[number % len(SHAPES)]
+        pixels = (tiny.textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
+        kind = "train/good" if number < 10 else "test/good" if number < 14 else "test/hole"
+        if kind == "test/hole":
+            mask = np.zeros_like(pixels)
+            mask[20:30, 12:22] = 255
+            pixels = np.where(mask > 0, 0, pixels).astype(np.uint8)
+            (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / f"ground_truth/hole/{number}_mask.png")
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / kind / f"{number}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
+    folder = tmp_path_factory.mktemp("run")
+    return RunFolder(folder), train(tiny.config(f"data.root={photographs}", *OPTIONS), folder)
+
+
+def test_training_counts_photographs_and_measures_at_their_size(run: tuple[RunFolder, dict[str, Any]]) -> None:
+    _, metrics = run
+    assert metrics["n_test_normal"] == metrics["n_test_abnormal"] == 4
+    assert metrics["n_train"] + metrics["n_calibration"] == 10
+    assert metrics["image_size"] == "32x32"
+    assert 0 <= metrics["pixel_auroc"] <= 1
+    assert run[0].report.is_file()
+
+
+def test_all_ways_to_a_score_agree(run: tuple[RunFolder, dict[str, Any]], photographs: Path, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    folder, metrics = run
+    trained = {row.path: row.score for row in read_scores(folder.scores)}
+    found = evaluate(config("evaluate", checkpoint=folder.last_checkpoint, figures=False), tmp_path / "evaluate")
+    for name in ("image_auroc", "pixel_auroc", "pixel_ap", "pixel_aupro", "threshold"):
+        assert found[name] == pytest.approx(metrics[name], abs=1e-5), name
+    export(config("export", checkpoint=folder.last_checkpoint, output=tmp_path / "x.onnx"))
+    for name, file in (("predict", folder.last_checkpoint), ("predict_onnx", tmp_path / "x.onnx")):
+        asked = config("predict", checkpoint=file, input=photographs / "test", recursive=True, overlays="all")
+        predict(asked, tmp_path / name)
+    ways = {
+        "evaluate": {row.path: row.score for row in read_scores(tmp_path / "evaluate/scores.csv")},
+        "predict": predicted(tmp_path / "predict"),
+        "predict_onnx": predicted(tmp_path / "predict_onnx"),
+    }
+    for name, scores in ways.items():
+        tolerance = 1e-3 if name == "predict_onnx" else 1e-4
+        assert scores == pytest.approx(trained, rel=tolerance, abs=tolerance), name
+
+
+def test_a_map_has_the_photographs_own_size_whatever_is_given(run: tuple[RunFolder, Any], photographs: Path) -> None:
+    detector, path = Detector.load(run[0].last_checkpoint), photographs / "test/hole/15.png"
+    of_path = detector.predict(path)
+    pixels = np.asarray(Image.open(path))
+    mapped = np.memmap(photographs / "pixels", pixels.dtype, "w+", shape=pixels.shape)
+    mapped[:] = pixels
+    for given in (pixels, mapped):
+        found = detector.predict(given)
+        assert found.score == of_path.score
+        assert found.anomaly_map.shape == pixels.shape == SHAPES[15 % 4]
+        np.testing.assert_array_equal(found.anomaly_map, of_path.anomaly_map)
+    several = detector.predict([path, photographs / "test/hole/14.png"])  # of two sizes
+    assert [one.anomaly_map.shape for one in several] == [SHAPES[15 % 4], SHAPES[14 % 4]]
+    assert several[0].score == of_path.score
+
+
+def test_pictures_are_kept_for_the_next_evaluation(run: tuple[RunFolder, Any], tmp_path: Path) -> None:
+    """Of photographs that differ in size."""
+    for name in ("first", "again"):
+        evaluate(config("evaluate", checkpoint=run[0].last_checkpoint, figures=True), tmp_path / name)
+    pictures = [(tmp_path / name / "figures/worst_mistakes.png").read_bytes() for name in ("first", "again")]
+    assert pictures[0] == pictures[1]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("data.tile=48", "data.tile=48: the model needs a multiple of 32; use data.tile=32 or data.tile=64"),
+        ("data.tile_overlap=1", "data.tile_overlap=1: use a share"),
+        ("data.scale=2", "data.scale=2: use a number above 0, at most 1"),
+        ("data.tile=big", "data.tile=big: use the side of a tile"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(given: str, said: str, photographs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=said):
+        train(tiny.config(f"data.root={photographs}", *OPTIONS, given), tmp_path)
+
+
+def test_a_scale_shrinks_photographs_before_they_are_cut(photographs: Path, tmp_path: Path) -> None:
+    train(tiny.config(f"data.root={photographs}", *OPTIONS, "data.scale=0.5", "figures=false"), tmp_path)
+    detector = Detector.load(tmp_path / "checkpoints/last.ckpt")
+    found = detector.predict(photographs / "test/hole/14.png")
+    height, width = SHAPES[14 % 4]
+    assert found.anomaly_map.shape == (height, width)
