@@ -141,14 +141,17 @@ class AnomalyDataModule(pl.LightningDataModule):
                 "no training images: data.normal_dir and data.abnormal_dir make a test set only; set data.root to train"
             )
         if self.tiling is None:
-            return self._loader(self.train, TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank()), TrainLoader)
+            return self._loader(
+                self.train, TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank()), TrainLoader
+            )
         windows = self.windows()
         order = TileBatches(len(windows), self.batch_size, self.seed, *self._rank(), windows=windows.at)
         return self._loader(TileSet(self.train, self.tiling), order, TrainLoader)
 
     def windows(self) -> TrainingWindows:
         """Of the training photographs, which are tiled."""
-        assert self.tiling is not None and isinstance(self.train.images, Ragged)
+        assert self.tiling is not None
+        assert isinstance(self.train.images, Ragged)
         return TrainingWindows(self.tiling, self.train.images.shapes, self.seed)
 
     def calibration_dataloader(self) -> Loader:
@@ -163,7 +166,8 @@ class AnomalyDataModule(pl.LightningDataModule):
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
         """Everything but `index`, which is read on the CPU (fetched back from a GPU, it would make every step wait), and
-        photographs that are yet to be cut."""
+        photographs that are yet to be cut.
+        """
         kept = {"index", "image"} if self._whole(batch) else {"index"}
         rest = {name: value for name, value in batch.items() if name not in kept}
         return batch | super().transfer_batch_to_device(rest, device, dataloader_idx)

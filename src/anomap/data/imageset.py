@@ -30,7 +30,9 @@ Decoded = NDArray[np.uint8]
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images and samples in one order; `image_set[indices]` is a whole batch."""
 
-    images: NDArray[np.uint8] | Ragged  # (N, C, H, W), in memory or mapped from a file; N (C, H, W), each of its own size
+    images: (
+        NDArray[np.uint8] | Ragged
+    )  # (N, C, H, W), in memory or mapped from a file; N (C, H, W), each of its own size
     samples: list[Sample]
     masks: Masks | None = None  # ground truth at its own size; None without
     scaling: NDArray[np.bool_] | None = None  # (N,), which calibration normals set the scale of a score's parts

@@ -53,7 +53,11 @@ class TileSet(Dataset[dict[str, Tensor]]):
 
 def cut(photographs: ImageSet, windows: NDArray[np.int64], tiling: Tiling) -> NDArray[np.uint8]:
     """Tiles uint8 (B, C, tile, tile) at windows (B, 4) of `TrainingWindows.at`."""
-    tiles = [tiling.cut(photographs.images[owner], place[None])[0] for _, owner, *rest in windows.tolist() for place in [np.array(rest)]]
+    tiles = [
+        tiling.cut(photographs.images[owner], place[None])[0]
+        for _, owner, *rest in windows.tolist()
+        for place in [np.array(rest)]
+    ]
     release(photographs.images)
     return np.stack(tiles)
 
@@ -66,5 +70,7 @@ def sampled_tiles(photographs: ImageSet, windows: TrainingWindows, size: tuple[i
     if not count:
         return ImageSet(np.empty((0, 1, *size), np.uint8), [])
     samples = [photographs.samples[owner] for owner in chosen[:, 1].tolist()]
-    named = [Sample(f"{s.name}@{x},{y}", s.label, s.defect) for s, (_, _, y, x) in zip(samples, chosen.tolist(), strict=True)]
+    named = [
+        Sample(f"{s.name}@{x},{y}", s.label, s.defect) for s, (_, _, y, x) in zip(samples, chosen.tolist(), strict=True)
+    ]
     return ImageSet(cut(photographs, chosen, windows.tiling), named)

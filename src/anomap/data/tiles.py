@@ -96,7 +96,9 @@ class Stitch:
 
 
 def stitched(
-    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]], photograph: NDArray[np.uint8], tiling: Tiling
+    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]],
+    photograph: NDArray[np.uint8],
+    tiling: Tiling,
 ) -> dict[str, NDArray[np.float32]]:
     """The maps, by name, of a photograph uint8 (C, H, W), each (channels, H, W), blended where tiles overlap.
 

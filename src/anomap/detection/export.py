@@ -17,7 +17,17 @@ from torch import Tensor, nn
 
 from anomap import __version__
 from anomap.detection.detector import Images, Preprocessing
-from anomap.detection.onnx_model import FORMAT, HIGHEST, INPUT, METADATA, OUTPUTS, Decided, OnnxModel, decide, open_session
+from anomap.detection.onnx_model import (
+    FORMAT,
+    HIGHEST,
+    INPUT,
+    METADATA,
+    OUTPUTS,
+    Decided,
+    OnnxModel,
+    decide,
+    open_session,
+)
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 

@@ -11,7 +11,6 @@ from torch.nn import functional as F
 from anomap.objectives.base import MethodOutput
 from anomap.viewing.pixels import Picture, Pixels, smaller_mask
 
-
 LONGEST = 768  # pixels of a picture's side; a larger photograph is shown smaller
 
 

@@ -17,9 +17,12 @@ NOISE = (600, 800)  # size of noise that stands for photographs
 Item = TypeVar("Item")
 
 
-def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Images | list[Images], str]:
-    """Images uint8 (N, C, H, W), or (C, H, W) each if they are tiled, of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
+def probe_images(
+    given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing
+) -> tuple[Images | list[Images], str]:
+    """Images of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
 
+    They are uint8 (N, C, H, W), or a list of (C, H, W) if they are to be tiled.
     UserError if the folder is not there, or holds no image, or one that cannot be read.
     """
     if given is not None:
@@ -38,7 +41,8 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
         size = preprocessing.size if isinstance(preprocessing.size, tuple) else NOISE
         shape = (COUNT, preprocessing.channels, *size)
         noise = np.random.default_rng(0).integers(0, 255, shape, np.uint8, endpoint=True)
-        return _together(list(noise), preprocessing), f"{COUNT} images of noise, since the run's are gone ({error}); images=DIR gives others"
+        found = f"{COUNT} images of noise, since the run's are gone ({error}); images=DIR gives others"
+        return _together(list(noise), preprocessing), found
     return _together(images, preprocessing), f"{len(images)} of the run's {'test' if scan.test else 'training'} images"
 
 
