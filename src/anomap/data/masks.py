@@ -63,7 +63,7 @@ def _cut(values: NDArray[np.generic], lossy: bool) -> tuple[Bools, bool]:
         return values == high, False
     if not lossy and low >= 0 and high <= _LABELS and levels.dtype.kind in "iu":
         return values != 0, False
-    return values > (float(low) + float(high)) / 2, True
+    return np.greater(values, (float(low) + float(high)) / 2), True
 
 
 def _levels(values: NDArray[np.generic]) -> NDArray[np.generic]:

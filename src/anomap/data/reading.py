@@ -65,7 +65,7 @@ def read_stored(path: Path, max_pixels: int) -> tuple[NDArray[np.generic], NDArr
         orientation = _orientation(image)
         lossy = image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") == "jpeg"
         if image.has_transparency_data and max(_tiff_tag(image, _BITS_PER_SAMPLE, (8,))) == 8:
-            both = _upright(np.asarray(image.convert("RGBA")), orientation)
+            both = _upright(np.asarray(image.convert("RGBA")), orientation).astype(np.uint8)
             return both[..., :3], both[..., 3], lossy
         return _upright(np.asarray(_decode(image, path)[0]), orientation), None, lossy
 

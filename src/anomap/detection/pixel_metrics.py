@@ -21,7 +21,7 @@ from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc_from_counts, average_precision_from_counts
 from anomap.detection.resizing import resize_map
 
-NAMES = ("pixel_auroc", "pixel_ap", "pixel_aupro")
+NAMES: tuple[str, ...] = ("pixel_auroc", "pixel_ap", "pixel_aupro")
 BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill
 _PIXELS = 2**20  # of several images at a time, and
 _STRIP = 2**22  # of one image at a time: bounds the memory
