@@ -13,6 +13,7 @@ from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.controls import control_aurocs
+from anomap.evaluation.estimate import AUTO, check_estimate
 from anomap.evaluation.outcome import conclude
 from anomap.evaluation.summary import print_summary
 from anomap.objectives.base import AdversarialObjective
@@ -48,6 +49,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     check_loggers(config)
     check_switches(config, "controls", "figures")
+    check_estimate(config.get("estimate", AUTO))
     run = RunFolder(folder)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])

@@ -3,10 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from anomap.config import targets
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import optional
+from anomap.evaluation.estimate import AUTO, calibration_normals, estimate, wanted, write_estimate
 from anomap.evaluation.measure import batches, measure, rate, score_test
 from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
 from anomap.evaluation.scored_set import ScoredSet, device_of
@@ -27,8 +29,8 @@ def conclude(
 ) -> dict[str, Any]:
     """End a training: calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
 
-    The detector is saved before anything that it does not need is tried. Controls, figures and report may fail, each
-    with a line in the log. `controls` gives more for the metrics, which are returned.
+    The detector is saved before anything that it does not need is tried. Controls, estimate, figures and report may fail,
+    each with a line in the log. `controls` gives more for the metrics, which are returned.
     """
     normals = batches(data.calibration_dataloader(), device_of(detector), whole=data.tiling is not None)
     with said(f"scoring {len(data.calibration)} calibration images"):
@@ -45,10 +47,19 @@ def conclude(
     seconds, images = sum(stage.seconds for stage in stages), sum(stage.images for stage in stages)
     rates = {"train_seconds": seconds, "train_images_per_second": rate(images, seconds)}
     metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **controls()})
+    estimated = None
+    if wanted(config.get("estimate", AUTO), metrics["n_test_abnormal"]):
+        with optional("estimate"):
+            estimated = estimate(detector, data, [*targets(config["augmentation"])], config["seed"], config["figures"])
+            metrics |= estimated.metrics(threshold.value)
     write_files(detector, scored, metrics, config, run, pictures=False)
+    if estimated is not None:
+        write_estimate(run.estimate, estimated, threshold.value)
     if config["figures"]:
         with optional("figures and report"):
-            write_pictures(detector, with_pictures(scored, detector, data.test), metrics, config, run)
+            if estimated is None and not len(data.test):
+                estimated = calibration_normals(detector, data, pictures=True)
+            write_pictures(detector, with_pictures(scored, detector, data.test), metrics, config, run, estimated)
     loggers = stages[-1].loggers if stages else make_loggers(config, run)  # a control is compared all the same
     log_results(loggers, run, metrics, length["steps"])
     close([*loggers, *(logger for stage in stages[:-1] for logger in stage.loggers)])
@@ -66,8 +77,9 @@ def write_files(
 ) -> None:
     """Write `scores.csv`, `thresholds.csv`, and with `pictures` the figures and the report.
 
-    With `pictures=False`, figures and report of an earlier run are deleted: they show another result.
+    With `pictures=False`, figures and report of an earlier run are deleted: they show another result. So is its estimate.
     """
+    run.estimate.unlink(missing_ok=True)
     write_scores(run.scores, scored.rows(metrics["threshold"]))
     write_thresholds(run.thresholds, scored.thresholds(metrics["threshold"]))
     if pictures:

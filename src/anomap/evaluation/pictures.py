@@ -5,20 +5,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from matplotlib.figure import Figure
 
 from anomap.data.imageset import ImageSet
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.cache_key import versions
+from anomap.evaluation.estimate import Estimate
 from anomap.evaluation.scored_set import ScoredSet, take_pictures
 from anomap.runs.folder import RunFolder
+from anomap.runs.scores import ABNORMAL, ScoreRow
 from anomap.viewing import figures, grids
+from anomap.viewing.pixels import Scale
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
 
 _MISTAKES = 6  # of each kind
-FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes")
+_ESTIMATE = "Drawn damage, an estimate and no test: of each kind the largest missed and the smallest caught"
+FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes", "estimate")
 
 
 def with_pictures(scored: ScoredSet, detector: ScoringModel, images: ImageSet) -> ScoredSet:
@@ -35,36 +38,74 @@ def with_pictures(scored: ScoredSet, detector: ScoringModel, images: ImageSet) -
 
 
 def write_pictures(
-    detector: ScoringModel, scored: ScoredSet, metrics: Mapping[str, Any], config: Mapping[str, Any], run: RunFolder
+    detector: ScoringModel,
+    scored: ScoredSet,
+    metrics: Mapping[str, Any],
+    config: Mapping[str, Any],
+    run: RunFolder,
+    estimated: Estimate | None = None,
 ) -> None:
-    """Draw the figures and the report of a test set with pictures, by a detector with its thresholds set."""
-    test, pictures, rows = scored.test, scored.pictures, list(scored.rows(metrics["threshold"]))
-    scale, threshold = detector.map_scale, detector.pixel_threshold
-    shown = _some_of_each(scored.defects)
-    mistakes = [*worst_misses(rows, _MISTAKES), *worst_false_alarms(rows, _MISTAKES)]
-    drawn = (
-        _distribution(detector, scored),
-        figures.roc_curve(test.scores, test.labels, detector.threshold),
-        figures.precision_recall_curve(test.scores, test.labels, detector.threshold),
-        grids.attention_map_grid([rows[i] for i in shown], [pictures[i] for i in shown], scale, threshold),
-        grids.worst_mistakes(
-            [rows[i] for i in mistakes], [pictures[i] for i in mistakes], scale, threshold, count=_MISTAKES
-        ),
+    """Draw the figures and the report of a test set with pictures, by a detector with its thresholds set.
+
+    Without a test set the report shows `estimated` in its place, called so.
+    """
+    scale, threshold, tested = (
+        (detector.map_scale, detector.pixel_threshold),
+        metrics["threshold"],
+        len(scored.test.scores) > 0,
     )
-    for name, figure in zip(FIGURES, drawn, strict=True):
+    shown = estimated if estimated is not None and not tested else scored
+    rows = list(shown.rows(threshold))
+    drawn = _of_test(detector, scored, rows, scale) if tested else {}
+    if estimated is not None:
+        drawn |= _of_estimate(detector, estimated, threshold, scale, tested)
+    for name, figure in drawn.items():
         figures.save_figure(figure, run.figures / f"{name}.png")
     write_report(
         run.report,
         title=f"{config['model']['name']} on {_name_of(config['data'])}",
         metrics=metrics,
         rows=rows,
-        pictures=pictures.get,
-        scale=scale,
-        pixel_threshold=threshold,
-        thresholds=scored.thresholds(metrics["threshold"]),
+        tested=tested,
+        pictures=shown.pictures.get,
+        scale=scale[0],
+        pixel_threshold=scale[1],
+        thresholds=scored.thresholds(threshold) if tested else (),
+        estimate=None if estimated is None else estimated.table(threshold),
         config=config,
         versions=versions(),
     )
+
+
+def _of_test(
+    detector: ScoringModel, scored: ScoredSet, rows: Sequence[ScoreRow], scale: tuple[Scale, float]
+) -> dict[str, Figure]:
+    """The figures of a test set, by name; `scale` is of the maps' colours, with a pixel's threshold."""
+    test, pictures, shown = scored.test, scored.pictures, _some_of_each(scored.defects)
+    mistakes = [*worst_misses(rows, _MISTAKES), *worst_false_alarms(rows, _MISTAKES)]
+    of_mistakes = [rows[i] for i in mistakes], [pictures[i] for i in mistakes]
+    return {
+        "score_distribution": figures.score_distribution(test.scores, test.labels, detector.threshold),
+        "roc": figures.roc_curve(test.scores, test.labels, detector.threshold),
+        "precision_recall": figures.precision_recall_curve(test.scores, test.labels, detector.threshold),
+        "attention_maps": grids.attention_map_grid([rows[i] for i in shown], [pictures[i] for i in shown], *scale),
+        "worst_mistakes": grids.worst_mistakes(*of_mistakes, *scale, count=_MISTAKES),
+    }
+
+
+def _of_estimate(
+    detector: ScoringModel, found: Estimate, threshold: float, scale: tuple[Scale, float], tested: bool
+) -> dict[str, Figure]:
+    """The figures of an estimate: what was found and what was not, and without a test set the scores."""
+    rows, chosen, drawn = found.rows(threshold), found.boundary(threshold), {}
+    if chosen:
+        grid = [rows[i] for i in chosen], [found.pictures[i] for i in chosen]
+        drawn["estimate"] = grids.attention_map_grid(*grid, *scale, title=_ESTIMATE)
+    if not tested:
+        scores, labels = [row.score for row in rows], [row.label == ABNORMAL for row in rows]
+        title = "Scores of calibration images" + (" and damaged copies: no test" if any(labels) else ": no test set")
+        drawn["score_distribution"] = figures.score_distribution(scores, labels, detector.threshold, title)
+    return drawn
 
 
 def remove_pictures(run: RunFolder) -> None:
@@ -80,16 +121,6 @@ def _name_of(data: Mapping[str, Any]) -> str:
         return Path(place).resolve().name
     which = next((data[key] for key in ("category", "normal_class") if data.get(key) is not None), "")
     return f"{data['name']} {which}".strip()
-
-
-def _distribution(detector: ScoringModel, scored: ScoredSet) -> Figure:
-    """Of the test set; without one, of the calibration normals."""
-    test = scored.test
-    if len(test.scores):
-        return figures.score_distribution(test.scores, test.labels, detector.threshold)
-    normal = detector.calibration.scores.double().cpu().numpy()
-    title = "Anomaly scores of the calibration images (there is no test set)"
-    return figures.score_distribution(normal, np.zeros(len(normal)), detector.threshold, title)
 
 
 def _some_of_each(defects: Sequence[str]) -> list[int]:

@@ -20,6 +20,8 @@ _NAMES = {
     "calibration_fpr": "false-positive rate, calibration",
     "test_fpr": "false-positive rate, test",
     "test_tpr": "true-positive rate, test",
+    "estimate_tpr": "drawn damage caught: an estimate, no test",
+    "estimate_auroc": "AUROC of drawn damage: an estimate, no test",
     "train_images_per_second": "training images/s",
     "score_images_per_second": "scoring images/s",
 }
@@ -37,13 +39,31 @@ def print_summary(metrics: Mapping[str, Any], run: RunFolder) -> None:
             table.add_row(name, f"{value:.1f}" if key.endswith("second") else readable(value))
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(table)
-    for key in ("threshold_note", "test_note", "pixel_note"):
+    for key in ("threshold_note", "test_note", "pixel_note", "estimate_note"):
         if metrics.get(key):
             console.print(f"note: {metrics[key]}")
+    if found := _estimated(metrics):
+        console.print(f"estimate     caught {'; '.join(found)}")
     found = run.report if run.report.is_file() else run.path
     console.print(f"{'report' if found == run.report else 'results':<12} {found}\ncheckpoint   {metrics['checkpoint']}")
     if run.tensorboard.is_dir():
         console.print(f"watch        tensorboard --logdir {run.path}")
+
+
+def _estimated(metrics: Mapping[str, Any]) -> list[str]:
+    """How much drawn damage was caught, by kind and by size (in pixels as the detector sees it)."""
+    side = min(map(int, str(metrics["image_size"]).split("x")))
+    kinds, sizes = [], []
+    for key, value in metrics.items():
+        name = key.removeprefix("estimate_").removesuffix("_tpr")
+        if f"estimate_{name}_tpr" != key:
+            continue
+        share = f"{100 * value:.0f} %"
+        if name.startswith("size_"):
+            sizes.append(f"{float(name.removeprefix('size_')) / 100 * side:.0f} px {share}")
+        else:
+            kinds.append(f"{name} {share}")
+    return [", ".join(part) for part in (kinds, sizes) if part]
 
 
 def readable(value: float) -> str:

@@ -9,6 +9,7 @@ from anomap.runs.jobs import Job, natural
 
 DEFAULT_METRICS = (
     *("image_auroc", "image_ap", "pixel_auroc", "pixel_ap", "pixel_aupro", "test_fpr", "test_tpr"),
+    *("estimate_auroc", "estimate_tpr"),
     *("train_seconds", "score_images_per_second", "score_mflop_per_image"),
 )
 _THRESHOLD = "threshold"  # a group, and its keys: what a threshold is compared by comes first where one of them varied

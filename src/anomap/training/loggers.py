@@ -53,8 +53,10 @@ def make_callbacks(config: Mapping[str, Any], run: RunFolder) -> list[pl.Callbac
 
 
 def log_results(loggers: Sequence[Logger], run: RunFolder, metrics: Mapping[str, Any], step: int = 0) -> None:
-    """Give every logger what the run reached on images, pixels and the test set, under the names in `metrics.json`."""
-    results = {key: value for key, value in metrics.items() if key.startswith(("image_", "pixel_", "test_"))}
+    """Give every logger what the run reached on images, pixels and the test set, and estimates, named as in `metrics.json`."""
+    results = {
+        key: value for key, value in metrics.items() if key.startswith(("image_", "pixel_", "test_", "estimate_"))
+    }
     for logger in loggers:
         if isinstance(logger, TensorBoardLogger):
             log_hyperparameters(logger, run, metrics, step)

@@ -15,7 +15,15 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 # What may differ when a run goes on, and it is still that run: where it computes, what it logs, what follows the training.
-MAY_CHANGE = ("trainer.accelerator", "trainer.profiler", "trainer.detect_anomaly", "logger", "controls", "figures")
+MAY_CHANGE = (
+    "trainer.accelerator",
+    "trainer.profiler",
+    "trainer.detect_anomaly",
+    "logger",
+    "controls",
+    "figures",
+    "estimate",
+)
 EVERY = 10  # steps between two questions to the other processes: each makes all of them wait for each other
 
 

@@ -28,7 +28,11 @@ _MARGIN = 0.12  # around a figure, in inches
 
 @styled
 def attention_map_grid(
-    rows: Sequence[ScoreRow], pictures: Sequence[Picture], scale: Scale, threshold: float | None = None
+    rows: Sequence[ScoreRow],
+    pictures: Sequence[Picture],
+    scale: Scale,
+    threshold: float | None = None,
+    title: str | None = None,
 ) -> Figure:
     """Draw one row per image, with score and decision: its `views` on one scale, at a pixel's threshold."""
     shown = [views(picture, scale, threshold) for picture in pictures]
@@ -40,6 +44,8 @@ def attention_map_grid(
     height, width = shown[0]["image"].shape[:2]
     tall = _INCH * height / width
     figure = new_figure(_INCH * (len(columns) + 1), (tall + 0.06) * len(rows) + 0.7)
+    if title is not None:
+        figure.suptitle(title, x=0.01, ha="left", fontsize=12, fontweight="bold")
     grid = _empty_grid(figure, len(rows) + 1, len(columns), height_ratios=[tall] * len(rows) + [0.09])
     for axes, row, pixels in zip(grid[:-1], rows, shown, strict=True):
         _write_row(axes[0], row)

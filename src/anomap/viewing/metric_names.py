@@ -10,6 +10,8 @@ _NAMES = {
     "test_fpr": "false alarms",
     "test_tpr": "caught",
     "promised_fpr": "promised at most",
+    "estimate_auroc": "estimated AUROC",
+    "estimate_tpr": "estimated caught",
     "train_seconds": "training, s",
     "train_images_per_second": "trained, images/s",
     "score_images_per_second": "images/s",

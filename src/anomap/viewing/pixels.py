@@ -19,7 +19,7 @@ from anomap.viewing import palette
 Pixels = npt.NDArray[np.uint8]
 Scale = tuple[float, float]  # anomalies that are drawn fully clear and fully hot
 
-VIEWS = ("image", "attention map", "anomaly map", "overlay", "truth", "restored")
+VIEWS = ("undamaged", "image", "attention map", "anomaly map", "overlay", "truth", "restored")
 
 _CALM = 2  # exponent of the heat: slight, everyday anomaly leaves no haze
 _OPAQUE = 0.75  # of the hottest pixels
@@ -35,6 +35,7 @@ class Picture:
     mask: npt.NDArray | None = None  # ground truth of any size (1, h, w) or (h, w), not 0 = abnormal
     attention_map: npt.NDArray[np.floating] | None = None  # in [0, 1], 1 = normal
     restored: Pixels | None = None  # (C, H, W), the image as the method thinks it should be
+    undamaged: Pixels | None = None  # (C, H, W), the image before damage was drawn on it
     size: npt.NDArray[np.integer] | None = None  # (H, W) of the photograph, if known: in whose shape all of it is shown
 
 
@@ -43,15 +44,16 @@ def views(
 ) -> dict[str, Pixels]:
     """All there is to see of an image, as name (of `VIEWS`, in that order) -> (H, W, 3), in the photograph's shape.
 
-    Attention map, truth and restored image are there only if the picture has them. In maps and truth hot, or white, is
-    abnormal: an attention map is black where it is 1. `scale` is of the anomaly map, `threshold` a pixel's, for the
-    overlay. The longer side is that of the stored image, and at most `longest`.
+    Image, anomaly map and overlay are always there, the others only if the picture has them. In maps and truth hot, or
+    white, is abnormal: an attention map is black where it is 1. `scale` is of the anomaly map, `threshold` a pixel's, for
+    the overlay. The longer side is that of the stored image, and at most `longest`.
     """
     stored = picture.image.shape[-2:]
     size = np.asarray(stored if picture.size is None else picture.size)
     shape = np.maximum(1, np.rint(size * min(max(stored), longest or max(stored)) / size.max()).astype(int))
     rgb = _resized(to_rgb_image(picture.image), shape)
-    shown = {"image": rgb}
+    shown = {} if picture.undamaged is None else {"undamaged": _resized(to_rgb_image(picture.undamaged), shape)}
+    shown["image"] = rgb
     if picture.attention_map is not None:
         shown["attention map"] = coloured(1 - _plane(picture.attention_map, shape), palette.HEAT)
     shown["anomaly map"] = coloured(heat(_plane(picture.anomaly_map, shape), scale), palette.HEAT)

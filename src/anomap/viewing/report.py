@@ -20,6 +20,7 @@ from anomap.intervals import rate_interval
 from anomap.runs.folder import write_atomically
 from anomap.runs.scores import ABNORMAL, ScoreRow
 from anomap.viewing.axis import score_axis
+from anomap.viewing.estimate import EstimateTable
 from anomap.viewing.html import render, source
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
@@ -37,6 +38,8 @@ _CARDS: tuple[tuple[str, str, str, str], ...] = (
     ("test_fpr", "Expected false alarms", "in 1,000 good parts", "thousand"),
     ("promised_fpr", "Promised false alarms", "at most, on average over calibration sets", "thousand"),
     ("calibration_fpr", "Calibration alarms", "of the normals that set the threshold", "percent"),
+    ("estimate_tpr", "Estimated caught", "of drawn damage; an estimate, not a test", "percent"),
+    ("estimate_auroc", "Estimated AUROC", "of drawn damage; an estimate, not a test", "number"),
     ("pixel_auroc", "Pixel AUROC", "chance 0.5, perfect 1", "number"),
     ("pixel_ap", "Pixel AP", "area under precision and recall", "number"),
     ("pixel_aupro", "AUPRO", "per-region overlap, FPR up to 0.3", "number"),
@@ -50,10 +53,12 @@ def write_report(
     title: str,
     metrics: Mapping[str, Any],
     rows: Sequence[ScoreRow],
+    tested: bool = True,
     pictures: Callable[[int], Picture | None] | None = None,
     scale: Scale = (0.0, 1.0),
     pixel_threshold: float | None = None,
     thresholds: Sequence[Mapping[str, float | None]] = (),
+    estimate: EstimateTable | None = None,
     config: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
     limit: int = GALLERY_LIMIT,
@@ -62,7 +67,9 @@ def write_report(
 
     `metrics` are those of `metrics.json`, `rows` and `thresholds` the lines of `scores.csv` and `thresholds.csv`; what is
     missing or None is left out. `pictures` gives what there is to see of a row, by its index, for at most `limit` rows.
-    `scale` is the range of all anomaly maps' colours; the overlays outline pixels above `pixel_threshold`.
+    With `tested=False` the rows are no test set, but calibration normals and damaged copies of them; `estimate` sums up
+    what was caught of such copies. `scale` is the range of all anomaly maps' colours; the overlays outline pixels above
+    `pixel_threshold`.
 
     Raises:
         ValueError: a score is not finite.
@@ -70,7 +77,7 @@ def write_report(
     if not all(math.isfinite(row.score) and math.isfinite(row.threshold) for row in rows):
         raise ValueError("a report needs finite scores")
     scores, abnormal = np.array([row.score for row in rows]), np.array([row.label == ABNORMAL for row in rows])
-    chosen = gallery_indices(scores, abnormal, limit)
+    chosen = gallery_indices(scores, abnormal, limit) if tested else range(len(rows))  # those that have a picture
     seen = ((index, pictures(index)) for index in chosen) if pictures else ()
     gallery = [_thumbnails(index, shown, scale, pixel_threshold) for index, shown in seen if shown is not None]
     page = render(
@@ -81,6 +88,8 @@ def write_report(
         facts=[(key.replace("_", " "), metrics[key]) for key in _FACTS if metrics.get(key) is not None],
         warnings=_warnings(metrics),
         metrics=metrics,
+        tested=tested,
+        estimate=estimate,
         n_rows=len(rows),
         n_gallery=len(gallery),
         n_abnormal=int(abnormal.sum()),
@@ -91,15 +100,17 @@ def write_report(
         views=[view for view in VIEWS if any(view in entry for entry in gallery)],
         config=OmegaConf.to_yaml(OmegaConf.create(dict(config))) if config else "",
         versions=versions or {},
-        data=_data(rows, gallery, metrics.get("promised_fpr")) if rows else None,
+        data=_data(rows, gallery, metrics.get("promised_fpr"), tested) if rows else None,
         style=source("report.css"),
         script=source("report.js"),
     )
     write_atomically(path, page.encode("utf-8", "replace"))  # bytes of a name that are no text become a mark
 
 
-def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]], promised: float | None) -> dict[str, Any]:
-    """Columns rather than objects: a quarter of the size."""
+def _data(
+    rows: Sequence[ScoreRow], gallery: list[dict[str, Any]], promised: float | None, tested: bool
+) -> dict[str, Any]:
+    """Columns rather than objects: a quarter of the size. There are intervals of a test set only: copies are not independent."""
     defects = sorted({row.defect for row in rows})
     number = {defect: position for position, defect in enumerate(defects)}
     scores, normal = np.array([row.score for row in rows]), np.array([row.label != ABNORMAL for row in rows])
@@ -119,7 +130,7 @@ def _data(rows: Sequence[ScoreRow], gallery: list[dict[str, Any]], promised: flo
         "scores": scores.tolist(),
         "axis": {**asdict(axis), "ticks": [] if axis.width is None else axis.ticks()},
         # of each group of n images: upper ends of the intervals of 0 to n of them; the lower ones mirror them
-        "upper": {n: [round(rate_interval(count, n).high, 4) for count in range(n + 1)] for n in sizes if n},
+        "upper": {n: [round(rate_interval(count, n).high, 4) for count in range(n + 1)] for n in sizes if n and tested},
         "gallery": gallery,
     }
 
@@ -175,7 +186,9 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
     if pixels := metrics.get("pixel_note"):
         warnings.append(f"Masks: {pixels}.")
     if sizes == (0, 0):
-        warnings.append("There is no test set: what this detector finds has not been measured.")
+        estimated = metrics.get("estimate_tpr") is not None
+        rest = " What is said of drawn damage below is an estimate." if estimated else ""
+        warnings.append(f"There is no test set: what this detector finds has not been measured.{rest}")
     elif 0 in sizes:
         warnings.append("The test set holds one class only: whatever compares the two classes is left out.")
     return warnings

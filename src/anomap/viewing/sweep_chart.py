@@ -18,7 +18,7 @@ _MOST_LINES = 8  # more cannot be told apart: four colours, solid and dashed
 _LABEL_GAP, _LINE_GAP = 44, 14  # pixels between labels of the x axis, and between names of lines
 _LOGARITHMIC = 8  # from this ratio between the ends on
 
-_CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5}
+_CHANCE = {"image_auroc": 0.5, "pixel_auroc": 0.5, "estimate_auroc": 0.5}
 _PROMISED = "promised_fpr"
 
 

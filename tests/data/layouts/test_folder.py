@@ -78,6 +78,61 @@ def test_train_alone_is_enough_and_said(tmp_path: Path, caplog: pytest.LogCaptur
     assert "nothing will be tested" in caplog.text
 
 
+@pytest.mark.parametrize("place", [".", "good", "Normal", "train", "train/good"])
+def test_normal_images_alone_are_enough(tmp_path: Path, caplog: pytest.LogCaptureFixture, place: str) -> None:
+    caplog.set_level("INFO")
+    for number in range(3):
+        save(tmp_path / "data" / place / f"{number}.png", seed=number)
+    (tmp_path / "data" / place / "notes.txt").touch()
+    scan = FolderLayout(tmp_path / "data").scan()
+    inside = "" if place == "." else f"{place}/"
+    assert [sample.name for sample in scan.train] == [f"{inside}{number}.png" for number in range(3)]
+    assert ([sample.label for sample in scan.train], scan.test) == ([0, 0, 0], [])
+    assert all(sample.path is not None and sample.path.is_file() for sample in scan.train)
+    nothing, unused = (record.message for record in caplog.records)
+    assert "nothing will be tested" in nothing
+    assert unused.endswith(f"not used: 1 files of other types ({inside}notes.txt)")
+
+
+def test_images_straight_in_train_are_normal_beside_a_test_set(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = make_dataset(tmp_path, train=0, masks=True)
+    save(root / "train/a.png", seed=1)
+    scan = FolderLayout(root).scan()
+    assert [sample.name for sample in scan.train] == ["train/a.png"]
+    assert Counter(sample.defect for sample in scan.test) == {"0.normal": 4, "crack": 3}
+    assert not caplog.records
+
+
+def test_folders_within_good_alone_are_read(tmp_path: Path) -> None:
+    save(tmp_path / "good/camera 1/0.png", seed=1)
+    assert [sample.name for sample in FolderLayout(tmp_path).scan().train] == ["good/camera 1/0.png"]
+
+
+@pytest.mark.parametrize(
+    ("images", "parts"),
+    [
+        (["a.png", "good/b.png"], ["images (a.png) beside folders (good)", "leave normal images alone", "train/good"]),
+        (["a.png", "batch/b.png"], ["images (a.png) beside folders (batch)", "in doubt"]),
+        (["a.png", "test/good/b.png"], ["images (a.png) beside folders (test)", "train/good"]),
+        (["good/a.png", "scratch/b.png"], ["train does not exist", "good beside scratch", "/test"]),
+        (["good/a.png", "test/good/b.png"], ["train does not exist", "good beside test", "train/good"]),
+        (["batch/a.png", "other/b.png"], ["data.normal_names (here: batch, other)", "train/good"]),
+        ([], ["train does not exist", "put normal images in", "train/good"]),
+        (["train/a.png", "train/good/b.png"], ["outside a class folder (a.png)", "train/good"]),
+    ],
+)
+def test_where_it_is_in_doubt_which_images_are_normal_one_line_says_so(
+    tmp_path: Path, images: list[str], parts: list[str]
+) -> None:
+    for number, name in enumerate(images):
+        save(tmp_path / name, seed=number)
+    message = error_of(FolderLayout(tmp_path))
+    for part in parts:
+        assert part in message
+
+
 @pytest.mark.parametrize("name", ["Test", "tests", "testing"])
 def test_a_test_folder_of_another_name_is_not_passed_over(tmp_path: Path, name: str) -> None:
     make_dataset(tmp_path, train=2)

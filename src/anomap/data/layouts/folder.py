@@ -1,6 +1,7 @@
 """Images in folders whose NAMES are the labels.
 
-    root/train/<normal name>/**                        normal images to learn from
+    root/train/<normal name>/**                        normal images to learn from; or in root/train itself, and with
+                                                       nothing to test in root/<normal name>, or root itself
     root/test/<normal name>/**                         normal test images (no `test` at all: nothing is tested)
     root/test/<any other name>/**                      abnormal test images; the name is the defect
     root/ground_truth/<that name>/**/<stem>_mask.png   optional masks (`ground_truth` knows more names)
@@ -36,7 +37,7 @@ from anomap.errors import UserError, nearest
 
 log = logging.getLogger(__name__)
 
-NORMAL_NAMES = ("0.normal", "normal", "good")
+NORMAL_NAMES = ("good", "normal", "0.normal")  # messages name the first
 _PARTS = ("train", "test", "ground_truth")
 
 
@@ -44,7 +45,7 @@ _PARTS = ("train", "test", "ground_truth")
 class FolderLayout:
     """See the module's docstring. One line of the log accounts for every file: used, or left out and why."""
 
-    root: str | os.PathLike[str] | None = None  # the folder with `train` and, unless nothing is to be tested, `test`
+    root: str | os.PathLike[str] | None = None  # the folder with `train` and `test`, or with normal images alone
     normal_names: Sequence[str] = NORMAL_NAMES  # of folders with normal images; upper and lower case are the same
     normal_dir: str | os.PathLike[str] | None = None  # instead of `root`: a folder of normal test images
     abnormal_dir: str | os.PathLike[str] | None = None  # of abnormal test images; its sub-folders are the defects
@@ -59,18 +60,20 @@ class FolderLayout:
         if self.normal_dir is not None or self.abnormal_dir is not None:
             return self._scan_two_folders()
         root = existing_folder("root", self.root)
-        train_folders = self._class_folders(root / "train")
+        train_folders = self._train_folders(root)
         if abnormal := [folder.name for folder, label in train_folders.items() if label == ABNORMAL]:
             raise UserError(
                 f"{root / 'train'} holds folders that are not normal ({shorten(abnormal)}): training uses normal images "
                 f"only; move them to {root / 'test'}, or add their names to data.normal_names "
                 f"(now {', '.join(self.normal_names)})"
             )
-        train, test = _samples(train_folders, root), _samples(self._test_folders(root), root)
-        self._check_inner_folders([*train, *test])
+        test_folders = self._test_folders(root)
+        train, test = _samples(train_folders, root), _samples(test_folders, root)
+        prefixes = [prefix_of(folder, root) for folder in (*train_folders, *test_folders)]
+        self._check_inner_folders([*train, *test], prefixes)
         test = with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
-        folders = [root, *parts, *(folder for part in parts for folder in subfolders(part))]
+        folders = [root, *parts, *train_folders, *(folder for part in parts for folder in subfolders(part))]
         account(root, folders, _roles(train, test))
         return Scan(train, test)
 
@@ -92,12 +95,31 @@ class FolderLayout:
         known = (name.casefold() for name in self.normal_names)
         return NORMAL if folder_name.casefold() in known else ABNORMAL
 
+    def _train_folders(self, root: Path) -> dict[Path, int]:
+        """The folders to learn from, each with its label: those in `train`, or wherever normal images are alone."""
+        train, folders = root / "train", subfolders(root)
+        if train.is_dir():
+            return {train: NORMAL} if _loose(train) and not subfolders(train) else self._class_folders(train)
+        normal = [folder for folder in folders if self._label(folder.name) == NORMAL]
+        others, good = [folder.name for folder in folders if folder not in normal], train / self.normal_names[0]
+        move = f"move normal images to {good} and what is to be tested to {root / 'test'}"
+        if loose := _loose(root):
+            if folders:
+                found = f"images ({shorten(loose)}) beside folders ({shorten([folder.name for folder in folders])})"
+                raise UserError(
+                    f"{root} holds {found}, so what is normal is in doubt: leave normal images alone, or {move}"
+                )
+            return {root: NORMAL}
+        if normal and others:
+            raise UserError(f"{train} does not exist, but {normal[0]} beside {shorten(others)}: {move}")
+        if not normal:
+            own = "" if {*others} <= {*_PARTS} else f", or name yours in data.normal_names (here: {shorten(others)})"
+            raise UserError(f"{train} does not exist: put normal images in {good}, or with nothing else in {root}{own}")
+        return dict.fromkeys(normal, NORMAL)
+
     def _class_folders(self, folder: Path) -> dict[Path, int]:
         """Those in a folder, each with its label."""
-        if not folder.is_dir():
-            raise UserError(f"{folder} does not exist: put normal images in {folder / self.normal_names[0]}")
-        files = (entry.name for entry in scan_folder(folder) if left_out(entry) is None and entry.is_file())
-        if stray := sorted(filter(is_image, files)):
+        if stray := _loose(folder):
             raise UserError(
                 f"{folder} holds images outside a class folder ({shorten(stray)}): labels are folder names; "
                 f"move normal ones to {folder / self.normal_names[0]}"
@@ -113,7 +135,7 @@ class FolderLayout:
             for name in (folder.name for folder in subfolders(root) if folder.name not in _PARTS):
                 if difflib.get_close_matches(name.casefold(), ["test"]):
                     raise UserError(f"{test} does not exist, but {root / name} does: rename one, or move it elsewhere")
-            log.warning("%s does not exist: nothing will be tested; thresholds come from normal images as ever", test)
+            log.warning("no %s: nothing will be tested; thresholds come from normal images as ever", test)
             return {}
         folders = self._class_folders(test)
         if NORMAL not in folders.values():
@@ -123,17 +145,20 @@ class FolderLayout:
             )
         return folders
 
-    def _check_inner_folders(self, samples: Iterable[Sample]) -> None:
-        """Refuse a sub-folder whose name contradicts the label that its images get from the class folder."""
+    def _check_inner_folders(self, samples: Iterable[Sample], prefixes: Sequence[str]) -> None:
+        """Refuse a sub-folder whose name contradicts the label that its images get from the class folder.
+
+        `prefixes` are those of the class folders' files.
+        """
         folders = {(sample.name.rpartition("/")[0], sample.label, sample.defect) for sample in samples}
         defects = {defect for _, label, defect in folders if label == ABNORMAL}
         for folder, label, _ in sorted(folders):
-            part, own, *inner = folder.split("/")
-            for name in inner:
+            own = next(prefix for prefix in prefixes if f"{folder}/".startswith(prefix))
+            for name in f"{folder}/".removeprefix(own).split("/"):
                 if name in defects if label == NORMAL else self._label(name) == NORMAL:
                     taken, meant = ("normal", "abnormal") if label == NORMAL else ("abnormal", "normal")
                     raise UserError(
-                        f"{folder} has the name of {meant} images, but all images in {part}/{own} are taken as {taken}: "
+                        f"{folder} has the name of {meant} images, but all images in {own.rstrip('/')} are taken as {taken}: "
                         "move or rename the inner folder"
                     )
 
@@ -154,6 +179,12 @@ class MVTecLayout:
             hint = f"did you mean {close}? " if close else ""
             raise UserError(f"data.category={self.category} is not a category of {root}: {hint}choose from {choices}")
         return FolderLayout(root / self.category, normal_names=["good"]).scan()
+
+
+def _loose(folder: Path) -> list[str]:
+    """The names of the images in a folder itself."""
+    files = (entry.name for entry in scan_folder(folder) if left_out(entry) is None and entry.is_file())
+    return sorted(filter(is_image, files))
 
 
 def _samples(labelled: dict[Path, int], root: Path, by_subfolder: bool = False) -> list[Sample]:

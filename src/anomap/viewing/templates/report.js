@@ -76,10 +76,10 @@
   const short = (value) => String(round(value, digits(value)));
 
   // ---- intervals: exact ones of all counts came with the data ----
-  const interval = (count, of) => (of ? [1 - data.upper[of][of - count], data.upper[of][count]] : null);
+  const interval = (count, of) => (data.upper[of] ? [1 - data.upper[of][of - count], data.upper[of][count]] : null);
   const thousand = (rate) => (1000 * rate).toFixed(rate === 0 || rate >= 0.01 ? 0 : 1);
   const written = (count, of, alarms) => {
-    if (!of) return "";
+    if (!data.upper[of]) return "";
     const [low, high] = interval(count, of);
     return alarms
       ? `${thousand(count / of)} in 1,000 good parts, ${thousand(low)} to ${thousand(high)}`
@@ -245,7 +245,7 @@
   const showKinds = () => {
     for (const { label, scores: own, track, rate, bounds } of kinds) {
       const count = above(own, threshold);
-      const [low, high] = interval(count, own.length);
+      const [low, high] = interval(count, own.length) ?? [0, 0];
       const [area, line, promise] = track.children;
       Object.assign(area.style, { left: `${100 * low}%`, right: `${100 - 100 * high}%` });
       line.style.left = `${(100 * count) / own.length}%`;
@@ -332,7 +332,7 @@
     const entry = byRow.get(i);
     $("large-name").textContent = data.paths[i];
     $("large-facts").replaceChildren(`${data.defects[data.defect[i]]} · ${CLASSES[labels[i]]} · score ${short(scores[i])} · threshold ${short(threshold)} `, badge(i));
-    const figures = ["image", "attention map", "anomaly map", "overlay", "truth", "restored"]
+    const figures = ["undamaged", "image", "attention map", "anomaly map", "overlay", "truth", "restored"]
       .filter((view) => entry[view])
       .map((view) => element("figure", {}, picture(entry, view), element("figcaption", { textContent: view })));
     $("large-views").replaceChildren(...figures);

@@ -1,0 +1,224 @@
+"""What would be caught, estimated without a test set: damaged copies of calibration normals, scored like any image.
+
+The normals are those that set the threshold: training never saw them, nor do they scale the score's parts. The damage is of
+kinds that no training draws (`anomap.augmentation.damages`), of four sizes and two strengths. It is an estimate: real
+defects may be easier or harder, and the copies are of few images. It chooses nothing.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import astuple, dataclass, field, fields, replace
+from itertools import product
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from anomap.augmentation.damages import KINDS, STRENGTHS, damage
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.imageset import to_float
+from anomap.data.reading import read_size
+from anomap.detection.metrics import auroc
+from anomap.detection.pictures import as_pictures, to_bytes
+from anomap.detection.scoring import ScoringModel
+from anomap.errors import UserError
+from anomap.evaluation.scored_set import device_of, take_pictures
+from anomap.runs.scores import ScoreRow, escape_cell, write_csv
+from anomap.training.progress import said
+from anomap.viewing.estimate import EstimateTable, Line
+from anomap.viewing.pixels import Picture
+
+SIZES = (0.02, 0.04, 0.08, 0.16)  # shares of the shorter side
+EACH = 5  # copies of each kind, strength and size: 5 x 2 x 4 x 5 = 200 in all
+SEEN = 4  # pixels that must have changed visibly: a copy in which fewer did is not counted
+NORMALS_SHOWN = 24
+AUTO = "auto"
+
+
+@dataclass(frozen=True)
+class Damaged:
+    """A damaged copy of a normal image; the fields are the columns of `estimate.csv`."""
+
+    image: str  # the normal, relative to the data root
+    kind: str
+    strength: str
+    size: float  # longest side of the damage, share of the image's shorter side
+    pixels: int  # the same, as the detector sees it
+    change: float  # mean change where it is visible, share of the range of intensities
+    score: float
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Normals and damaged copies, scored; nothing in it depends on a threshold. Pictures are by position in `rows`."""
+
+    names: Sequence[str]  # of the normals
+    normal: npt.NDArray[np.float64]  # their scores
+    damaged: Sequence[Damaged] = ()
+    pictures: Mapping[int, Picture] = field(default_factory=dict)
+    seconds: float = 0.0
+
+    def rows(self, threshold: float) -> list[ScoreRow]:
+        """As of a test set: the normals, then the copies, whose kinds are the defects."""
+        normal = [
+            ScoreRow.decide(name, 0, "calibration", score, threshold)
+            for name, score in zip(self.names, self.normal, strict=True)
+        ]
+        copies = (
+            ScoreRow.decide(f"{d.image} {d.kind} {d.strength} {d.pixels} px", 1, d.kind, d.score, threshold)
+            for d in self.damaged
+        )
+        return [*normal, *copies]
+
+    def metrics(self, threshold: float) -> dict[str, Any]:
+        """What `metrics.json` holds of it; empty without a damaged copy."""
+        if not self.damaged:
+            return {}
+        found: dict[str, Any] = {
+            f"estimate_{key}": value for key, value in self._rates(self.damaged, threshold).items()
+        }
+        for kind in dict.fromkeys(copy.kind for copy in self.damaged):
+            rates = self._rates([copy for copy in self.damaged if copy.kind == kind], threshold)
+            found |= {f"estimate_{kind}_{key}": value for key, value in rates.items()}
+        for size in dict.fromkeys(copy.size for copy in self.damaged):
+            of_size = [copy for copy in self.damaged if copy.size == size]
+            found[f"estimate_size_{100 * size:g}_tpr"] = self._rates(of_size, threshold)["tpr"]
+        note = (
+            f"an estimate, not a test: {len(self.damaged)} copies of the {len(self.normal)} calibration image(s) that set the "
+            "threshold, damaged in ways that training does not draw; real defects may be easier or harder"
+        )
+        return {**found, "estimate_note": note, "n_estimate": len(self.damaged), "estimate_seconds": self.seconds}
+
+    def table(self, threshold: float) -> EstimateTable | None:
+        """Caught of each kind, strength and size; None without a damaged copy."""
+        if not self.damaged:
+            return None
+        pixels = {copy.size: copy.pixels for copy in self.damaged}
+        sizes, lines = sorted(pixels), []
+        for kind, strength in dict.fromkeys((copy.kind, copy.strength) for copy in self.damaged):
+            own = [copy for copy in self.damaged if (copy.kind, copy.strength) == (kind, strength)]
+            by_size = [[copy.score > threshold for copy in own if copy.size == size] for size in sizes]
+            counts = tuple((sum(caught), len(caught)) for caught in by_size)
+            area, change = self._rates(own, threshold)["auroc"], float(np.mean([copy.change for copy in own]))
+            lines.append(Line(kind, strength, change, counts, area))
+        return EstimateTable(tuple(sizes), tuple(pixels[size] for size in sizes), tuple(lines))
+
+    def boundary(self, threshold: float) -> list[int]:
+        """Of each kind the largest missed and the smallest caught that have a picture: positions in `rows`."""
+        first, chosen = len(self.normal), []
+        shown = [position - first for position in sorted(self.pictures) if position >= first]
+        for kind in dict.fromkeys(copy.kind for copy in self.damaged):
+            own = sorted((p for p in shown if self.damaged[p].kind == kind), key=lambda p: self.damaged[p].size)
+            missed = [p for p in own if self.damaged[p].score <= threshold]
+            caught = [p for p in own if self.damaged[p].score > threshold]
+            chosen += [first + p for p in (*missed[-1:], *caught[:1])]
+        return chosen
+
+    def _rates(self, copies: Sequence[Damaged], threshold: float) -> dict[str, float | None]:
+        scores = np.array([copy.score for copy in copies])
+        labels = np.repeat([0, 1], [len(self.normal), len(scores)])
+        return {
+            "auroc": auroc(np.concatenate([self.normal, scores]), labels),
+            "tpr": float((scores > threshold).mean()),
+        }
+
+
+def check_estimate(value: Any) -> None:
+    """Raise UserError unless it is one of what `estimate` in `conf/train.yaml` may be."""
+    if not (value == AUTO or isinstance(value, bool)):
+        raise UserError(f"estimate={value}: give auto, true or false")
+
+
+def wanted(value: Any, n_abnormal: int) -> bool:
+    """Whether to estimate: `auto` does where no abnormal image is there to be tested."""
+    return n_abnormal == 0 if value == AUTO else bool(value)
+
+
+def calibration_normals(detector: ScoringModel, data: AnomalyDataModule, pictures: bool) -> Estimate:
+    """The normals that set the threshold, without any copy; `pictures` keeps some to be shown."""
+    deciding = _deciding(detector)
+    scores = detector.calibration.scores[torch.from_numpy(deciding)].double().numpy()
+    names = [data.calibration.samples[place].name for place in deciding]
+    spread = sorted({len(deciding) * k // NORMALS_SHOWN for k in range(NORMALS_SHOWN)}) if pictures else []
+    taken = take_pictures(detector, data.calibration, [int(deciding[k]) for k in spread])
+    return Estimate(names, scores, pictures={k: taken[int(deciding[k])] for k in spread})
+
+
+@torch.inference_mode()
+def estimate(
+    detector: ScoringModel, data: AnomalyDataModule, trained: Collection[str] = (), seed: int = 0, pictures: bool = True
+) -> Estimate:
+    """Damage and score; the same for the same `seed`, which is that of the places and directions.
+
+    `trained` are the names (`module.Class`) of what the training's augmentation was made of: a kind among them is left out.
+    With `pictures`, one copy of each kind, strength and size is kept to be shown, the first.
+    """
+    began, plain = time.perf_counter(), calibration_normals(detector, data, pictures)
+    kinds = [
+        kind for kind, parts in KINDS.items() if not {f"{p.__module__}.{p.__name__}" for p in parts[:2]} & {*trained}
+    ]
+    cells = list(product(kinds, STRENGTHS, range(len(SIZES))))
+    damaged, shown = [], dict(plain.pictures)
+    with said(f"estimating on {len(cells) * EACH} damaged copies of calibration images"):
+        for kind, strength, size in cells:
+            copies, picture = _copies(detector, data, kind, strength, size, seed)
+            if copies and pictures:
+                shown[len(plain.names) + len(damaged)] = picture(0)
+            damaged += copies
+    return replace(plain, damaged=damaged, pictures=shown, seconds=time.perf_counter() - began)
+
+
+def _copies(
+    detector: ScoringModel, data: AnomalyDataModule, kind: str, strength: str, size: int, seed: int
+) -> tuple[list[Damaged], Callable[[int], Picture]]:
+    """Those damaged visibly, of `EACH`, at `SIZES[size]`; and what makes the picture of one of them."""
+    number = torch.arange(EACH) + size * EACH  # faint and clear ones of all kinds are at the same places
+    deciding = _deciding(detector)
+    chosen = deciding[number.numpy() % len(deciding)]
+    stored = np.asarray(data.calibration.images[chosen])
+    images = to_float(torch.from_numpy(stored).to(device_of(detector)))
+    changed, masks = damage(kind, SIZES[size], strength, seed)(images, number, 0)
+    scores, output = detector.score(changed)
+    area, change = masks.flatten(1).sum(1), ((changed - images).abs().amax(1, keepdim=True) * masks).flatten(1).sum(1)
+    seen = (area >= SEEN).nonzero()[:, 0].tolist()
+    samples = [data.calibration.samples[place] for place in chosen]
+    pixels = round(max(2, SIZES[size] * min(images.shape[2:])))
+    facts = kind, strength, SIZES[size], pixels
+    copies = [Damaged(samples[k].name, *facts, float(change[k] / area[k]), float(scores[k])) for k in seen]
+
+    def picture(which: int) -> Picture:
+        k = seen[which]
+        path = samples[k].path
+        whole = as_pictures(output, to_bytes(changed), masks.byte().cpu().numpy())[k]
+        return replace(whole, undamaged=stored[k], size=path and np.array(read_size(path, sys.maxsize)))
+
+    return copies, picture
+
+
+def _deciding(detector: ScoringModel) -> npt.NDArray[np.int64]:
+    """Which calibration images set the threshold."""
+    return np.flatnonzero(~detector.calibration.scaling.numpy())
+
+
+def write_estimate(path: str | os.PathLike[str], found: Estimate, threshold: float) -> None:
+    """Write `estimate.csv`: one damaged copy per line, with whether it was caught; every digit is kept."""
+    header = [*(column.name for column in fields(Damaged)), "threshold", "decision"]
+    lines = (
+        [
+            escape_cell(copy.image),
+            copy.kind,
+            copy.strength,
+            *map(repr, astuple(copy)[3:]),
+            repr(threshold),
+            _word(copy, threshold),
+        ]
+        for copy in found.damaged
+    )
+    write_csv(path, [header, *lines])
+
+
+def _word(copy: Damaged, threshold: float) -> str:
+    return "caught" if copy.score > threshold else "missed"
