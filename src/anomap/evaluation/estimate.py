@@ -1,10 +1,11 @@
 """What would be caught, estimated without a test set: damaged copies of calibration normals, scored like any image.
 
-The normals are those that set the threshold: training never saw them, nor do they scale the score's parts. The damage is of
-kinds that no training draws (`anomap.augmentation.damages`), of four sizes and two strengths. It is an estimate: real
-defects may be easier or harder, and the copies are of few images. It chooses nothing.
+Training never saw these images. Only those that pass are copied, and not the one whose score is the threshold: whatever is
+done to it is an alarm. The damage is of kinds that no training draws (`anomap.augmentation.damages`), of four sizes and two
+strengths. It is an estimate: real defects may be easier or harder, and the copies are of few images. It chooses nothing.
 """
 
+import logging
 import os
 import sys
 import time
@@ -31,6 +32,10 @@ from anomap.training.progress import said
 from anomap.viewing.estimate import EstimateTable, Line
 from anomap.viewing.pixels import Picture
 
+log = logging.getLogger(__name__)
+
+Indices = npt.NDArray[np.int64]
+
 SIZES = (0.02, 0.04, 0.08, 0.16)  # shares of the shorter side
 EACH = 5  # copies of each kind, strength and size: 5 x 2 x 4 x 5 = 200 in all
 SEEN = 4  # pixels that must have changed visibly: a copy in which fewer did is not counted
@@ -53,10 +58,10 @@ class Damaged:
 
 @dataclass(frozen=True)
 class Estimate:
-    """Normals and damaged copies, scored; nothing in it depends on a threshold. Pictures are by position in `rows`."""
+    """Calibration normals, and damaged copies of those that pass, scored. Pictures are by position in `rows`."""
 
-    names: Sequence[str]  # of the normals
-    normal: npt.NDArray[np.float64]  # their scores
+    names: Sequence[str]  # of the N normals
+    normal: npt.NDArray[np.float64]  # (N,), their scores
     damaged: Sequence[Damaged] = ()
     pictures: Mapping[int, Picture] = field(default_factory=dict)
     seconds: float = 0.0
@@ -64,11 +69,11 @@ class Estimate:
     def rows(self, threshold: float) -> list[ScoreRow]:
         """As of a test set: the normals, then the copies, whose kinds are the defects."""
         normal = [
-            ScoreRow.decide(name, 0, "calibration", score, threshold)
+            ScoreRow.decide(name, 0, "normal", score, threshold)
             for name, score in zip(self.names, self.normal, strict=True)
         ]
         copies = (
-            ScoreRow.decide(f"{d.image} {d.kind} {d.strength} {d.pixels} px", 1, d.kind, d.score, threshold)
+            ScoreRow.decide(f"{d.image}/{d.kind}, {d.strength}, {d.pixels} px", 1, d.kind, d.score, threshold)
             for d in self.damaged
         )
         return [*normal, *copies]
@@ -87,8 +92,8 @@ class Estimate:
             of_size = [copy for copy in self.damaged if copy.size == size]
             found[f"estimate_size_{100 * size:g}_tpr"] = self._rates(of_size, threshold)["tpr"]
         note = (
-            f"an estimate, not a test: {len(self.damaged)} copies of the {len(self.normal)} calibration image(s) that set the "
-            "threshold, damaged in ways that training does not draw; real defects may be easier or harder"
+            f"an estimate, not a test: {len(self.damaged)} copies of {len({copy.image for copy in self.damaged})} calibration "
+            "image(s) that pass, damaged in ways that training does not draw; real defects may be easier or harder"
         )
         return {**found, "estimate_note": note, "n_estimate": len(self.damaged), "estimate_seconds": self.seconds}
 
@@ -138,13 +143,12 @@ def wanted(value: Any, n_abnormal: int) -> bool:
 
 
 def calibration_normals(detector: ScoringModel, data: AnomalyDataModule, pictures: bool) -> Estimate:
-    """The normals that set the threshold, without any copy; `pictures` keeps some to be shown."""
-    deciding = _deciding(detector)
-    scores = detector.calibration.scores[torch.from_numpy(deciding)].double().numpy()
-    names = [data.calibration.samples[place].name for place in deciding]
-    spread = sorted({len(deciding) * k // NORMALS_SHOWN for k in range(NORMALS_SHOWN)}) if pictures else []
-    taken = take_pictures(detector, data.calibration, [int(deciding[k]) for k in spread])
-    return Estimate(names, scores, pictures={k: taken[int(deciding[k])] for k in spread})
+    """The calibration normals without any copy; `pictures` keeps some to be shown."""
+    count = len(data.calibration)
+    spread = sorted({count * k // NORMALS_SHOWN for k in range(NORMALS_SHOWN)}) if pictures else []
+    names = [sample.name for sample in data.calibration.samples]
+    scores = detector.calibration.scores.double().cpu().numpy()
+    return Estimate(names, scores, pictures=take_pictures(detector, data.calibration, spread))
 
 
 @torch.inference_mode()
@@ -157,6 +161,10 @@ def estimate(
     With `pictures`, one copy of each kind, strength and size is kept to be shown, the first.
     """
     began, plain = time.perf_counter(), calibration_normals(detector, data, pictures)
+    passing = np.flatnonzero(plain.normal < detector.threshold)
+    if not len(passing):
+        log.warning("estimate left out: no calibration image is below the threshold, so there is none to damage")
+        return plain
     kinds = [
         kind for kind, parts in KINDS.items() if not {f"{p.__module__}.{p.__name__}" for p in parts[:2]} & {*trained}
     ]
@@ -164,7 +172,7 @@ def estimate(
     damaged, shown = [], dict(plain.pictures)
     with said(f"estimating on {len(cells) * EACH} damaged copies of calibration images"):
         for kind, strength, size in cells:
-            copies, picture = _copies(detector, data, kind, strength, size, seed)
+            copies, picture = _copies(detector, data, passing, kind, strength, size, seed)
             if copies and pictures:
                 shown[len(plain.names) + len(damaged)] = picture(0)
             damaged += copies
@@ -172,12 +180,11 @@ def estimate(
 
 
 def _copies(
-    detector: ScoringModel, data: AnomalyDataModule, kind: str, strength: str, size: int, seed: int
+    detector: ScoringModel, data: AnomalyDataModule, passing: Indices, kind: str, strength: str, size: int, seed: int
 ) -> tuple[list[Damaged], Callable[[int], Picture]]:
-    """Those damaged visibly, of `EACH`, at `SIZES[size]`; and what makes the picture of one of them."""
+    """Those damaged visibly, of `EACH` of the calibration images `passing`; and what makes the picture of one of them."""
     number = torch.arange(EACH) + size * EACH  # faint and clear ones of all kinds are at the same places
-    deciding = _deciding(detector)
-    chosen = deciding[number.numpy() % len(deciding)]
+    chosen = passing[number.numpy() % len(passing)]
     stored = np.asarray(data.calibration.images[chosen])
     images = to_float(torch.from_numpy(stored).to(device_of(detector)))
     changed, masks = damage(kind, SIZES[size], strength, seed)(images, number, 0)
@@ -196,11 +203,6 @@ def _copies(
         return replace(whole, undamaged=stored[k], size=path and np.array(read_size(path, sys.maxsize)))
 
     return copies, picture
-
-
-def _deciding(detector: ScoringModel) -> npt.NDArray[np.int64]:
-    """Which calibration images set the threshold."""
-    return np.flatnonzero(~detector.calibration.scaling.numpy())
 
 
 def write_estimate(path: str | os.PathLike[str], found: Estimate, threshold: float) -> None:
