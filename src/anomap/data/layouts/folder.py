@@ -74,7 +74,7 @@ class FolderLayout:
         test = with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
         folders = [root, *parts, *train_folders, *(folder for part in parts for folder in subfolders(part))]
-        account(root, folders, _roles(train, test))
+        account(root, [*dict.fromkeys(folders)], _roles(train, test))
         return Scan(train, test)
 
     def _scan_two_folders(self) -> Scan:
