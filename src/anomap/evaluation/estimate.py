@@ -161,6 +161,9 @@ def estimate(
     With `pictures`, one copy of each kind, strength and size is kept to be shown, the first.
     """
     began, plain = time.perf_counter(), calibration_normals(detector, data, pictures)
+    if detector.tiling is not None:
+        log.warning("estimate left out: it damages images of one size, not photographs that are cut into tiles")
+        return plain
     passing = np.flatnonzero(plain.normal < detector.threshold)
     if not len(passing):
         log.warning("estimate left out: no calibration image is below the threshold, so there is none to damage")
