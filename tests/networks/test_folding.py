@@ -10,7 +10,7 @@ from timm.layers.conv2d_same import Conv2dSame, create_conv2d_pad
 from timm.layers.norm_act import BatchNormAct2d
 
 from anomap.networks.encoder import PretrainedEncoder
-from anomap.networks.folding import HalvingSame, folded
+from anomap.networks.folding import FUSED, HalvingSame, WithReLU6, folded
 
 
 def _trained(network: nn.Module) -> nn.Module:
@@ -94,3 +94,38 @@ def test_an_encoder_with_new_weights_uses_them() -> None:
     encoder.load_state_dict(other.state_dict())
     torch.testing.assert_close(encoder(images)[0], expected)
     assert encoder.to(torch.float64)(images.double())[0].dtype == torch.float64
+
+
+class Activated(nn.Module):
+    """Convolutions with a ReLU6 after them, one of them halving as TensorFlow does; the last one's output may be used twice."""
+
+    def __init__(self, twice: bool = False) -> None:
+        super().__init__()
+        self.halving = create_conv2d_pad(3, 8, 3, stride=2, padding="SAME")
+        self.depthwise, self.last = nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 4, 1, bias=False)
+        self.norm, self.twice = nn.BatchNorm2d(8), twice
+        self.relu = nn.ModuleList(nn.ReLU6() for _ in range(3))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.relu[0](self.halving(3 * x))
+        x = self.last(self.relu[1](self.norm(self.depthwise(x))))
+        return [self.relu[2](x), x] if self.twice else [self.relu[2](x)]
+
+
+@pytest.mark.skipif(not FUSED, reason="no oneDNN")
+@pytest.mark.parametrize("size", [(8, 8), (9, 8), (7, 13)])
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+def test_activations_are_computed_with_their_convolutions(size: tuple[int, int], layout: torch.memory_format) -> None:
+    network, x = _trained(Activated()), 5 * torch.randn(2, 3, *size).contiguous(memory_format=layout)
+    quick = folded(network, x)
+    assert sum(isinstance(module, WithReLU6) for module in quick.modules()) == 3
+    torch.testing.assert_close(quick(x)[0], network(x)[0], rtol=1e-4, atol=1e-4)
+    assert 0 <= quick(x)[0].min() < quick(x)[0].max() <= 6
+
+
+def test_what_is_used_before_its_activation_stays_apart_and_norms_are_folded_all_the_same() -> None:
+    network, x = _trained(Activated(twice=True)), torch.randn(2, 3, 8, 8)
+    quick = folded(network, x)
+    assert (_norms(quick), sum(isinstance(module, WithReLU6) for module in quick.modules())) == (0, 0)
+    for now, before in zip(quick(x), network(x), strict=True):
+        torch.testing.assert_close(now, before, rtol=1e-4, atol=1e-4)
