@@ -9,9 +9,10 @@ from hydra.core.global_hydra import GlobalHydra
 from anomap.cli import runner
 
 
-def in_process(arguments: list[str], folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Exit status of `anomap-train <arguments>`."""
-    monkeypatch.setattr(sys, "argv", ["anomap-train", *arguments, f"hydra.run.dir={folder}/run"])
+def in_process(arguments: list[str], folder: Path | str, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Exit status of `anomap-train <arguments>`, run in `folder/run`, or in the folder that a text names."""
+    place = folder if isinstance(folder, str) else folder / "run"
+    monkeypatch.setattr(sys, "argv", ["anomap-train", *arguments, f"hydra.run.dir={place}"])
     monkeypatch.setenv("HYDRA_FULL_ERROR", "")
     monkeypatch.setattr(runner, "keep_memory", lambda: None)
     GlobalHydra.instance().clear()

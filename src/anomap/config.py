@@ -2,12 +2,15 @@
 
 import math
 import os
+import re
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
 import hydra.utils
-from hydra.errors import InstantiationException
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Quote, QuotedString
+from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from anomap.errors import UserError
@@ -18,6 +21,8 @@ ALLOWED_TARGETS = (
     *("torch.nn.", "torch.optim.", "torchvision.models.", "torchmetrics."),
     *("pytorch_lightning.loggers.", "pytorch_lightning.callbacks."),
 )
+
+QUOTED = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""  # text in Hydra's quotes, as a regular expression
 
 # Modules of yours that may be named too, with commas between: ANOMAP_PLUGINS=mine anomap-train model=mine
 PLUGINS = "ANOMAP_PLUGINS"
@@ -41,6 +46,21 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
         nested = isinstance(value, Mapping) and value
         result |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
     return result
+
+
+def quoted(text: str) -> str:
+    """Text in Hydra's quotes, of which Hydra and OmegaConf make that very text."""
+    return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
+
+
+def unquoted(value: str) -> str:
+    """The value of an override without Hydra's quotes, if it is in such."""
+    if not re.fullmatch(QUOTED, value, re.DOTALL):
+        return value
+    try:
+        return OverridesParser.create().parse_override(f"key={value}").value().replace("\\${", "${")  # pyright: ignore
+    except HydraException:
+        return value
 
 
 def check_switches(config: Mapping[str, Any], *keys: str) -> None:

@@ -6,53 +6,6 @@ from pathlib import Path
 
 import pytest
 
-from anomap.cli.runner import is_sweep, quoted
-
-
-@pytest.mark.parametrize(
-    ("given", "expected"),
-    [
-        ("seed=0", "seed=0"),
-        ("checkpoint=out/seed=0/last.ckpt", "checkpoint='out/seed=0/last.ckpt'"),
-        ("checkpoint=out/model=a,seed=0/last.ckpt", "checkpoint='out/model=a,seed=0/last.ckpt'"),
-        ("checkpoint='a/seed=0/x'", "checkpoint='a/seed=0/x'"),
-        ("data.intensity_range=[0,1]", "data.intensity_range=[0,1]"),
-        ("-m", "-m"),
-        ("--config-dir=a=b", "--config-dir=a=b"),
-        ("+extra.key=a=b", "+extra.key=a=b"),
-    ],
-)
-def test_values_with_an_equals_sign_are_quoted_for_hydra(given: str, expected: str) -> None:
-    assert quoted(given) == expected
-
-
-def test_in_a_sweep_commas_separate_values() -> None:
-    assert quoted("checkpoint=a/seed=0/x,b", many=True) == "checkpoint='a/seed=0/x',b"
-    assert quoted("data.root=a/x=1,a/x=2", many=True) == "data.root='a/x=1','a/x=2'"
-
-
-def test_in_a_sweep_an_existing_path_with_commas_is_one_value(tmp_path: Path) -> None:
-    for name in ("model=a,seed=0", "model=a,seed=1"):
-        (tmp_path / name).mkdir()
-    one, two = tmp_path / "model=a,seed=0", tmp_path / "model=a,seed=1"
-    assert quoted(f"data.root={one}", many=True) == f"data.root='{one}'"
-    assert quoted(f"data.root={one},b,{two},c/x=1", many=True) == f"data.root='{one}',b,'{two}','c/x=1'"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "expected"),
-    [
-        (["model=a"], False),
-        (["-m", "model=a"], True),
-        (["model=a", "--multirun"], True),
-        (["sweep=seeds", "data.root=a/x=1,a/x=2"], True),  # its file says so to Hydra
-        (["sweep=null"], False),
-        (["hydra.mode=MULTIRUN"], True),
-    ],
-)
-def test_a_prepared_sweep_is_a_sweep(arguments: list[str], expected: bool) -> None:
-    assert is_sweep(arguments) == expected
-
 
 def test_values_of_a_prepared_sweep_stay_a_list(tmp_path: Path) -> None:
     """Two folders with `=` in their names are two jobs, not one folder of that name."""

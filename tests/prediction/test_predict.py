@@ -198,6 +198,54 @@ def test_going_on_scores_what_is_new_and_what_was_unreadable(run: Run, images: P
     assert predict({**given, "input": f"{images}/*.png"}, tmp_path).scored == 0  # the same images, asked for otherwise
 
 
+def test_a_file_that_has_changed_is_scored_again(
+    run: Run, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its old score and its old overlay are gone; what was removed keeps both, and all of it is said."""
+    out = tmp_path / "out"
+    for name in ("-1.png", "-2.png"):  # a spreadsheet would run them
+        (images / name).write_bytes((images / "0.png").read_bytes())
+    given = config(run, images, overlays="anomalies", threshold={"value": -1e9})  # all are abnormal
+    predict(given, out)
+    before = scores(out)
+    assert set(pq.read_table(out / "scores.parquet").column("path").to_pylist()) == {
+        path.name for path in images.iterdir()
+    }
+    was = (images / "1.png").stat()
+    (images / "1.png").write_bytes((images / "9.png").read_bytes())
+    os.utime(images / "1.png", ns=(was.st_atime_ns, was.st_mtime_ns))  # as from a copy that keeps times
+    (images / "-1.png").write_bytes(b"junk")
+    (images / "2.png").unlink()
+    capsys.readouterr()
+    command({**given, "overlays": "none"}, out)
+    expected = {**{name: before[name] for name in before if name != "-1.png"}, "1.png": before["9.png"]}
+    assert scores(out) == pytest.approx(expected, rel=1e-4)
+    assert abs(before["1.png"] / before["9.png"] - 1) > 1e-2
+    drawn = {path.name for path in (out / "overlays").iterdir()}
+    assert drawn == before.keys() - {"1.png", "-1.png"}
+    told = capsys.readouterr().out
+    assert "scored       1 images" in told
+    assert "earlier      10 images were scored before and are kept; 1 of these files are gone since" in told
+    assert "changed      2 images have changed: their old scores are dropped" in told
+    assert "unreadable   1, listed in" in told
+    assert predict(given, out).scored == 0
+
+
+def test_what_cannot_be_read_is_listed_with_reasons_that_predict_can_mean(
+    run: Run, images: Path, tmp_path: Path
+) -> None:
+    pages = [Image.new("L", (40, 40), value) for value in (10, 200)]
+    pages[0].save(images / "pages.tif", save_all=True, append_images=pages[1:])
+    Image.fromarray(np.ones((40, 40), np.float32)).save(images / "float.tif")
+    assert predict(config(run, images, overlays="none"), tmp_path / "out").scored == 10
+    with (tmp_path / "out" / "unreadable.csv").open(newline="") as file:
+        assert dict(csv.reader(file)) == {
+            "path": "reason",
+            "float.tif": "holds float32 values, which have no natural range",
+            "pages.tif": "holds 2 pages or frames: save one image per file",
+        }
+
+
 def test_tables_that_are_gone_or_edited_are_made_again_without_scoring(run: Run, images: Path, tmp_path: Path) -> None:
     given, out = config(run, images, overlays="none"), tmp_path / "out"
     predict(given, out)

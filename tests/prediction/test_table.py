@@ -13,8 +13,9 @@ from anomap.prediction.table import (
     PredictionRow,
     as_name,
     as_text,
+    drop_changed,
     read_rows,
-    scored_names,
+    state_of,
     write_part,
     write_tables,
 )
@@ -38,7 +39,7 @@ def test_the_tables_hold_all_parts_sorted(tmp_path: Path) -> None:
     for rows in (ROWS[5:], ROWS[:2], ROWS[2:5]):
         write(tmp_path, rows)
     write(tmp_path, ROWS[:2])  # once more, as after a worker that was lost
-    assert scored_names(tmp_path) == set(TEXTS)
+    assert drop_changed(tmp_path, tmp_path / "emptied").names == set(TEXTS)
     assert sorted(row.score for row in read_rows(tmp_path)) == [row.score for row in ROWS]
     write_tables(tmp_path)
     expected = sorted(zip(TEXTS, ROWS, strict=True), key=lambda pair: pair[0])
@@ -58,6 +59,41 @@ def test_the_tables_hold_all_parts_sorted(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"scores", "scores.csv", "scores.parquet"}
 
 
+def test_scores_of_files_that_have_changed_are_dropped(tmp_path: Path) -> None:
+    """By size or by time; what is gone keeps its scores, and parts without a change are not written again."""
+    root, out = tmp_path / "in", tmp_path / "out"
+    root.mkdir()
+    for name in "abcdef":
+        (root / name).write_text(name)
+    for names in ("ab", "cd", "ef"):
+        write(out, [PredictionRow.decide(name, ord(name), 100.0, state_of(root / name)) for name in names])
+    times = {path: path.stat().st_mtime_ns for path in (out / "scores").iterdir()}
+    earlier = drop_changed(out, root)
+    assert (earlier.names, earlier.changed, earlier.gone) == (set("abcdef"), [], 0)
+    assert {path: path.stat().st_mtime_ns for path in (out / "scores").iterdir()} == times
+    was = (root / "a").stat()
+    (root / "a").write_text("longer")
+    os.utime(root / "a", ns=(was.st_atime_ns, was.st_mtime_ns))  # another size, the same time
+    os.utime(root / "c", ns=(was.st_atime_ns, was.st_mtime_ns + 1))  # the same size, another time
+    os.utime(root / "d", ns=(was.st_atime_ns, was.st_mtime_ns - 1))
+    (root / "f").unlink()
+    earlier = drop_changed(out, root)
+    assert (earlier.names, sorted(earlier.changed), earlier.gone) == (set("bef"), ["a", "c", "d"], 1)
+    assert sorted(row.path for row in read_rows(out)) == ["b", "e", "f"]
+    assert len(list((out / "scores").iterdir())) == 2
+    write_tables(out)
+    assert tuple(pq.read_table(out / "scores.parquet").column_names) == PREDICTION_COLUMNS
+
+
+def test_scores_of_a_version_that_stored_no_state_are_dropped_where_the_file_is_there(tmp_path: Path) -> None:
+    write(tmp_path, ROWS[:1])
+    (part,) = (tmp_path / "scores").iterdir()
+    pq.write_table(pq.read_table(part).select(PREDICTION_COLUMNS), part)
+    assert drop_changed(tmp_path, tmp_path).names == {NAMES[0]}
+    (tmp_path / NAMES[0]).touch()
+    assert drop_changed(tmp_path, tmp_path).changed == [NAMES[0]]
+
+
 def test_without_an_image_the_tables_have_a_header_only(tmp_path: Path) -> None:
     write_tables(tmp_path)
     assert (tmp_path / "scores.csv").read_bytes() == b"path,score,threshold,prediction\r\n"
@@ -70,7 +106,7 @@ def test_a_part_that_is_none_is_named_and_the_tables_stay(tmp_path: Path, conten
     write_tables(tmp_path)
     before = {name: (tmp_path / name).read_bytes() for name in ("scores.csv", "scores.parquet")}
     (tmp_path / "scores" / "part-0.parquet").write_bytes(content)
-    for asked in (scored_names, write_tables, lambda folder: list(read_rows(folder))):
+    for asked in (lambda folder: drop_changed(folder, folder), write_tables, lambda folder: list(read_rows(folder))):
         with pytest.raises(UserError, match=r"part-0.parquet: not written by anomap-predict; delete it"):
             asked(tmp_path)
     assert {name: (tmp_path / name).read_bytes() for name in before} == before
@@ -80,7 +116,7 @@ def test_a_part_of_other_columns_is_named(tmp_path: Path) -> None:
     (tmp_path / "scores").mkdir()
     pq.write_table(pq.read_table(_other(tmp_path)), tmp_path / "scores" / "part-0.parquet")
     with pytest.raises(UserError, match="not written by anomap-predict"):
-        scored_names(tmp_path)
+        drop_changed(tmp_path, tmp_path)
 
 
 def _other(folder: Path) -> Path:

@@ -9,7 +9,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from anomap.config import plain
+from anomap.config import plain, quoted, unquoted
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
 from anomap.training.stopping import MAY_CHANGE, changing
@@ -25,7 +25,7 @@ def arguments(given: Sequence[str]) -> list[str]:
     chosen = [argument for argument in given if argument.startswith(_KEY)]
     if not chosen or chosen[-1] in (_KEY, f"{_KEY}null"):
         return list(given)
-    text = chosen[-1].removeprefix(_KEY).strip("'\"")
+    text = unquoted(chosen[-1].removeprefix(_KEY))
     run = RunFolder(Path(text).expanduser().absolute())
     for argument in given:
         key = argument.lstrip("+~").partition("=")[0]
@@ -44,10 +44,12 @@ def arguments(given: Sequence[str]) -> list[str]:
         else:
             why = "no run of anomap-train in this folder (it has no checkpoint and no .hydra/config.yaml)"
         raise UserError(f"resume={text}: {why}")
-    place = str(run.path).replace("\\", "\\\\").replace("'", "\\'")
+    if "${" in str(run.path):  # Hydra resolves its output folder twice
+        raise UserError(f"resume={text}: Hydra cannot work in a folder with ${{ in its path; rename it")
+    place = quoted(str(run.path))
     # first, so that what Lightning appends for its child processes overrides them
-    ours = [f"hydra.run.dir='{place}'", "hydra.output_subdir=null"]
-    return [*ours, *(f"{_KEY}'{place}'" if argument in chosen else argument for argument in given)]
+    ours = [f"hydra.run.dir={place}", "hydra.output_subdir=null"]
+    return [*ours, *(f"{_KEY}{place}" if argument in chosen else argument for argument in given)]
 
 
 def configuration(config: Mapping[str, Any], overridden: Sequence[str]) -> tuple[dict[str, Any], Path]:

@@ -3,10 +3,8 @@
 import importlib
 import logging
 import os
-import re
 import signal
 import sys
-from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -15,45 +13,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from anomap.cli import multirun, resume, signals
+from anomap.cli import multirun, resume, signals, typed
 from anomap.cli.schema import check_keys, check_paths
 from anomap.cli.user_errors import lost_process, user_message
 from anomap.config import config_dir, plain
 from anomap.memory import keep_memory
 from anomap.training.stopping import Stop
-
-_SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
-
-
-def quoted(argument: str, many: bool = False) -> str:
-    """A command-line override as Hydra's grammar wants it: values that hold `=`, as the folders of sweeps do, in quotes.
-
-    Values with quotes or brackets are left to the user. In a sweep (`many`) commas separate values, unless they belong to
-    the path of something that exists: a job's folder has commas in its name.
-    """
-    found = re.fullmatch(r"([A-Za-z_][\w./@-]*)=(.*=.*)", argument)
-    if found is None or set("'\"[]{}()\\$") & set(found[2]):
-        return argument
-    values = _separate(found[2].split(",")) if many else [found[2]]
-    return f"{found[1]}=" + ",".join(f"'{value}'" if "=" in value else value for value in values)
-
-
-def _separate(pieces: Sequence[str]) -> Iterator[str]:
-    """The values that were joined with commas; as many pieces together as make an existing path."""
-    while pieces:
-        ends = range(len(pieces), 1, -1)
-        end = next((end for end in ends if Path(",".join(pieces[:end])).expanduser().exists()), 1)
-        yield ",".join(pieces[:end])
-        pieces = pieces[end:]
-
-
-def is_sweep(arguments: Iterable[str]) -> bool:
-    """Whether a command line runs many jobs: by -m, or by a prepared sweep."""
-    return any(
-        argument in ("-m", "--multirun")
-        or (argument.startswith(_SWEEPS) and argument.partition("=")[2] not in ("", "null"))
-        for argument in arguments
-    )
 
 
 def run(name: str) -> None:
@@ -70,7 +35,7 @@ def run(name: str) -> None:
     signal.signal(signal.SIGTERM, signals.obey)
     try:
         given = resume.arguments(sys.argv[1:]) if name == "train" else sys.argv[1:]
-        sys.argv[1:] = [quoted(argument, is_sweep(given)) for argument in given]
+        sys.argv[1:] = typed.for_hydra(given)
         main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
         main(partial(job, name))()
     except BaseException as error:

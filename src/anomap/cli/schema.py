@@ -17,7 +17,14 @@ from anomap.data.files import existing_folder
 from anomap.errors import UserError, nearest
 from anomap.runs.checkpoint_file import checkpoint_file
 
+_PATHS = ("checkpoint", "input", "output", "images", "resume", "study", "hydra.sweep.subdir", "encoder.weights")
+_FOLDERS = ("root", "dir", "category")  # ends of keys, also behind a `_`
 PRESETS = ("experiment", "ablation", "sweep", "debug")  # groups that only change what others define
+
+
+def is_path(key: str) -> bool:
+    """Whether the values of a key, with dots, are files, folders or their names: text, whatever it looks like."""
+    return key in _PATHS or ("." in key and key.rpartition(".")[2].rpartition("_")[2] in _FOLDERS)
 
 
 def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> None:
@@ -39,17 +46,29 @@ def check_keys(config: DictConfig, name: str, choices: Mapping[str, Any]) -> Non
 
 
 def check_paths(config: Mapping[str, Any]) -> None:
-    """Raise UserError for a checkpoint or a folder of images that is not there, in a plain configuration of any command."""
+    """Raise UserError for a path that is no text, and for a checkpoint or a folder of images that is not there.
+
+    `config`: the plain configuration of any command.
+    """
     if config.get("resume") is not None:
         return  # the run's own configuration counts
+    data = config.get("data", {})
+    custom = "." in str(data.get("name"))  # a layout of the user's own, whose keys may be anything
+    for key, value in flat(config).items():
+        if is_path(key) and not (custom and key.startswith("data.")):
+            if not isinstance(value, str | None):
+                raise UserError(f"{key}: {value} is no text; where it is set, write it in quotes")
+            if value == "" and key not in ("checkpoint", "data.root"):  # these are told below
+                raise UserError(f"{key}= is empty: give a path, or {key}=null for none")
     if "checkpoint" in config:
         checkpoint_file(config)
-    data = config.get("data", {})
-    if "." in str(data.get("name")):
-        return  # a layout of the user's own, whose root may be anything
+    if custom:
+        return
     given = {key: data[key] for key in ("root", "normal_dir", "abnormal_dir") if data.get(key) is not None}
     for key, value in given.items():
         if not Path(value).expanduser().exists():
+            if "," in value:
+                raise UserError(f"data.{key}={value}: does not exist; if several are meant, make it a sweep with -m")
             existing_folder(key, value)
     if data.get("name") in ("folder", "mvtec") and not any(given.values()):
         existing_folder("root", None)

@@ -3,12 +3,13 @@
 import re
 from pathlib import Path, PurePosixPath
 
-from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException
+from hydra.errors import ConfigCompositionException, HydraException, MissingConfigException, OverrideParseException
 from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
+from omegaconf.errors import InterpolationResolutionError, OmegaConfBaseException
 
 from anomap.cli import signals
 from anomap.cli.schema import container, groups_of, nearest, suggestion
+from anomap.cli.typed import advice
 from anomap.errors import UserError
 
 # hydra/launcher=… -> the extra that brings it
@@ -31,6 +32,8 @@ def user_message(error: Exception, command: str, folder: Path) -> str | None:
         return _no_such_option(error, command)
     if isinstance(error, ConfigCompositionException):
         return _wrong_override(error, command) or one_line(error)
+    if isinstance(error, OverrideParseException) and (better := advice(error.override)) is not None:
+        return f"{error.override}: this value needs quotes of its own to be read as text: {better}"
     if isinstance(error, UserError | HydraException | OmegaConfBaseException):
         return one_line(error)
     if isinstance(error, OSError) and (full := signals.full_disk(error, folder)) is not None:
@@ -44,6 +47,8 @@ def one_line(error: Exception) -> str:
     """An error's message on one line: of Hydra's long ones, the first line and the cause."""
     if isinstance(error, UserError):
         return str(error)
+    if isinstance(error, InterpolationResolutionError):
+        return f"{str(error).splitlines()[0]}: ${{...}} stands for another key's value; where it is meant as text, write \\${{...}}"
     lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     cause = str(error.__cause__).splitlines()[0] if error.__cause__ and str(error.__cause__) else ""
     return f"{lines[0]}{f' ({cause})' if cause and cause not in lines[0] else ''}; --help shows the keys"

@@ -3,6 +3,7 @@
 import importlib.util
 import math
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +29,7 @@ class Format:
     suffix: str
     write: Callable[[torch.export.ExportedProgram, Mapping[str, Any]], bytes]  # graph, what the file says of itself
     run: Callable[[bytes], exporting.Run]
-    use: str  # with its path, or what Hydra takes for it
+    use: str  # with its path, or the argument for it
 
 
 FORMATS = {
@@ -88,8 +89,7 @@ def export(config: dict[str, Any]) -> ExportSummary:
         write_atomically(output, content)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror}); give another output=FILE") from error
-    argument = f"\"checkpoint='{output}'\"" if "=" in str(output) else f"checkpoint={output}"  # Hydra splits at =
-    use = kind.use.format(path=output, argument=argument)
+    use = kind.use.format(path=output, argument=shlex.quote(f"checkpoint={output}"))
     return ExportSummary(output, len(content), origin, differences, use)
 
 

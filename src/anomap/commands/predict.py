@@ -1,5 +1,6 @@
 """anomap-predict: any number of images -> scores, decisions, overlays, a contact sheet; goes on where it was stopped."""
 
+import shlex
 import sys
 import time
 from contextlib import closing
@@ -14,9 +15,10 @@ from anomap.errors import Stopped, UserError, signal_of
 from anomap.prediction import cluster, scoring
 from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
+from anomap.prediction.overlays import overlay_path
 from anomap.prediction.pictures import draw_sheet
 from anomap.prediction.settings import Settings
-from anomap.prediction.table import PARQUET, SCORES, as_text, scored_names, write_tables
+from anomap.prediction.table import PARQUET, SCORES, as_name, as_text, drop_changed, write_tables
 from anomap.runs.checkpoint_file import device_for
 
 ENGINES = {"local": scoring.score, "ray": cluster.score}
@@ -66,10 +68,13 @@ def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
 
 
 def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) -> PredictionSummary:
-    """Score what the folder does not hold yet, until the end or a signal."""
-    done = scored_names(folder)
+    """Score what the folder does not hold yet, or holds of files that have changed, until the end or a signal."""
+    before = drop_changed(folder, inputs.root)
+    for name in before.changed:
+        overlay_path(folder / OVERLAYS, as_name(name)).unlink(missing_ok=True)
+    done = before.names
     names = [name for name in inputs.names if as_text(name) not in done] if done else inputs.names
-    summary = PredictionSummary(folder, earlier=len(done))
+    summary = PredictionSummary(folder, earlier=len(done), gone=before.gone, changed=len(before.changed))
     if not names:
         return summary
     start = time.perf_counter()
@@ -95,16 +100,21 @@ def print_summary(summary: PredictionSummary) -> None:
     """The last lines."""
     folder, overlays = summary.folder, summary.folder / OVERLAYS
     rate = f", {summary.scored / summary.seconds:.1f} images/s" if summary.scored and summary.seconds else ""
+    gone = f"; {summary.gone} of these files are gone since" if summary.gone else ""
     listed = f", listed in {folder / UNREADABLE}" if summary.unreadable else ""
     for name, text in (
         ("scored", f"{summary.scored} images{rate}"),
         ("abnormal", summary.abnormal),
-        ("earlier", f"{summary.earlier} images were scored before and are kept" if summary.earlier else None),
+        ("earlier", f"{summary.earlier} images were scored before and are kept{gone}" if summary.earlier else None),
+        (
+            "changed",
+            f"{summary.changed} images have changed: their old scores are dropped" if summary.changed else None,
+        ),
         ("unreadable", f"{summary.unreadable}{listed}"),
         ("scores", f"{folder / SCORES} and {PARQUET}"),
         ("overlays", overlays if overlays.is_dir() else None),
         ("worst", summary.sheet),
-        ("interrupted", None if summary.stopped is None else f"give output={folder} to go on"),
+        ("interrupted", None if summary.stopped is None else f"give {shlex.quote(f'output={folder}')} to go on"),
     ):
         if text is not None:
             print(f"{name:<12} {text}")

@@ -35,14 +35,14 @@ Pixels = tuple[
 
 
 class UnreadableImageError(UserError):
-    """One file is broken, truncated, or too large: `on_error=skip` may leave it out."""
+    """One file is broken, truncated, too large, or of a kind that is not read: `on_error=skip` may leave it out."""
 
 
 def read_pixels(path: Path, max_pixels: int) -> Pixels:
     """Decode a file of one of `FORMATS`.
 
-    UnreadableImageError: missing, broken, truncated, or, by its header, more than `max_pixels` pixels. UserError: several
-    pages in one file, or a kind of 16-bit colour that cannot be read in full.
+    UnreadableImageError: missing, broken, truncated, several pages in one file, a kind of 16-bit colour that cannot be
+    read in full, or, by its header, more than `max_pixels` pixels.
     """
     with _opened(path, max_pixels) as image:
         orientation = _orientation(image)
@@ -81,7 +81,9 @@ def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile]:
                     "make it smaller, or raise data.max_pixels if it is genuine"
                 )
             if image.format != "MPO" and (pages := getattr(image, "n_frames", 1)) > 1:
-                raise UserError(f"{path} holds {pages} pages or frames: save one image per file")
+                raise UnreadableImageError(
+                    f"{path} holds {pages} pages or frames: save one image per file, or leave it out with data.on_error=skip"
+                )
             yield image
     except (UserError, MemoryError):
         raise
@@ -136,7 +138,9 @@ def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint1
         both = np.asarray(image).astype(np.uint16)
         return (both[..., 0] << np.uint16(8)) | both[..., 1]
     if not raw_modes <= _OTHER_BYTE.keys() or _tiff_tag(image, _PLANAR, 1) != 1:
-        raise UserError(f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG")
+        raise UnreadableImageError(
+            f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG, or leave it out with data.on_error=skip"
+        )
     high = np.asarray(image)[..., :3].astype(np.uint16)
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
         again.tile = [_with_raw_mode(tile, _OTHER_BYTE[_raw_mode(tile)]) for tile in again.tile]

@@ -28,6 +28,8 @@ class PredictionSummary:
     scored: int = 0  # now
     abnormal: int = 0  # of these
     earlier: int = 0  # scored before
+    gone: int = 0  # of these, files that are no longer there
+    changed: int = 0  # scored before, and other files now: their old scores are dropped
     unreadable: int = 0  # files left out
     seconds: float = 0.0  # of reading, scoring and drawing
     stopped: int | None = None  # the signal that stopped it early; the files are valid, and the same command goes on

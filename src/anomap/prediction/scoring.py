@@ -1,5 +1,6 @@
 """From names of files to rows of scores and drawn maps: the loop of both engines, and engine=local, which is one process."""
 
+import re
 import time
 from collections.abc import Collection, Generator
 from contextlib import closing
@@ -14,7 +15,7 @@ from anomap.errors import UserError
 from anomap.prediction.inputs import Inputs
 from anomap.prediction.pictures import draw
 from anomap.prediction.settings import Settings
-from anomap.prediction.table import PredictionRow, write_part
+from anomap.prediction.table import PredictionRow, State, state_of, write_part
 from anomap.runs.scores import ABNORMAL
 
 PART_SECONDS = 5.0  # of work that a killed process loses at most
@@ -51,15 +52,15 @@ def score_files(
 
     Yields rows of a batch, whose overlays are drawn, and the files before its end that cannot be read.
     """
-    batch: dict[str, Images] = {}
+    batch: dict[str, tuple[State, Images]] = {}
     failures: Failures = []
 
     def rows() -> list[PredictionRow]:
         if not batch:
             return []
-        scores, maps = detector.score_batch(np.stack(list(batch.values())))
-        decided = zip(batch, scores, strict=True)
-        found = [PredictionRow.decide(name, score, detector.threshold) for name, score in decided]
+        scores, maps = detector.score_batch(np.stack([image for _, image in batch.values()]))
+        decided = zip(batch.items(), scores, strict=True)
+        found = [PredictionRow.decide(name, score, detector.threshold, state) for (name, (state, _)), score in decided]
         # before the row says that all is done
         draw(detector, inputs.root, found, list(maps), folder, settings.overlays)
         return found
@@ -78,10 +79,12 @@ def score_files(
     yield rows(), failures
 
 
-def _read(detector: Detector, root: Path, name: str) -> Images:
-    return detector.preprocessing.read(root / name)
+def _read(detector: Detector, root: Path, name: str) -> tuple[State, Images]:
+    state = state_of(root / name)  # before it is read: a file that changes meanwhile is scored again next time
+    return state, detector.preprocessing.read(root / name)
 
 
 def _reason(error: UserError, path: Path) -> str:
-    """Why a file cannot be read, without its name and without advice for a training."""
-    return str(error).removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ").split("; mend or")[0]
+    """Why a file cannot be read, without its name and without advice to set a key of a training."""
+    reason = str(error).removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ")
+    return re.sub(r"[;:,] (or|set) [^;:,]*\bdata\..*", "", reason)

@@ -51,7 +51,7 @@ class Settings:
     def of(cls, config: Mapping[str, Any]) -> "Settings":
         """Check a plain configuration. Raises UserError for a value that its key cannot have, or no such checkpoint."""
         if config["input"] is None:
-            raise UserError("input is not set: give input=FILE, input=DIR or input='\"DIR/*.png\"'")
+            raise UserError("input is not set: give input=FILE, input=DIR or 'input=DIR/*.png'")
         check_choice("overlays", config["overlays"], ("anomalies", "all", "none"))
         check_choice("engine", config["engine"], ("local", "ray"))
         check_switches(config, "recursive", "view")

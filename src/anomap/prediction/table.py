@@ -1,13 +1,14 @@
 """The scores of a prediction: Parquet files in `scores/`, each whole or not there, and two tables made of them at the end.
 
 Whatever ends a prediction, the next one scores what no part holds. `scores.csv` and `scores.parquet` hold the same in one
-file each, sorted by path. In all of them, bytes of a file name that are not UTF-8 are backslash escapes.
+file each, sorted by path. In all of them, bytes of a file name that are not UTF-8 are backslash escapes. The parts also
+say of which state of a file a score is: once it has changed, the score is none of it.
 """
 
 import hashlib
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,15 +33,27 @@ class PredictionRow:
     score: float  # raw, higher = more abnormal
     threshold: float
     prediction: str  # abnormal iff score > threshold
+    size: int | None = None  # of the file that was scored, in bytes; like the next one, only in the parts
+    mtime_ns: int | None = None  # when it was last written
 
     @classmethod
-    def decide(cls, path: str, score: float, threshold: float) -> "PredictionRow":
+    def decide(cls, path: str, score: float, threshold: float, state: "State" = (None, None)) -> "PredictionRow":
         """The row of an image, abnormal iff score > threshold."""
         score, threshold = float(score), float(threshold)
-        return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL)
+        return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL, *state)
 
 
-PREDICTION_COLUMNS = tuple(field.name for field in fields(PredictionRow))
+State = tuple[int, int] | tuple[None, None]  # size and mtime_ns of a file; None: it is not there
+PREDICTION_COLUMNS = tuple(field.name for field in fields(PredictionRow))[:4]
+
+
+@dataclass
+class Earlier:
+    """What a folder holds before a prediction begins; names are as `as_text`."""
+
+    names: set[str]  # whose scores count
+    gone: int = 0  # of these, files that are no longer there
+    changed: list[str] = field(default_factory=list)  # whose scores were dropped
 
 
 def as_text(name: str) -> str:
@@ -58,28 +71,50 @@ def write_part(folder: Path, names: Sequence[str], rows: Sequence[PredictionRow]
 
     UserError if the file cannot be written.
     """
-    import pyarrow.parquet as pq
-
     if not rows:
         return
     digest = hashlib.blake2b("\0".join(names).encode("utf-8", "surrogateescape"), digest_size=12).hexdigest()
-    path = folder / PARTS / f"part-{digest}.parquet"
+    _write(folder / PARTS / f"part-{digest}.parquet", _table(rows))
+
+
+def state_of(path: Path) -> State:
+    """What a score is bound to."""
     try:
-        with replacing(path) as file:
-            pq.write_table(_table(rows), file)
-    except OSError as error:
-        reason = error.strerror or error
-        raise UserError(f"{path}: cannot be written ({reason}); make room and give output={folder} to go on") from error
+        found = path.stat()
+    except OSError:
+        return None, None
+    return found.st_size, found.st_mtime_ns
 
 
-def scored_names(folder: Path) -> set[str]:
-    """The names, as `as_text`, of all images that were ever scored in this folder. Raises UserError as `read_rows`."""
-    return {name for part in _parts(folder) for name in part.column("path").to_pylist()}
+def drop_changed(folder: Path, root: Path) -> Earlier:
+    """Drop the scores of files below `root` that have changed since, and say what remains.
+
+    Files that are gone keep theirs: a folder that is emptied each day keeps its record. UserError as of `read_rows`, or
+    if a part cannot be written.
+    """
+    import pyarrow as pa
+
+    earlier = Earlier(set())
+    for path, part in _parts(folder):
+        keep = []
+        for name, *state in zip(*(part.column(key).to_pylist() for key in ("path", "size", "mtime_ns")), strict=True):
+            now = state_of(root / as_name(name))
+            earlier.gone += now[0] is None
+            keep.append(now[0] is None or now == tuple(state))
+            if keep[-1]:
+                earlier.names.add(name)
+            else:
+                earlier.changed.append(name)
+        if not any(keep):
+            path.unlink()
+        elif not all(keep):
+            _write(path, part.filter(pa.array(keep)))
+    return earlier
 
 
 def read_rows(folder: Path) -> Iterator[PredictionRow]:
-    """All that was ever scored in this folder, in no order. Raises UserError for a part that anomap-predict did not write."""
-    return (row for part in _parts(folder) for row in _rows(part))
+    """All scores in this folder, in no order. Raises UserError for a part that anomap-predict did not write."""
+    return (row for _, part in _parts(folder) for row in _rows(part))
 
 
 def write_tables(folder: Path) -> None:
@@ -90,7 +125,8 @@ def write_tables(folder: Path) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.concat_tables([_table([]), *_parts(folder)]).sort_by("path")
+    parts = (part.select(PREDICTION_COLUMNS) for _, part in _parts(folder))
+    table = pa.concat_tables([_table([]).select(PREDICTION_COLUMNS), *parts]).sort_by("path")
     repeating: Any = ["threshold", "prediction"]  # names are all different: a dictionary of them would only take memory
     try:
         with replacing(folder / PARQUET) as file:
@@ -106,16 +142,31 @@ def _rows(table: "pa.Table") -> Iterator[PredictionRow]:
         yield from (PredictionRow(**row) for row in batch.to_pylist())
 
 
-def _parts(folder: Path) -> Iterator["pa.Table"]:
-    """The files of `folder/scores`, one after the other."""
+def _parts(folder: Path) -> Iterator[tuple[Path, "pa.Table"]]:
+    """The files of `folder/scores`, one after the other. Those of a version that stored no state of files have none."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for path in sorted((folder / PARTS).glob("part-*.parquet")):
         try:
-            yield pq.ParquetFile(path).read().select(PREDICTION_COLUMNS).cast(_schema())
+            part = pq.ParquetFile(path).read()
+            for key in ("size", "mtime_ns"):
+                if key not in part.column_names:
+                    part = part.append_column(key, pa.nulls(part.num_rows, pa.int64()))
+            yield path, part.select(_schema().names).cast(_schema())
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UserError(f"{path}: not written by anomap-predict; delete it: its images are scored again") from error
+
+
+def _write(path: Path, table: "pa.Table") -> None:
+    import pyarrow.parquet as pq
+
+    try:
+        with replacing(path) as file:
+            pq.write_table(table, file)
+    except OSError as error:
+        reason, folder = error.strerror or error, path.parent.parent
+        raise UserError(f"{path}: cannot be written ({reason}); make room and give output={folder} to go on") from error
 
 
 def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
@@ -127,5 +178,5 @@ def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
-    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string())
-    return pa.schema(list(zip(PREDICTION_COLUMNS, kinds, strict=True)))
+    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string(), pa.int64(), pa.int64())
+    return pa.schema(list(zip((field.name for field in fields(PredictionRow)), kinds, strict=True)))

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import yaml
 
+from anomap.config import unquoted
 from anomap.errors import UserError
 from anomap.runs.folder import MetricValue, RunFolder, read_metrics
 
@@ -95,8 +96,7 @@ def parse_overrides(lines: Iterable[str]) -> dict[str, str]:
     settings = {}
     for line in lines:
         key, _, value = line.lstrip("+").partition("=")
-        quoted = len(value) > 1 and value[0] == value[-1] and value[0] in "'\""
-        settings[key] = value[1:-1] if quoted else value
+        settings[key] = unquoted(value)
     return settings
 
 

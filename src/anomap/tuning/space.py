@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from anomap.config import quoted
 from anomap.errors import UserError
 
 if TYPE_CHECKING:
@@ -102,5 +103,5 @@ def suggest(space: Space, trial: BaseTrial) -> dict[str, Value]:
 def override(key: str, value: Value) -> str:
     """`key=value` as Hydra's command line wants it."""
     if isinstance(value, str):
-        return f"{key}='{value}'" if set(value) & set("=,[]{} ") else f"{key}={value}"
+        return f"{key}={quoted(value)}" if set(value) & set("=,[]{} ") else f"{key}={value}"
     return f"{key}={json.dumps(value)}"
