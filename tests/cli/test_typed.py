@@ -175,7 +175,9 @@ def test_a_number_in_a_file_and_an_empty_path_are_one_line() -> None:
 def test_a_training_in_folders_with_odd_names(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """From the command line to the files of the run."""
     monkeypatch.chdir(tmp_path)
-    tiny.write_folder(tmp_path / "2024_11_25" / "1", train=8)
+    root = tiny.write_folder(tmp_path / "2024_11_25" / "1", train=8)
+    for part in ("train", "test"):
+        (root / part / "0.normal").rename(root / part / "good")
     small = ["model=control_mean", "data.image_size=32", "data.channels=1", "controls=false", "figures=false"]
     arguments = ["data=mvtec", "data.root=2024_11_25", "data.category=1", *small]
     assert in_process(arguments, "1.10", monkeypatch) == 0

@@ -139,7 +139,8 @@ def _decode_colour16(image: ImageFile.ImageFile, path: Path) -> NDArray[np.uint1
         return (both[..., 0] << np.uint16(8)) | both[..., 1]
     if not raw_modes <= _OTHER_BYTE.keys() or _tiff_tag(image, _PLANAR, 1) != 1:
         raise UnreadableImageError(
-            f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG, or leave it out with data.on_error=skip"
+            f"{path} is 16-bit colour of a kind that cannot be read in full: save it as a 16-bit RGB PNG, or "
+            "leave it out with data.on_error=skip"
         )
     high = np.asarray(image)[..., :3].astype(np.uint16)
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as again:
