@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch import Tensor
 
 from anomap.data.images import load_image
@@ -263,10 +264,17 @@ def test_two_folders_score_but_do_not_train(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("place", ["train/0.normal", "test/0.normal", "test/crack"])
-def test_an_unreadable_file_is_named_or_skipped(tmp_path: Path, place: str, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("pages", [False, True])
+def test_an_unreadable_file_is_named_or_skipped(
+    tmp_path: Path, place: str, pages: bool, caplog: pytest.LogCaptureFixture
+) -> None:
     root = make_dataset(tmp_path, train=20)
     broken = root / place / "zz.png"
-    broken.write_bytes((root / place / "00.png").read_bytes()[:50])
+    if pages:
+        page = Image.new("L", (8, 8))
+        page.save(broken, "TIFF", save_all=True, append_images=[page])
+    else:
+        broken.write_bytes((root / place / "00.png").read_bytes()[:50])
     message = setup_error(root)
     assert str(broken) in message
     assert "on_error=skip" in message
