@@ -69,16 +69,19 @@ class Board:
 
 
 class Pen:
-    """Draws in the coordinates of one part, or of the board, on the larger canvas."""
+    """Draws in the coordinates of one part, or of the board, on a canvas `finer` times larger, whose middle is theirs."""
 
-    def __init__(self, canvas: Image.Image, at: Sequence[float] = (0, 0), turn: float = 0.0) -> None:
-        self.draw = ImageDraw.Draw(canvas)
+    def __init__(
+        self, canvas: Image.Image, at: Sequence[float] = (0, 0), turn: float = 0.0, finer: float = FINER
+    ) -> None:
+        self.draw, self.finer = ImageDraw.Draw(canvas), finer
+        self.middle = np.asarray(canvas.size) / 2
         angle = np.deg2rad(turn)
         self.turned = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
         self.at = np.asarray(at, np.float64)
 
     def _points(self, points: Sequence[Sequence[float]] | NDArray) -> list[tuple[float, float]]:
-        placed = (np.asarray(points) @ self.turned + self.at + WHOLE / 2) * FINER
+        placed = (np.asarray(points) @ self.turned + self.at) * self.finer + self.middle
         return [(x, y) for x, y in placed]
 
     def box(self, x: float, y: float, width: float, height: float, tone: float) -> None:
@@ -89,12 +92,12 @@ class Pen:
     def disc(self, x: float, y: float, radius: float, tone: float) -> None:
         """A filled circle around (x, y)."""
         ((x, y),) = self._points([(x, y)])
-        r = radius * FINER
+        r = radius * self.finer
         self.draw.ellipse((x - r, y - r, x + r, y + r), fill=grey(tone))
 
     def line(self, points: Sequence[Sequence[float]] | NDArray, width: float, tone: float) -> None:
         """A line of straight pieces."""
-        self.draw.line(self._points(points), fill=grey(tone), width=round(width * FINER), joint="curve")
+        self.draw.line(self._points(points), fill=grey(tone), width=round(width * self.finer), joint="curve")
 
 
 def grey(tone: float) -> int:
@@ -202,24 +205,32 @@ BILL = ("quad", "chip", "can", "crystal", "header", "can", *SMALL * 9)
 def layout(seed: int) -> Layout:
     """The board of a data set: parts where there is room for them, copper between them."""
     rng = np.random.default_rng(seed)
+    parts = placed(rng, BILL, (SIDE, SIDE))
+    traces = traced(rng, parts)
+    canvas = Image.new("L", (WHOLE * FINER, WHOLE * FINER), grey(MASK))
+    print_bare(Pen(canvas), parts, traces, rng.uniform(-WHOLE / 2, WHOLE / 2, (40, 2)))
+    return Layout(tuple(parts), canvas, tuple(traces))
+
+
+def placed(rng: Rng, bill: Sequence[str], size: tuple[float, float]) -> list[Part]:
+    """Parts of these kinds, each where there is room for it on a board of (width, height), if there is."""
     taken: list[tuple[float, float, float, float]] = []
     parts = []
-    for kind in BILL:
+    for kind in bill:
         for _ in range(200):
             turn = float(rng.choice([0, 90]))
             width, height = KINDS[kind][1][:: 1 if turn == 0 else -1]
-            limit = SIDE / 2 - 6 - np.array([width, height]) / 2
+            limit = np.asarray(size) / 2 - 6 - np.array([width, height]) / 2
             x, y = (rng.uniform(-limit, limit) / 3).round() * 3
             box = (x - width / 2 - 2, y - height / 2 - 2, x + width / 2 + 2, y + height / 2 + 2)
             if all(box[0] > b[2] or b[0] > box[2] or box[1] > b[3] or b[1] > box[3] for b in taken):
                 taken.append(box)
                 parts.append(Part(kind, (float(x), float(y)), turn))
                 break
-    traces = _traces(rng, parts)
-    return Layout(tuple(parts), _bare(rng, parts, traces), tuple(traces))
+    return parts
 
 
-def _traces(rng: Rng, parts: Sequence[Part]) -> list[NDArray[np.float64]]:
+def traced(rng: Rng, parts: Sequence[Part]) -> list[NDArray[np.float64]]:
     """Copper from pad to pad, with corners of 45 degrees."""
     pads = np.concatenate([_pads(part)[:, :2] for part in parts])
     traces = []
@@ -241,12 +252,11 @@ def _pads(part: Part) -> NDArray[np.float64]:
     return pads + np.array([*part.at, 0, 0])
 
 
-def _bare(rng: Rng, parts: Sequence[Part], traces: Sequence[NDArray]) -> Image.Image:
-    canvas = Image.new("L", (WHOLE * FINER, WHOLE * FINER), grey(MASK))
-    pen = Pen(canvas)
+def print_bare(pen: Pen, parts: Sequence[Part], traces: Sequence[NDArray], holes: NDArray) -> None:
+    """Draw what a board is without its parts: traces, `holes` (N, 2) at (x, y), pads, print."""
     for trace in traces:
         pen.line(trace, 1.8, COPPER)
-    for x, y in rng.uniform(-WHOLE / 2, WHOLE / 2, (40, 2)):
+    for x, y in holes:
         pen.disc(x, y, 2.0, 0.6)
         pen.disc(x, y, 1.0, 0.08)
     for part in parts:
@@ -256,7 +266,6 @@ def _bare(rng: Rng, parts: Sequence[Part], traces: Sequence[NDArray]) -> Image.I
         pen.line([(x - across, y + down), (x + across, y + down)], 0.7, SILK)
         for x, y, across, down in _pads(part):
             pen.box(x, y, across, down, PAD)
-    return canvas
 
 
 def draw(rng: Rng, seed: int) -> Board:
@@ -284,15 +293,19 @@ def draw(rng: Rng, seed: int) -> Board:
 def assembled(board: Board, parts: Sequence[Part]) -> Plane:
     """The surface of a board with these parts on it."""
     canvas = board.layout.bare.copy()
-    for part in parts:
-        make, (width, height), _ = KINDS[part.kind]
-        Pen(canvas, (part.at[0] + 1.2, part.at[1] + 1.2), part.turn).box(
-            0, 0, width - 4, height - 3, 0.16
-        )  # its shadow
-        make(Pen(canvas, part.at, part.turn), part.tone)
+    mount(canvas, parts)
     size = (SIDE * FINER, SIDE * FINER)
     seen = canvas.transform(size, Image.Transform.AFFINE, board.lies, Image.Resampling.BILINEAR).reduce(FINER)
     return np.asarray(seen, np.float64) / 255 + board.dirt
+
+
+def mount(canvas: Image.Image, parts: Sequence[Part], finer: float = FINER) -> None:
+    """Draw parts, each with its shadow, on a bare board."""
+    for part in parts:
+        make, (width, height), _ = KINDS[part.kind]
+        shadow = Pen(canvas, (part.at[0] + 1.2, part.at[1] + 1.2), part.turn, finer)
+        shadow.box(0, 0, width - 4, height - 3, 0.16)
+        make(Pen(canvas, part.at, part.turn, finer), part.tone)
 
 
 def _changed(board: Board, index: int, *instead: Part) -> Plane:
