@@ -86,6 +86,11 @@ def test_data_set_loads_as_a_folder(family: str, tmp_path: Path) -> None:
         mask = np.asarray(Image.open(tmp_path / f"ground_truth/{kind}/000_mask.png"))
         assert mask.shape == (240, 320)
         assert mask.any()
+    files = [np.asarray(Image.open(path), float)[20:-20, 20:-20] for path in sorted(tmp_path.glob("t*/*/*.jpg"))]
+    alike = np.corrcoef([pixels.ravel() for pixels in files])[np.triu_indices(len(files), 1)]
+    assert len(files) == 10
+    assert alike.max() < 0.99  # none is another with a spot
+    assert family != "board" or alike.min() > 0.6  # one board
 
 
 def test_a_spot_is_in_the_file_where_its_mask_is(tmp_path: Path) -> None:

@@ -113,7 +113,10 @@ def spoiled(rng: Rng, levels: Plane, diameter: float, contrast: float) -> tuple[
         rng: of its place, outline and tone.
         levels: (height, width), grey levels.
         diameter: of the circle of the same area, where the spot is at least half as strong as in its middle.
-        contrast: grey levels of its middle above or below what is there. The place is one where they do not clip; ValueError if there is none.
+        contrast: grey levels of its middle above or below what is there. The place is one where they do not clip.
+
+    Raises:
+        ValueError: there is no such place.
     """
     height, width = levels.shape
     reach = int(diameter * 0.9 + 4)
