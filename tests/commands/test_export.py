@@ -134,7 +134,7 @@ def test_the_file_lies_beside_the_checkpoint_and_its_use_is_said(
     print_summary(export(config(checkpoint=folder / "last.ckpt", format="exported_program")))
     assert sorted(os.listdir(folder)) == ["last.ckpt", "last.onnx", "last.pt2"]
     said = capsys.readouterr().out
-    assert f"anomap-predict \"checkpoint='{folder}/last.onnx'\" input=DIR" in said
+    assert f"anomap-predict checkpoint={folder}/last.onnx input=DIR" in said
     assert f'torch.export.load("{folder}/last.pt2").module()(images)' in said
     assert len(re.findall(r"differences  scores \S+ of \S+ allowed, maps \S+ of \S+", said)) == 2
 

@@ -228,5 +228,5 @@ def test_missing_file(tmp_path: Path) -> None:
 
 def test_several_pages_are_refused(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "x.tif", save_all=True, append_images=[Image.fromarray(GREY)])
-    with pytest.raises(UnreadableImageError, match="2 pages .*on_error=skip"):
+    with pytest.raises(UnreadableImageError, match=r"2 pages .*on_error=skip"):
         load_image(tmp_path / "x.tif", 1, SIZE)

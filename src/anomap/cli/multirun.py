@@ -4,6 +4,7 @@ import functools
 import hashlib
 import logging
 import re
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Iterable
@@ -137,7 +138,7 @@ class Conclusion(Callback):
         sweep = Path(config.hydra.sweep.dir)
         failed = failures(sweep)
         if not failed:
-            print(f"sweep        {sweep}\ncompare      anomap-report {sweep}")
+            print(f"sweep        {sweep}\ncompare      anomap-report {shlex.quote(str(sweep))}")
             return
         again = "started again there, the sweep repeats only what is not done"
         print(f"error: {len(failed)} failed in {sweep}; {again}", file=sys.stderr)
