@@ -27,7 +27,7 @@ def probe_images(
     """
     if given is not None:
         folder = Path(given).expanduser()
-        paths = [folder / name for name in _spread(find_images(folder))]
+        paths = [folder / name for name in (_spread(find_images(folder)) if folder.is_dir() else ())]
         if not paths:
             raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")
         return _together([preprocessing.read(path) for path in paths], preprocessing), f"{len(paths)} images of {given}"
