@@ -14,6 +14,7 @@ masks are one-bit PNGs, of some hundred bytes.
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -62,7 +63,7 @@ def make(
             _save(root / split / name / f"{number:03d}.jpg", Image.fromarray(exposed(rng, levels)), quality=QUALITY)
 
 
-def _save(path: Path, image: Image.Image, **options: int) -> None:
+def _save(path: Path, image: Image.Image, **options: Any) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     image.save(path, **options)
 

@@ -13,7 +13,7 @@ from PIL import Image, ImageFilter
 
 from drawn.board import BILL, MASK, SMALL, Part, Pen, grey, mount, placed, print_bare, traced
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating]
 Rng = np.random.Generator
 Size = tuple[int, int]  # width, height
 
@@ -27,10 +27,10 @@ def field(rng: Rng, size: Size, across: float, down: float | None = None) -> Pla
     steps = across, across if down is None else down
     knots = [int(np.ceil(side / step)) + 3 for side, step in zip(size, steps, strict=True)]
     coarse = Image.fromarray(rng.standard_normal((knots[1], knots[0]), np.float32))
-    start = rng.uniform(0.5, 1.5, 2)
-    box = (*start, *(start + np.asarray(size) / steps))
+    x, y = rng.uniform(0.5, 1.5, 2)
+    box = x, y, x + size[0] / steps[0], y + size[1] / steps[1]
     return (
-        np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=tuple(map(float, box)))) * 1.23
+        np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=box)) * 1.23
     )  # what is lost between knots
 
 
@@ -71,7 +71,7 @@ def _panel(size: Size, seed: int) -> tuple[tuple[Part, ...], Image.Image]:
     often = max(1, round(width * height / 256**2 * 0.8))
     large = [kind for kind in BILL if kind not in SMALL]
     parts = placed(rng, [*large * often, *SMALL * (9 * often)], (width, height))
-    canvas = Image.new("L", tuple(int(side) * FINER for side in whole), grey(MASK))
+    canvas = Image.new("L", [int(side) * FINER for side in whole], grey(MASK))
     holes = rng.uniform(-0.5, 0.5, (60 * often, 2)) * (width, height)
     print_bare(Pen(canvas, finer=UNIT * FINER), parts, traced(rng, parts), holes)
     return tuple(parts), canvas
