@@ -29,9 +29,7 @@ def field(rng: Rng, size: Size, across: float, down: float | None = None) -> Pla
     coarse = Image.fromarray(rng.standard_normal((knots[1], knots[0]), np.float32))
     x, y = rng.uniform(0.5, 1.5, 2)
     box = x, y, x + size[0] / steps[0], y + size[1] / steps[1]
-    return (
-        np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=box)) * 1.23
-    )  # what is lost between knots
+    return np.asarray(coarse.resize(size, Image.Resampling.BICUBIC, box=box)) * 1.23  # what is lost between knots
 
 
 def light(rng: Rng, size: Size, uneven: float) -> Plane:
