@@ -1,5 +1,6 @@
 """Training on tiles of photographs that are kept whole."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,7 @@ from anomap.data.samples import NORMAL, Sample
 from anomap.data.tiles import Tiling, TrainingWindows
 from anomap.errors import UserError
 
+LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
 STATISTICS = 800  # tiles, spread evenly over all photographs, that closed-form statistics are learned from
 
 
@@ -32,6 +34,22 @@ def check_tiling(tile: object, overlap: object, scale: object, stride: int) -> T
     if type(tile) is not int:
         raise UserError(f"data.tile={tile}: use the side of a tile in pixels, auto, or null")
     return Tiling(check_image_size(tile, stride, "data.tile")[0], float(overlap))
+
+
+def choose_tile(sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float) -> tuple[int | None, str]:
+    """What `data.tile=auto` means for photographs of these (H, W): a tile or None, and why.
+
+    Tiles where the shorter side of most is at least `LARGE` times what the network sees.
+    """
+    seen = image_size if isinstance(image_size, int) else min(image_size)
+    if not sizes:
+        return None, "there is no file to look at"
+    height, width = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+    shrunk = min(height, width) * scale / seen
+    of = f"photographs of about {width} x {height} pixels"
+    if shrunk < LARGE:
+        return None, f"{of} are little larger than the {seen} that the network sees"
+    return seen, f"squeezed to {seen}, {of} would be {shrunk:.1f} times smaller"
 
 
 @dataclass(eq=False)

@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 AT_A_TIME = 16  # tiles
-SAMPLED = 64  # photographs whose headers are looked at, to choose
-LARGE = 1.5  # times the network's size: what would lose that much by being squeezed is tiled
 
 
 @dataclass(frozen=True)
