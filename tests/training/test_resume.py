@@ -5,7 +5,6 @@ import os
 import signal
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,21 +21,11 @@ from anomap.training.checkpoints import goes_on
 from anomap.training.module import AdversarialTraining
 from anomap.training.stopping import Stop
 from tests import tiny
-from tests.training.resuming import DATA, assert_same, steps
+from tests.training.resuming import DATA, Whole, assert_same, steps, stop_and_go_on
 
 pytestmark = [
     pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
 ]
-
-
-@dataclass
-class Whole:
-    """A run that was never stopped."""
-
-    config: dict[str, Any]
-    folder: Path
-    metrics: dict[str, Any]
-    steps: int
 
 
 Wholes = Callable[..., Whole]
@@ -58,18 +47,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Wholes:
         return made[model, overrides]
 
     return make
-
-
-def stop_and_go_on(run: Whole, folder: Path, after: int, by: int = signal.SIGTERM) -> None:
-    with steps(by, after) as before, pytest.raises(Stopped) as stopped:
-        train(run.config, folder)
-    assert stopped.value.signal == by
-    assert len(before) == after + 1  # the step was finished, and no other was begun
-    assert not RunFolder(folder).finished
-    with steps() as rest:
-        metrics = train(run.config, folder)
-    assert len(rest) == run.steps - after - 1  # none was made twice
-    assert_same(run.folder, folder, run.metrics, metrics)
 
 
 @pytest.mark.parametrize(("after", "by"), [(1, signal.SIGINT), (3, signal.SIGTERM)])

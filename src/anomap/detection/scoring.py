@@ -163,8 +163,9 @@ class ScoringModel(nn.Module):
 
     def calibration_rows(self, output: MethodOutput) -> Tensor:
         """What calibration takes of each image (B, K + 2): the parts, the highest and the middle value of its map."""
-        flat = output.anomaly_map.flatten(1).float()
-        return torch.cat([self.parts(output), flat.amax(1, keepdim=True), flat.median(1, keepdim=True).values], 1)
+        flat, parts = output.anomaly_map.flatten(1).float(), self.parts(output)
+        map_values = torch.cat([flat.amax(1, keepdim=True), flat.median(1, keepdim=True).values], 1)
+        return torch.cat([parts, map_values.to(parts)], 1)  # maps of whole photographs lie on the CPU
 
     def learn_calibration(self, rows: Tensor, scaling: Tensor) -> None:
         """Learn from the `calibration_rows` (N, K + 2) of normal images; `scaling` (N,) marks those that set the scale."""

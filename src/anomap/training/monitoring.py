@@ -9,6 +9,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
 from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.imageset import to_float
 from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
@@ -72,7 +73,7 @@ class Monitoring(pl.Callback):
             self._calibration.update(torch.cat([rows, batch["scaling"].to(rows)[:, None]], 1))
             if outputs.reconstruction is not None:
                 pictures = (outputs.reconstruction, batch["image"])
-                contrasts = [images.float().flatten(2).std(2).mean(1) for images in pictures]
+                contrasts = [_unit(images).flatten(2).std(2).mean(1).cpu() for images in pictures]
                 self._contrast.update(torch.stack(contrasts, 1))
         else:
             parts = self._detector.parts(outputs)
@@ -124,3 +125,8 @@ class Monitoring(pl.Callback):
                 *(epoch, 100 * made / given),
             )
         return {CONTRAST: made / given}
+
+
+def _unit(images: Tensor) -> Tensor:
+    """Images in [0, 1], of which photographs that are tiled come as bytes."""
+    return images.float() if images.is_floating_point() else to_float(images)
