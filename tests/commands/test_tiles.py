@@ -110,3 +110,20 @@ def test_a_scale_shrinks_photographs_before_they_are_cut(photographs: Path, tmp_
     found = detector.predict(photographs / "test/hole/14.png")
     height, width = tiny.SHAPES[14 % 4]
     assert found.anomaly_map.shape == (height, width)
+
+
+QUICK = {"adgan", "control_darkness", "control_pca", "feature_attention_network", "ganomaly"}
+
+
+@pytest.mark.parametrize("model", [pytest.param(m, marks=() if m in QUICK else pytest.mark.slow) for m in tiny.MODELS])
+def test_every_method_trains_evaluates_and_predicts_in_tiles(model: str, photographs: Path, tmp_path: Path) -> None:
+    given = [f"data.root={photographs}", f"model={model}", *OPTIONS[1:], "figures=false", "controls=false"]
+    trained = train(tiny.config(*given, "logger=none"), tmp_path / "run")
+    checkpoint = RunFolder(tmp_path / "run").last_checkpoint
+    found = evaluate(config("evaluate", checkpoint=checkpoint, figures=False), tmp_path / "evaluate")
+    for name in ("image_auroc", "pixel_auroc", "threshold"):
+        assert found[name] == pytest.approx(trained[name], abs=1e-5), name
+    asked = config("predict", checkpoint=checkpoint, input=photographs / "test", recursive=True, overlays="none")
+    predict(asked, tmp_path / "predict")
+    rows = {row.path: row.score for row in read_scores(RunFolder(tmp_path / "run").scores)}
+    assert predicted(tmp_path / "predict") == pytest.approx(rows, rel=1e-4, abs=1e-4)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_map_only
 
+from anomap.data.tiles import Tiling
 from anomap.detection.precision import SWITCHES, ieee_float32
 from anomap.detection.scoring import ScoringModel
 from anomap.objectives.base import MethodOutput, Objective
@@ -43,6 +44,8 @@ def dispatch(func: Any, args: Any, kwargs: dict[str, Any], on_device: bool) -> A
     if "device" in kwargs and kwargs["device"] is not None:
         on_device = torch.device(kwargs["device"]) == DEVICE
         kwargs = {**kwargs, "device": torch.device("cpu")}
+    if func is torch.ops.aten.cat.default and len({isinstance(part, OnDevice) for part in args[0]}) > 1:
+        raise RuntimeError("Expected all tensors to be on the same device")
     args, kwargs = tree_map_only(OnDevice, lambda tensor: tensor.held, (args, kwargs))
     return tree_map_only(Tensor, OnDevice, func(*args, **kwargs)) if on_device else func(*args, **kwargs)
 
@@ -110,6 +113,32 @@ def test_a_detector_works_on_a_device_without_float64() -> None:
         )
     for there, here in zip((*found, test.scores), (*wanted, wanted[0]), strict=True):
         np.testing.assert_allclose(there, here, rtol=1e-5)
+    assert isinstance(next(model.objective.parameters()).data, OnDevice)
+    assert (model.threshold, model.pixel_threshold) == (expected.threshold, expected.pixel_threshold)
+
+
+def test_photographs_are_tiled_on_a_device_without_float64() -> None:
+    """Their bytes and maps stay on the CPU; only tiles go to the device."""
+    photographs = [
+        (tiny.textures(1, size=size, seed=n) * 255).to(torch.uint8) for n, size in enumerate([(40, 70), (33, 20)])
+    ]
+
+    def tiled(device: str) -> tuple[ScoringModel, list[np.ndarray]]:
+        model = ScoringModel(Convolution(), (32, 32), Tiling(32))
+        model.place(device)
+        model.calibrate({"image": photograph} for photograph in photographs)
+        model.set_threshold({"strategy": "quantile", "quantile": 0.8})
+        return model, [values for photograph in photographs for values in model.run(photograph.numpy())]
+
+    expected, wanted = tiled("cpu")
+    with WithoutFloat64():
+        model, found = tiled(DEVICE.type)
+        test = model.score_all(
+            {"image": photograph, "label": torch.zeros(1, dtype=torch.long)} for photograph in photographs
+        )
+    for there, here in zip(found, wanted, strict=True):
+        np.testing.assert_allclose(there, here, rtol=1e-5)
+    np.testing.assert_allclose(test.scores, np.concatenate(wanted[::2]), rtol=1e-5)
     assert isinstance(next(model.objective.parameters()).data, OnDevice)
     assert (model.threshold, model.pixel_threshold) == (expected.threshold, expected.pixel_threshold)
 

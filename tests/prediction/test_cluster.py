@@ -16,6 +16,7 @@ from anomap.errors import Stopped, UserError
 from anomap.prediction import cluster
 from anomap.prediction.settings import RaySettings, Settings
 from anomap.prediction.table import PREDICTION_COLUMNS, PredictionRow, read_rows
+from tests import tiny
 from tests.data.helpers import save
 from tests.finished import Run, Runs
 
@@ -112,6 +113,21 @@ def test_two_workers_say_what_one_process_says_and_go_on(
     assert {path: path.stat().st_mtime_ns for path in shards if path != lost} == {
         path: time for path, time in shards.items() if path != lost
     }
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.filterwarnings("ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_workers_cut_photographs_into_tiles(runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("ray.data")
+    monkeypatch.setenv("RAY_worker_niceness", "0")
+    photographs = tiny.write_photographs(tmp_path / "photographs")
+    asked = config(runs("model=control_pca", "data.tile=32"), photographs / "test", overlays="all")
+    predict(asked, tmp_path / "out")
+    predict({**asked, "engine": "local"}, tmp_path / "local")
+    local = {row.path: row.score for row in found(tmp_path / "local")}
+    assert len(local) == 8
+    assert {row.path: row.score for row in found(tmp_path / "out")} == pytest.approx(local, rel=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@ def test_every_epoch_draws_other_tiles_and_the_same_when_drawn_again(photographs
         loader: Any = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
         found = [pair for batch in loader for pair in zip(batch["index"].tolist(), batch["image"], strict=True)]
-        assert sorted(index for index, _ in found) == list(range(len(data.windows())))
+        assert sorted(index for index, _ in found) == list(range(len(data.windows(data.train))))
         return {index: image.numpy().tobytes() for index, image in found}
 
     first, second = tiles(0), tiles(1)
@@ -99,7 +99,7 @@ def test_two_processes_share_the_tiles_and_one_does_the_rest(photographs: Path, 
     assert [step[2] for step in both[0]] == [step[2] for step in both[1]]
     data = build_datamodule(tiny.config(f"data.root={photographs}", *TILED)["data"], stride=32)
     data.setup()
-    count = len(data.windows())
+    count = len(data.windows(data.train))
     epoch_length = len(TrainBatches(count, 8, world_size=2))
     assert len(both[0]) == epoch_length * 2
     for first in (0, epoch_length):

@@ -82,7 +82,7 @@ def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(da
     assert len(data.test) == 0
     held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
     assert sum(len(batch["image"]) for batch in held.normal()) == len(data.calibration)
-    assert held.auroc(Roughness(), (tiny.SIZE, tiny.SIZE)) == 1.0  # noise is rougher than smooth stripes
+    assert held.auroc(Roughness()) == 1.0  # noise is rougher than smooth stripes
     again = HeldOut(data, {**HELD, "only_fills": ["noise"]})
     assert all(torch.equal(a, b) for a, b in zip(held.abnormal(), again.abnormal(), strict=True))
 
@@ -98,7 +98,7 @@ def test_the_scale_is_set_by_the_images_that_set_it_in_every_run(
         calibrate(detector, batches, trained_on)
 
     monkeypatch.setattr(ScoringModel, "calibrate", noted)
-    HeldOut(data, HELD).auroc(Roughness(), (tiny.SIZE, tiny.SIZE))
+    HeldOut(data, HELD).auroc(Roughness())
     assert data.calibration.scaling is not None
     assert detectors[0].calibration.scaling.tolist() == data.calibration.scaling.tolist()
 
@@ -118,8 +118,8 @@ def test_a_part_learned_from_too_few_images_is_left_out_as_in_a_run(data: Anomal
         minimum_images: Mapping[str, int] = {"constant": len(data.train) + 1}
 
     held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
-    assert held.auroc(Drowned(), (tiny.SIZE, tiny.SIZE)) == 0.0
-    assert held.auroc(Hungry(), (tiny.SIZE, tiny.SIZE)) == 1.0
+    assert held.auroc(Drowned()) == 0.0
+    assert held.auroc(Hungry()) == 1.0
 
 
 def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:
@@ -139,7 +139,7 @@ def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, mon
             assert sum(reference() is not None for reference in given) <= 2
             return super().score(images)
 
-    HeldOut(data, HELD).auroc(Counting(), (tiny.SIZE, tiny.SIZE))
+    HeldOut(data, HELD).auroc(Counting())
     assert len(given) >= 2 * len(data.calibration) > 2
 
 
@@ -150,5 +150,5 @@ def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> No
             scored.parts["roughness"] = scored.parts["roughness"] * torch.nan
             return scored
 
-    value = HeldOut(data, HELD).auroc(Broken(), (tiny.SIZE, tiny.SIZE))
+    value = HeldOut(data, HELD).auroc(Broken())
     assert value != value

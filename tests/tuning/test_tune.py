@@ -141,3 +141,12 @@ def test_the_last_line_is_a_command_that_works(data: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert len(list(tmp_path.rglob("metrics.json"))) == 1
+
+
+@pytest.mark.parametrize(("method", "lowest"), [(FIXED, 0), (CONTROL, 0.5)])
+def test_photographs_are_searched_on_their_tiles(method: Sequence[str], lowest: float, tmp_path: Path) -> None:
+    photographs = tiny.write_photographs(tmp_path / "data")
+    tiled = ("data.tile=32", "data.calibration_fraction=0.4", "trainer.max_epochs=1")
+    rows = run(tmp_path / "study", *method, *tiled, f"data.root={photographs}", "trials=1")
+    assert [row["state"] for row in rows] == ["complete"]
+    assert lowest < float(rows[0]["objective"]) <= 1

@@ -120,8 +120,8 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets
         self.test.masks = masks
-        self.clean = self.train if self.tiling is None else sampled_tiles(self.train, self.windows(), self.image_size)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
+        self.clean = self.pieces(self.train)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
     def counts(self) -> dict[str, int]:
@@ -144,15 +144,19 @@ class AnomalyDataModule(pl.LightningDataModule):
             return self._loader(
                 self.train, TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank()), TrainLoader
             )
-        windows = self.windows()
+        windows = self.windows(self.train)
         order = TileBatches(len(windows), self.batch_size, self.seed, *self._rank(), windows=windows.at)
         return self._loader(TileSet(self.train, self.tiling), order, TrainLoader)
 
-    def windows(self) -> TrainingWindows:
-        """Of the training photographs, which are tiled."""
+    def windows(self, part: ImageSet) -> TrainingWindows:
+        """Of photographs that are tiled, to be drawn at random."""
         assert self.tiling is not None
-        assert isinstance(self.train.images, Ragged)
-        return TrainingWindows(self.tiling, self.train.images.shapes, self.seed)
+        assert isinstance(part.images, Ragged)
+        return TrainingWindows(self.tiling, part.images.shapes, self.seed)
+
+    def pieces(self, part: ImageSet) -> ImageSet:
+        """Images of the size that the network sees: they themselves, or a fixed sample of their tiles."""
+        return part if self.tiling is None else sampled_tiles(part, self.windows(part), self.image_size)
 
     def calibration_dataloader(self) -> Loader:
         return self._in_order(self.calibration)

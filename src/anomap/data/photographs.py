@@ -91,4 +91,5 @@ def sampled_tiles(photographs: ImageSet, windows: TrainingWindows, size: tuple[i
     named = [
         Sample(f"{s.name}@{x},{y}", s.label, s.defect) for s, (_, _, y, x) in zip(samples, chosen.tolist(), strict=True)
     ]
-    return ImageSet(cut(photographs, chosen, windows.tiling), named)
+    scaling = None if photographs.scaling is None else photographs.scaling[chosen[:, 1]]
+    return ImageSet(cut(photographs, chosen, windows.tiling), named, scaling=scaling)

@@ -7,7 +7,7 @@ of a score together. `anomap.detection.detector.Detector` is what users load.
 import dataclasses
 import logging
 from array import array
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -24,7 +24,7 @@ from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
 from anomap.detection.standardise import Calibration, Standardiser
-from anomap.detection.tiled import measured
+from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective
 
@@ -88,14 +88,17 @@ class ScoringModel(nn.Module):
         """The parts of a score as one tensor (B, K)."""
         return torch.stack([output.parts[name].float() for name in self.objective.part_names], dim=1)
 
-    def output(self, images: Tensor) -> MethodOutput:
-        """What the method says of images (B, C, H, W): in [0, 1] of the detector's size; or in bytes, to be tiled."""
-        return measured(self.objective, images, self.tiling)
+    def output(self, images: Tensor, wanted: Collection[str] = MAPS) -> MethodOutput:
+        """What the method says of images (B, C, H, W): in [0, 1] of the detector's size; or in bytes, to be tiled.
+
+        Tiled, it has only the maps that are `wanted`: each takes as many floats as the photograph has pixels.
+        """
+        return measured(self.objective, images, self.tiling, wanted)
 
     @ieee_float32()
-    def score(self, images: Tensor) -> tuple[Tensor, MethodOutput]:
+    def score(self, images: Tensor, wanted: Collection[str] = MAPS) -> tuple[Tensor, MethodOutput]:
         """Score what `output` takes: anomaly score (B,) and what it was made of."""
-        output = self.output(images)
+        output = self.output(images, wanted)
         return self.standardiser(self.parts(output)), output
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -104,7 +107,7 @@ class ScoringModel(nn.Module):
         With tiles, the map has the photograph's own size.
         """
         if self.tiling is not None:
-            score, output = self.score(images)
+            score, output = self.score(images, MAPS[:1])
             return score, output.anomaly_map
         images = images.float() / 255
         # an exported graph takes any size: it always resizes, which changes nothing where the size fits
@@ -131,7 +134,8 @@ class ScoringModel(nn.Module):
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
         given = torch.from_numpy(images)
-        score, output = self.score(given if self.tiling else given.to(self.standardiser.mean.device).float() / 255)
+        given = given if self.tiling else given.to(self.standardiser.mean.device).float() / 255
+        score, output = self.score(given, MAPS[:2])
         attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
         return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
 
@@ -150,7 +154,7 @@ class ScoringModel(nn.Module):
         rows, scaling = [], []
         for batch in batches:
             with ieee_float32():
-                rows.append(self.calibration_rows(self.output(batch["image"])))
+                rows.append(self.calibration_rows(self.output(batch["image"], MAPS[:1])))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
         if few := self.weigh_parts(trained_on):
@@ -200,7 +204,7 @@ class ScoringModel(nn.Module):
         scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
         names = self.objective.part_names
         for batch in batches:
-            score, output = self.score(batch["image"])
+            score, output = self.score(batch["image"], MAPS[:1])
             scores.extend(score.cpu().tolist())
             parts.extend(self.parts(output).flatten().tolist())
             labels.extend(batch["label"].tolist())

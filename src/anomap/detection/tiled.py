@@ -1,7 +1,6 @@
 """What a method says of a whole photograph, by its tiles."""
 
-from collections.abc import Mapping
-from dataclasses import fields
+from collections.abc import Collection, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -11,21 +10,30 @@ from torch import Tensor
 from anomap.data.tiles import Tiling, stitched
 from anomap.objectives.base import MethodOutput, Objective
 
+MAPS = ("anomaly_map", "attention_map", "reconstruction")  # of a `MethodOutput`
 
-def measured(objective: Objective, images: Tensor, tiling: Tiling | None) -> MethodOutput:
+
+def measured(
+    objective: Objective, images: Tensor, tiling: Tiling | None, wanted: Collection[str] = MAPS
+) -> MethodOutput:
     """`objective.score` of images (B, C, H, W) in [0, 1]; of photographs in bytes, of one size, by their tiles.
 
-    A part of a photograph's score is the highest of its tiles: a defect is in few of them. Its maps have its own size.
+    A part of a photograph's score is the highest of its tiles: a defect is in few of them. Its maps have its own size, and
+    lie on the CPU; to save memory only those that are `wanted` are put together.
     """
     if tiling is None or images.is_floating_point():
         return objective.score(images)
-    found = [_by_tiles(objective, photograph.numpy(), tiling) for photograph in images.cpu()]
+    found = [_by_tiles(objective, photograph.numpy(), tiling, wanted) for photograph in images.cpu()]
     parts = {name: torch.cat([one.parts[name] for one in found]) for name in found[0].parts}
-    return MethodOutput(parts, **{name: torch.cat([getattr(one, name) for one in found]) for name in _maps(found[0])})
+    return MethodOutput(
+        parts, **{name: torch.cat([getattr(one, name) for one in found]) for name in _maps(found[0], wanted)}
+    )
 
 
-def _by_tiles(objective: Objective, photograph: npt.NDArray[np.uint8], tiling: Tiling) -> MethodOutput:
-    device = next(iter([*objective.parameters(), *objective.buffers()])).device
+def _by_tiles(
+    objective: Objective, photograph: npt.NDArray[np.uint8], tiling: Tiling, wanted: Collection[str]
+) -> MethodOutput:
+    device = next(iter([*objective.parameters(), *objective.buffers()]), torch.empty(0)).device
     highest: dict[str, Tensor] = {}
 
     def maps_of(tiles: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.float32]]:
@@ -33,13 +41,13 @@ def _by_tiles(objective: Objective, photograph: npt.NDArray[np.uint8], tiling: T
         for name, values in output.parts.items():
             top = values.float().amax(0, keepdim=True)
             highest[name] = torch.maximum(highest.get(name, top), top)
-        return {name: maps.float().cpu().numpy() for name, maps in _maps(output).items()}
+        return {name: maps.float().cpu().numpy() for name, maps in _maps(output, wanted).items()}
 
     whole = stitched(maps_of, photograph, tiling)
     return MethodOutput(highest, **{name: torch.from_numpy(plane[None]) for name, plane in whole.items()})
 
 
-def _maps(output: MethodOutput) -> dict[str, Tensor]:
+def _maps(output: MethodOutput, wanted: Collection[str]) -> dict[str, Tensor]:
     """Those that a method has, by name."""
-    named = {field.name: getattr(output, field.name) for field in fields(output) if field.name != "parts"}
+    named = {name: getattr(output, name) for name in MAPS if name in wanted}
     return {name: maps for name, maps in named.items() if maps is not None}

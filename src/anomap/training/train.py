@@ -170,7 +170,7 @@ def train_stage(
         log_every_n_steps=1,
     )
     if trainer.world_size > 1:
-        check_processes(trainer, len(data.train) if data.tiling is None else len(data.windows()))
+        check_processes(trainer, len(data.train) if data.tiling is None else len(data.windows(data.train)))
     if config["trainer"].get("profiler"):  # on the terminal its tables would drown everything else
         profiler: Any = trainer.profiler  # pyright: ignore[reportAttributeAccessIssue]
         profiler.dirpath, profiler.filename = run.path / "profile", config["trainer"]["profiler"]

@@ -57,34 +57,33 @@ def without(augmentation: Mapping[str, Any], held_out: Mapping[str, Any]) -> dic
 class HeldOut:
     """The images of the objective, and its value for a method; one batch is in memory at a time.
 
-    The normal images are the calibration normals of `data`, which is set up; `augmentation`, the `held_out` group, plain,
-    makes the abnormal ones. UserError if it changes none visibly.
+    The normal images are the calibration normals of `data`, which is set up, or a sample of their tiles; `augmentation`,
+    the `held_out` group, plain, makes the abnormal ones. UserError if it changes none visibly.
     """
 
     def __init__(self, data: AnomalyDataModule, augmentation: Mapping[str, Any]) -> None:
-        self._data, self._augmentation = data, build(augmentation)
+        self._data, self._normals, self._augmentation = data, data.pieces(data.calibration), build(augmentation)
         if not any(len(changed) for changed in self.abnormal()):
             raise UserError("held_out: no image was changed visibly; choose other regions and fills")
 
     def normal(self) -> Iterator[Batch]:
         """The calibration normals in batches: `image` (B, C, H, W) in [0, 1], `index` and `scaling` (B,)."""
-        normals = self._data.calibration
-        for index in SequentialBatches(len(normals), self._data.batch_size):
-            batch = normals[index]
+        for index in SequentialBatches(len(self._normals), self._data.batch_size):
+            batch = self._normals[index]
             yield {**batch, "image": to_float(batch["image"])}
 
     def abnormal(self) -> Iterator[Tensor]:
         """Those in which something changed visibly (B, C, H, W), changed; the same each time. A batch may be empty."""
         for batch in self.normal():
-            changed, masks = self._augmentation(batch["image"], batch["index"], 0, self._data.train.images)
+            changed, masks = self._augmentation(batch["image"], batch["index"], 0, self._data.clean.images)
             yield changed[masks.flatten(1).any(1)]
 
-    def auroc(self, objective: Objective, image_size: tuple[int, int]) -> float:
+    def auroc(self, objective: Objective) -> float:
         """The AUROC in [0, 1] of a method, which is left as it was; nan if a score is not a finite number."""
-        detector = ScoringModel(objective, image_size)
+        detector = ScoringModel(objective, self._data.image_size)
         device = device_of(detector)
         batches = ({**batch, "image": batch["image"].to(device)} for batch in self.normal())
-        detector.to(device).calibrate(batches, trained_on=len(self._data.train))
+        detector.to(device).calibrate(batches, trained_on=len(self._data.clean))
         normal = _scores(detector, (batch["image"] for batch in self.normal()), device)
         abnormal = _scores(detector, self.abnormal(), device)
         scores = np.concatenate([normal, abnormal])

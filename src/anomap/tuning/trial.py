@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -12,7 +11,6 @@ import pytorch_lightning as pl
 
 from anomap.config import build
 from anomap.data.build import build_datamodule
-from anomap.data.checks import check_image_size
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
@@ -53,17 +51,16 @@ class Trials:
         """Train with a plain configuration of anomap-train; the objective's value. UserError if that is wrong or diverges."""
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])
-        size = check_image_size(config["data"]["image_size"], objective.stride)
         augmentation = build(without(config["augmentation"], self.held_out))
         data, held_out = self._images(config["data"], config["seed"], objective.stride)
         needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
         data.augmentation = augmentation if needed else None
         trainer = {**config["trainer"], "limit_val_batches": 0}  # monitoring would read the test set
-        quiet, evaluate = {**config, "trainer": trainer, "logger": {}}, partial(held_out.auroc, image_size=size)
-        watch = Watch(evaluate, report, self.every)
+        quiet = {**config, "trainer": trainer, "logger": {}}
+        watch = Watch(held_out.auroc, report, self.every)
         with TemporaryDirectory(prefix=".trial-", dir=self.folder) as place:
             objective, _ = train_method(objective, data, quiet, RunFolder(place), [watch])
-        return evaluate(objective) if watch.value is None else watch.value  # None: a method without epochs
+        return held_out.auroc(objective) if watch.value is None else watch.value  # None: a method without epochs
 
     def _images(self, config: Mapping[str, Any], seed: int, stride: int) -> tuple[AnomalyDataModule, HeldOut]:
         key = json.dumps([config, seed, stride], sort_keys=True)
