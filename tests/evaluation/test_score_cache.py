@@ -58,6 +58,20 @@ def test_pictures_of_which_some_have_no_mask(tmp_path: Path) -> None:
     np.testing.assert_array_equal(found.pictures[0].image, pictures[0].image)
 
 
+def test_a_large_photograph_keeps_its_zoom(tmp_path: Path) -> None:
+    scored = scored_set()
+    piece = dataclasses.replace(scored.pictures[2], place=np.array([0, 0.5, 0.25, 1], np.float32))
+    pictures = {0: scored.pictures[0], 2: dataclasses.replace(scored.pictures[2], zoom=piece)}
+    save(tmp_path / "scores.npz", dataclasses.replace(scored, pictures=pictures))
+    found = load(tmp_path / "scores.npz")
+    assert found is not None
+    assert found.pictures[0].zoom is None
+    zoom = found.pictures[2].zoom
+    assert zoom is not None
+    for field in ("image", "anomaly_map", "mask", "attention_map", "restored", "place"):
+        np.testing.assert_array_equal(getattr(zoom, field), getattr(piece, field), strict=True)
+
+
 @pytest.mark.parametrize("optional", [True, False])
 def test_what_is_saved_is_loaded_to_the_last_digit(tmp_path: Path, optional: bool) -> None:
     scored = scored_set(optional)

@@ -1,11 +1,13 @@
 """Figures made of images: each row says what was decided, and every picture has its column."""
 
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.font_manager import fontManager, get_font
 from matplotlib.text import Text
@@ -79,6 +81,14 @@ def test_worst_mistakes_shows_only_mistakes(tmp_path: Path) -> None:
     assert [f"$a$/{i}?.png" in text for i in range(4)] == [True, False, True, False]
     save_figure(figure, tmp_path / "mistakes.png", dpi=40)
     assert (tmp_path / "mistakes.png").stat().st_size > 1000
+
+
+def test_worst_mistakes_frame_the_place_of_the_zoom() -> None:
+    first, *others = _pictures()
+    piece = Picture(first.image[:, :8, :8], np.zeros((8, 8)), place=np.array([0, 0.25, 0.5, 0.75], np.float32))
+    figure = worst_mistakes(ROWS, [replace(first, zoom=piece), *others], (0, 1), 0.5, count=3)
+    (frame,) = [patch for axes in figure.findobj(Axes) for patch in axes.patches]  # type: ignore[attr-defined]
+    assert frame.get_bbox().bounds == (6, 0, 12, 8)  # of 24 x 16 pixels
 
 
 @pytest.mark.parametrize("count", [1, 6, 7])

@@ -1,5 +1,7 @@
 """The report page: what is in the file, and what it does in a real browser."""
 
+import base64
+import io
 import json
 import re
 import shutil
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from anomap.detection.metrics import image_metrics
 from anomap.intervals import rate_interval
@@ -162,6 +165,18 @@ def test_shows_what_there_is_of_each_image(tmp_path: Path) -> None:
 def _cards(path: Path) -> dict[str, tuple[str, str]]:
     card = r'data-metric="(\w+)"><h3>[^<]*</h3><p class="value">([^<]*)</p><p class="muted">([^<]*)<'
     return {key: (value, meaning) for key, value, meaning in re.findall(card, path.read_text())}
+
+
+def test_a_large_photograph_is_shown_at_its_own_resolution_too(tmp_path: Path) -> None:
+    image, path = np.full((1, 12, 16), 200, np.uint8), tmp_path / "report.html"
+    piece = Picture(image[:, :8, :8], np.zeros((8, 8)), place=np.array([0, 0.25, 0.5, 0.75], np.float32))
+    make_report(path, count=3, pictures=lambda i: Picture(image, np.zeros((12, 16)), zoom=piece if i == 1 else None))
+    entries = _data(path)["gallery"]
+    assert ["zoom" in entry for entry in entries] == [False, True, False]
+    zoom = entries[1]["zoom"]
+    assert zoom["place"] == [0, 0.25, 0.5, 0.75]
+    assert Image.open(io.BytesIO(base64.b64decode(zoom["image"].partition(",")[2]))).size == (8, 8)
+    assert zoom.keys() == {"image", "anomaly map", "overlay", "place"}
 
 
 def test_rates_stand_with_their_intervals_and_what_was_promised(tmp_path: Path) -> None:

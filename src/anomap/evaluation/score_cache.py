@@ -7,7 +7,6 @@ cache saves time and decides nothing.
 import json
 import logging
 from collections.abc import Mapping
-from dataclasses import fields
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,9 +22,6 @@ from anomap.viewing.pixels import Picture
 
 log = logging.getLogger(__name__)
 
-# each is an array of the file, beside the indices of the pictures that have it
-_PICTURE = tuple(field.name for field in fields(Picture))
-
 
 def save(path: Path, scored: ScoredSet) -> None:
     """Write whole or not at all; a folder that cannot be written to is a line in the log."""
@@ -36,8 +32,7 @@ def save(path: Path, scored: ScoredSet) -> None:
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
     arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for index in chosen:  # photographs may differ in size
-        shown = {name: getattr(scored.pictures[index], name) for name in _PICTURE}
-        arrays |= {f"{index}/{name}": values for name, values in shown.items() if values is not None}
+        arrays |= scored.pictures[index].arrays(f"{index}/")
     buffer = BytesIO()
     np.savez(buffer, allow_pickle=False, **arrays)
     try:
@@ -66,9 +61,11 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
     shapes = {test.scores.shape, test.labels.shape, test.map_peaks.shape, (len(names),), (len(defects),)}
     if len(shapes) > 1 or not np.isfinite(test.scores).all():
         raise ValueError("lengths differ, or a score is not finite")
-    held = {index: {name: f"{index}/{name}" for name in _PICTURE} for index in file["chosen"].tolist() if pictures}
-    shown = {
-        index: Picture(**{name: file[key] for name, key in keys.items() if key in file}) for index, keys in held.items()
-    }
+    held: dict[int, dict[str, Any]] = {index: {} for index in file["chosen"].tolist() if pictures}
+    for key in file:
+        index, _, name = key.partition("/")
+        if name and pictures:
+            held[int(index)][name] = file[key]
+    shown = {index: Picture.of(arrays) for index, arrays in held.items()}
     interval = interval and ConfidenceInterval(*interval)
     return ScoredSet(test, names, defects, text["seconds"], text["operations"], interval, shown, text["pixel_note"])

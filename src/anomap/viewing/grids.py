@@ -8,12 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Rectangle
 
 from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 from anomap.viewing import palette
 from anomap.viewing.figures import message, new_figure, styled
 from anomap.viewing.fonts import readable
-from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, coloured, heat, views
+from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, above, coloured, heat, resized, views
 from anomap.viewing.selection import worst_false_alarms, worst_misses
 
 OUTCOMES = {
@@ -92,7 +93,10 @@ def _draw_scale(axes: Axes, column: str, scale: Scale, threshold: float | None) 
 def worst_mistakes(
     rows: Sequence[ScoreRow], pictures: Sequence[Picture], scale: Scale, threshold: float | None = None, count: int = 6
 ) -> Figure:
-    """Draw at most `count` misses of the lowest scores and false alarms of the highest, each image above its overlay."""
+    """Draw at most `count` misses of the lowest scores and false alarms of the highest, each image above its overlay.
+
+    Of a large photograph the overlay stands above that of its zoom, whose place is framed.
+    """
     kinds = (
         ("Worst misses: abnormal, decided normal", worst_misses(rows, count)),
         ("Worst false alarms: normal, decided abnormal", worst_false_alarms(rows, count)),
@@ -107,9 +111,19 @@ def worst_mistakes(
         if not chosen:
             grid[0].text(0, 0.5, "none at this threshold", color=palette.MUTED, transform=grid[0].transAxes)
         for axes, index in zip(grid, chosen, strict=False):
-            row, pixels = rows[index], views(pictures[index], scale, threshold)
+            row, zoom, pixels = rows[index], pictures[index].zoom, views(pictures[index], scale, threshold)
             text = f"{shorten_name(row.path, 22)}\n{shorten_name(row.defect, 12)} · {row.score:.4g}"
-            _show(axes, above(pixels["image"], pixels["overlay"]), text, row.label)
+            if zoom is None or zoom.place is None:
+                _show(axes, above(pixels["image"], pixels["overlay"]), text, row.label)
+                continue
+            whole, piece = pixels["overlay"], views(zoom, scale, threshold)["overlay"]
+            shape = len(piece) * whole.shape[1] // piece.shape[1], whole.shape[1]
+            _show(axes, above(whole, resized(piece, shape)), text, row.label)
+            top, left, bottom, right = zoom.place * np.tile(whole.shape[:2], 2)
+            frame = Rectangle(
+                (left, top), right - left, bottom - top, fill=False, edgecolor=palette.CONTOUR, linewidth=0.8
+            )
+            axes.add_patch(frame)
     return _packed(figure)
 
 

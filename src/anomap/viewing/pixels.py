@@ -4,8 +4,8 @@ Hot is abnormal, in every map. All images compared share one scale for their ano
 makes normal images look hot.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import Any
 
 import matplotlib
@@ -37,6 +37,21 @@ class Picture:
     restored: Pixels | None = None  # (C, H, W), the image as the method thinks it should be
     undamaged: Pixels | None = None  # (C, H, W), the image before damage was drawn on it
     size: npt.NDArray[np.integer] | None = None  # (H, W) of the photograph, if known: in whose shape all of it is shown
+    zoom: "Picture | None" = None  # of a photograph that is shown smaller: a piece of it around the map's peak
+    place: npt.NDArray[np.floating] | None = None  # of a zoom: top, left, bottom, right, as shares of the photograph
+
+    def arrays(self, prefix: str = "") -> dict[str, npt.NDArray]:
+        """All there is of it, by name, those of its zoom under `zoom/`."""
+        held = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "zoom"}
+        found = {f"{prefix}{name}": values for name, values in held.items() if values is not None}
+        return found if self.zoom is None else found | self.zoom.arrays(f"{prefix}zoom/")
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> "Picture":
+        """The inverse of `arrays`."""
+        inner = {name.removeprefix("zoom/"): values for name, values in arrays.items() if name.startswith("zoom/")}
+        own = {name: values for name, values in arrays.items() if "/" not in name}
+        return cls(**own, zoom=cls.of(inner) if inner else None)
 
 
 def views(
@@ -51,8 +66,8 @@ def views(
     stored = picture.image.shape[-2:]
     size = np.asarray(stored if picture.size is None else picture.size)
     shape = np.maximum(1, np.rint(size * min(max(stored), longest or max(stored)) / size.max()).astype(int))
-    rgb = _resized(to_rgb_image(picture.image), shape)
-    shown = {} if picture.undamaged is None else {"undamaged": _resized(to_rgb_image(picture.undamaged), shape)}
+    rgb = resized(to_rgb_image(picture.image), shape)
+    shown = {} if picture.undamaged is None else {"undamaged": resized(to_rgb_image(picture.undamaged), shape)}
     shown["image"] = rgb
     if picture.attention_map is not None:
         shown["attention map"] = coloured(1 - _plane(picture.attention_map, shape), palette.HEAT)
@@ -61,7 +76,7 @@ def views(
     if picture.mask is not None:
         shown["truth"] = coloured(smaller_mask(picture.mask, shape), palette.MASK)
     if picture.restored is not None:
-        shown["restored"] = _resized(to_rgb_image(picture.restored), shape)
+        shown["restored"] = resized(to_rgb_image(picture.restored), shape)
     return shown
 
 
@@ -89,7 +104,7 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
 
 def smaller_mask(mask: npt.NDArray, shape: Sequence[int]) -> npt.NDArray[np.bool_]:
     """A mask (1, h, w) or (h, w) at another size (H, W), to be looked at: even a thin line stays visible."""
-    return _resized(mask.reshape(mask.shape[-2:]) != 0, shape)
+    return resized(mask.reshape(mask.shape[-2:]) != 0, shape)
 
 
 def above(image: Pixels, overlay: Pixels) -> Pixels:
@@ -121,10 +136,10 @@ def coloured(values: npt.NDArray, colours: str) -> Pixels:
 
 def _plane(values: npt.NDArray, shape: Sequence[int]) -> npt.NDArray[np.float64]:
     """A map (1, h, w) or (h, w) at another size (H, W)."""
-    return _resized(np.asarray(values, np.float32).reshape(values.shape[-2:]), shape).astype(np.float64)
+    return resized(np.asarray(values, np.float32).reshape(values.shape[-2:]), shape).astype(np.float64)
 
 
-def _resized(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
+def resized(values: npt.NDArray[Any], shape: Sequence[int]) -> npt.NDArray[Any]:
     """Pixels (h, w, 3), a map or a mask (h, w) -> the same at another size; masks stay sharp, and whatever is in them is seen."""
     if values.shape[:2] == tuple(shape):
         return values

@@ -27,6 +27,12 @@ from anomap.viewing.selection import gallery_indices
 
 GALLERY_LIMIT = 120
 THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
+_ZOOMED = (
+    "image",
+    "anomaly map",
+    "overlay",
+    "truth",
+)  # views of the piece of a large photograph, at its own resolution
 _SMALL = 96  # up to this side an image is stored lossless, and the browser enlarges it with hard edges
 
 # key, name, explanation, how to write it: a number, a percentage, or so many in a thousand
@@ -198,7 +204,12 @@ def _thumbnails(index: int, picture: Picture, scale: Scale, pixel_threshold: flo
     """One entry of the gallery."""
     pixels = views(picture, scale, pixel_threshold, THUMBNAIL)
     small = max(pixels["image"].shape[:2]) <= _SMALL
-    return {"row": index, "small": small, **{name: _data_uri(rgb, small) for name, rgb in pixels.items()}}
+    entry = {"row": index, "small": small, **{name: _data_uri(rgb, small) for name, rgb in pixels.items()}}
+    if picture.zoom is None or picture.zoom.place is None:
+        return entry
+    zoomed = views(picture.zoom, scale, pixel_threshold)
+    uris = {name: _data_uri(zoomed[name], False) for name in _ZOOMED if name in zoomed}
+    return {**entry, "zoom": {**uris, "place": [round(float(share), 4) for share in picture.zoom.place]}}
 
 
 def _data_uri(rgb: Pixels, small: bool) -> str:

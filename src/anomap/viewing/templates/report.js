@@ -325,6 +325,11 @@
     $("tiles").replaceChildren(...tiles);
   };
 
+  const figures = (entry) =>
+    ["undamaged", "image", "attention map", "anomaly map", "overlay", "truth", "restored"]
+      .filter((view) => entry[view])
+      .map((view) => element("figure", { className: view }, picture(entry, view), element("figcaption", { textContent: view })));
+
   const enlarge = (position) => {
     if (!shown.length) return;
     opened = (position + shown.length) % shown.length;
@@ -332,10 +337,17 @@
     const entry = byRow.get(i);
     $("large-name").textContent = data.paths[i];
     $("large-facts").replaceChildren(`${data.defects[data.defect[i]]} · ${CLASSES[labels[i]]} · score ${short(scores[i])} · threshold ${short(threshold)} `, badge(i));
-    const figures = ["undamaged", "image", "attention map", "anomaly map", "overlay", "truth", "restored"]
-      .filter((view) => entry[view])
-      .map((view) => element("figure", {}, picture(entry, view), element("figcaption", { textContent: view })));
-    $("large-views").replaceChildren(...figures);
+    $("large-views").replaceChildren(...figures(entry));
+    const zoom = entry.zoom;
+    $("zoom-facts").hidden = !zoom;
+    $("zoom-views").replaceChildren(...(zoom ? figures(zoom) : []));
+    if (zoom) {
+      const [top, left, bottom, right] = zoom.place.map((share) => 100 * share);
+      const frame = element("i", { className: "frame" });
+      Object.assign(frame.style, { top: `${top}%`, left: `${left}%`, height: `${bottom - top}%`, width: `${right - left}%` });
+      const whole = $("large-views").querySelector("figure.image img");
+      whole.replaceWith(element("div", { className: "framed" }, whole.cloneNode(), frame));
+    }
     if (!$("large").open) $("large").showModal();
   };
 
