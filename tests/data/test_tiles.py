@@ -11,6 +11,7 @@ SIDES = st.integers(1, 200)
 TILINGS = st.builds(Tiling, st.integers(4, 40), st.floats(0, 0.75))
 
 
+@settings(deadline=None)  # a busy machine
 @given(TILINGS, SIDES, SIDES)
 def test_every_pixel_is_covered_and_neighbours_overlap_as_asked(tiling: Tiling, height: int, width: int) -> None:
     covered = np.zeros((height, width), int)

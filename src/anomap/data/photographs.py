@@ -36,7 +36,9 @@ def check_tiling(tile: object, overlap: object, scale: object, stride: int) -> T
     return Tiling(check_image_size(tile, stride, "data.tile")[0], float(overlap))
 
 
-def choose_tile(sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float) -> tuple[int | None, str]:
+def choose_tile(
+    sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float
+) -> tuple[int | None, str]:
     """What `data.tile=auto` means for photographs of these (H, W): a tile or None, and why.
 
     Tiles where the shorter side of most is at least `LARGE` times what the network sees.
