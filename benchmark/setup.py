@@ -14,6 +14,7 @@ from torch import Tensor
 
 from anomap.config import build, config_dir, plain
 from anomap.data.build import build_datamodule
+from anomap.data.settle import settle
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
@@ -99,10 +100,12 @@ def prepare(
         count = round(steps * batch / (1 - config["data"]["calibration_fraction"]) * 1.1) + 8
         root = folder / f"{side}px-{count}"
         config["data"]["root"] = str(root if root.is_dir() else write_data_set(root, count, 4, side, seed))
+    config, found = settle(config)
     pl.seed_everything(seed, verbose=False)
     objective = adapt(build(config["model"]["objective"]))
     augmentation = build(config["augmentation"]) if objective.uses_augmentation else None
     data = build_datamodule(config["data"], augmentation, seed, objective.stride)
+    data.layout = found
     data.setup()
     stage1 = getattr(objective, "stage1", None)
     (stage1 or objective).learn_statistics(CleanBatches(data))  # of a second stage only what it trains on: no density

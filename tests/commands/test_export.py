@@ -121,6 +121,8 @@ def test_the_metadata_is_the_checkpoints(run: Run, tmp_path: Path) -> None:
         "size": [tiny.SIZE, tiny.SIZE],
         "intensity_range": None,
         "max_pixels": run.config["data"]["max_pixels"],
+        "bands": None,
+        "background": "black",
     }
 
 

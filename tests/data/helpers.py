@@ -2,6 +2,7 @@
 
 import struct
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -101,3 +102,48 @@ def tiff16(
         directory += struct.pack(f"{order}HH", value, 0) if short else struct.pack(f"{order}I", value)
     head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", arrays_at + len(arrays))
     return head + data + arrays + directory + bytes(4)
+
+
+def tiff(
+    values: NDArray[Any],
+    order: str = "<",
+    photometric: int | None = None,
+    planar: bool = False,
+    extra: Sequence[int] = (),
+    predictor: int = 1,
+    deflate: bool = False,
+) -> bytes:
+    """A TIFF of (H, W, bands) with samples of any type, in one strip, or one for each band if `planar`."""
+    height, width, bands = values.shape
+    planes = [values[..., [band]] for band in range(bands)] if planar else [values]
+    if predictor == 2:
+        planes = [np.concatenate([plane[:, :1], np.diff(plane, axis=1)], axis=1) for plane in planes]
+    strips = [plane.astype(values.dtype.newbyteorder(order)).tobytes() for plane in planes]
+    strips = [zlib.compress(strip) for strip in strips] if deflate else strips
+    offsets = [8 + sum(map(len, strips[:place])) for place in range(len(strips))]
+    bits, kind = 8 * values.dtype.itemsize, {"u": 1, "i": 2, "f": 3}[values.dtype.kind]
+    tags = {
+        256: [width],
+        257: [height],
+        258: [bits] * bands,
+        259: [8 if deflate else 1],
+        262: [photometric if photometric is not None else 2 if bands - len(extra) == 3 else 1],
+        273: offsets,
+        277: [bands],
+        278: [height],
+        279: [len(strip) for strip in strips],
+        284: [2 if planar else 1],
+        317: [predictor],
+        338: list(extra),
+        339: [kind] * bands,
+    }
+    tags = {tag: numbers for tag, numbers in tags.items() if numbers}
+    at = 8 + sum(map(len, strips))
+    directory, arrays = struct.pack(f"{order}H", len(tags)), b""
+    for tag, numbers in tags.items():
+        packed = struct.pack(f"{order}{len(numbers)}I", *numbers)
+        place = struct.pack(f"{order}I", at + 2 + 12 * len(tags) + 4 + len(arrays))
+        directory += struct.pack(f"{order}HHI", tag, 4, len(numbers)) + (packed if len(numbers) == 1 else place)
+        arrays += packed if len(numbers) > 1 else b""
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", at)
+    return head + b"".join(strips) + directory + bytes(4) + arrays

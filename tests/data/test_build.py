@@ -26,7 +26,9 @@ def config(name: str, *overrides: str) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", sorted(LAYOUTS))
 def test_every_config_builds_and_has_every_key(name: str) -> None:
-    data = build_datamodule(config(name), seed=3, stride=32)
+    given = config(name)
+    auto = given["channels"] == "auto"  # settled by a look at the files
+    data = build_datamodule({**given, "channels": 3} if auto else given, seed=3, stride=32)
     assert type(data.layout) is LAYOUTS[name]
     assert data.seed == 3
     assert data.channels == (1 if name in ("elpv", "fashion_mnist") else 3)
@@ -49,6 +51,8 @@ def test_overrides_reach_the_data(tmp_path: Path) -> None:
         "image_size=[16,8]",
         "batch_size=3",
         "channels=1",
+        "bands=[0]",
+        "background=white",
         "intensity_range=[0,128]",
     ]
     data = build_datamodule(config("folder", *overrides))
@@ -59,6 +63,8 @@ def test_overrides_reach_the_data(tmp_path: Path) -> None:
         "size": (16, 8),
         "intensity_range": (0.0, 128.0),
         "max_pixels": 64_000_000,
+        "bands": (0,),
+        "background": "white",
     }
     assert isinstance(data.layout, FolderLayout)
     assert data.layout.root == str(tmp_path)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from anomap.data import images
 from anomap.data.images import convert, load_image
 from anomap.data.reading import UnreadableImageError, read_size
 from anomap.errors import UserError
 
-from .helpers import png16, save, tiff16
+from .helpers import png16, save, tiff, tiff16
 
 RNG = np.random.default_rng(7)
 COLOUR = RNG.integers(0, 256, (6, 5, 3)).astype(np.uint8)
@@ -46,12 +47,41 @@ def test_grey_becomes_three_equal_channels_and_colour_becomes_luma(tmp_path: Pat
     assert np.abs(read[0] - luma).max() <= 1
 
 
-def test_alpha_is_dropped_not_blended(tmp_path: Path) -> None:
-    clear = np.dstack([COLOUR, np.zeros((6, 5), np.uint8)])
-    assert (load_image(save(tmp_path / "rgba.png", clear), 3, SIZE) == COLOUR.transpose(2, 0, 1)).all()
-    grey_alpha = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(np.zeros_like(GREY))])
-    grey_alpha.save(tmp_path / "la.png")
-    assert (load_image(tmp_path / "la.png", 1, SIZE) == GREY[None]).all()
+@pytest.mark.parametrize(("background", "level"), [("black", 0), ("white", 255)])
+def test_hidden_colours_decide_nothing(tmp_path: Path, background: str, level: int) -> None:
+    alpha = np.array([[0, 128, 255] * 2] * 5, np.uint8).T
+    share = alpha / 255
+    seen = COLOUR * share[..., None] + level * (1 - share[..., None])
+    path = save(tmp_path / "rgba.png", np.dstack([COLOUR, alpha]))
+    read = load_image(path, 3, SIZE, background=background).transpose(1, 2, 0)
+    assert np.abs(read - seen).max() <= 0.51
+    hidden = np.dstack([np.where(alpha[..., None] == 0, 255 - COLOUR, COLOUR), alpha])
+    assert (load_image(save(path, hidden), 3, SIZE, background=background).transpose(1, 2, 0) == read).all()
+    for suffix in ("png", "tif"):
+        grey = tmp_path / f"la.{suffix}"
+        Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha)]).save(grey)
+        read = load_image(grey, 1, SIZE, background=background)[0]
+        assert np.abs(read - (GREY * share + level * (1 - share))).max() <= 0.51
+    deep = np.dstack([DEEP_COLOUR, alpha.astype(np.uint16) * 257])
+    (tmp_path / "deep.png").write_bytes(png16(deep))
+    read = load_image(tmp_path / "deep.png", 3, SIZE, background=background).transpose(1, 2, 0)
+    assert np.abs(read - (DEEP_COLOUR / 257 * share[..., None] + level * (1 - share[..., None]))).max() <= 0.51
+    (tmp_path / "deep.tif").write_bytes(tiff(deep, extra=[2]))
+    again = load_image(tmp_path / "deep.tif", 3, SIZE, background=background).transpose(1, 2, 0)
+    assert np.abs(again.astype(int) - read).max() <= 1
+
+
+def test_the_background_is_an_end_of_the_intensity_range_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images._tell_transparent.cache_clear()
+    clear = np.dstack([DEEP_COLOUR // 16, np.zeros((6, 5), np.uint16)])
+    (tmp_path / "x.png").write_bytes(png16(clear))
+    for _ in range(2):
+        assert (load_image(tmp_path / "x.png", 3, SIZE, (100, 4095), background="white") == 255).all()
+    assert caplog.text.count("transparent") == 1
+    opaque = np.dstack([COLOUR, np.full((6, 5), 255, np.uint8)])
+    assert (load_image(save(tmp_path / "y.png", opaque), 3, SIZE) == COLOUR.transpose(2, 0, 1)).all()
 
 
 def test_palette_and_one_bit_images(tmp_path: Path) -> None:
@@ -59,8 +89,8 @@ def test_palette_and_one_bit_images(tmp_path: Path) -> None:
     indices.putpalette([10, 20, 30, 200, 100, 50])
     indices.save(tmp_path / "p.png", transparency=1)
     expected = np.where(
-        (GREY % 2)[None] == 1, np.array([200, 100, 50])[:, None, None], np.array([10, 20, 30])[:, None, None]
-    )
+        (GREY % 2)[None] == 1, np.array([0, 0, 0])[:, None, None], np.array([10, 20, 30])[:, None, None]
+    )  # the entry 1 is transparent
     assert (load_image(tmp_path / "p.png", 3, SIZE) == expected).all()
     Image.fromarray(GREY > 127).save(tmp_path / "b.png")
     assert (load_image(tmp_path / "b.png", 1, SIZE)[0] == np.where(GREY > 127, 255, 0)).all()
@@ -95,6 +125,8 @@ def test_sixteen_bit_grey_is_scaled_by_the_range_of_the_type(tmp_path: Path) -> 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bit_png_of_every_colour_type(tmp_path: Path, channels: int) -> None:
     values = RNG.integers(0, 65536, (6, 5, channels)).astype(np.uint16)
+    if channels in (2, 4):
+        values[..., -1] = 65535  # opaque
     path = tmp_path / "x.png"
     path.write_bytes(png16(values))
     colours = values[..., :1].repeat(3, 2) if channels <= 2 else values[..., :3]
@@ -139,10 +171,76 @@ def test_compressed_sixteen_bit_colour_tiff(tmp_path: Path) -> None:
     assert (load_image(tmp_path / "x.tif", 3, SIZE, (30_000, 30_300)) == narrow).all()
 
 
-def test_sixteen_bit_colour_that_cannot_be_read_in_full_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "x.tif").write_bytes(tiff16(DEEP_COLOUR, planar=True))
-    with pytest.raises(UserError, match=r"x\.tif.*16-bit RGB PNG"):
-        load_image(tmp_path / "x.tif", 3, SIZE)
+@pytest.mark.parametrize("kind", ["i1", "u1", "i2", "u2", "i4", "u4", "f2", "f4", "f8"])
+@pytest.mark.parametrize("order", "<>")
+@pytest.mark.parametrize("bands", [1, 3])
+def test_every_sample_type_of_tiff_keeps_its_values(tmp_path: Path, kind: str, order: str, bands: int) -> None:
+    values = np.linspace(-100, 100, 30 * bands).reshape(6, 5, bands)
+    if kind[0] == "u":
+        values += 100
+    values = values.astype(kind)
+    (tmp_path / "x.tif").write_bytes(tiff(values, order=order))
+    low, high = float(values.min()), float(values.max())
+    expected = np.rint((values.astype(float) - low) / (high - low) * 255).transpose(2, 0, 1)
+    read = load_image(tmp_path / "x.tif", bands, SIZE, (low, high)).astype(int)
+    assert np.abs(read - expected).max() <= (1 if kind == "f2" else 0.01)
+    if kind in ("i1", "i2"):  # without a range, that of the type: nothing wraps around
+        span = np.iinfo(kind)
+        whole = np.rint((values.astype(float) - span.min) / (span.max - span.min) * 255).transpose(2, 0, 1)
+        assert (load_image(tmp_path / "x.tif", bands, SIZE) == whole).all()
+
+
+def test_grey_tiff_of_few_bits_and_inverted(tmp_path: Path) -> None:
+    Image.fromarray(GREY > 127).save(tmp_path / "bit.tif")
+    assert (load_image(tmp_path / "bit.tif", 1, SIZE)[0] == np.where(GREY > 127, 255, 0)).all()
+    for kind in ("u1", "i1", "u2", "u4"):
+        values = (GREY // 2).astype(kind)[..., None]
+        (tmp_path / "x.tif").write_bytes(tiff(values, photometric=0))
+        top, low = float(np.iinfo(kind).max), float(np.iinfo(kind).min)
+        span = (top - 127, top) if kind != "i1" else (low, low + 127)
+        read = load_image(tmp_path / "x.tif", 1, SIZE, span)[0].astype(int)
+        shown = (top - values[..., 0].astype(float) if kind != "i1" else -1.0 - values[..., 0]) - span[0]
+        assert np.abs(read - np.rint(np.clip(shown / 127, 0, 1) * 255)).max() <= 1
+
+
+@pytest.mark.parametrize("bands", [2, 5])
+@pytest.mark.parametrize("planar", [False, True])
+def test_bands_are_counted_and_chosen(tmp_path: Path, bands: int, planar: bool) -> None:
+    values = RNG.integers(0, 256, (6, 5, bands)).astype(np.uint8)
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(values, planar=planar, extra=[0] * (bands - 1)))
+    with pytest.raises(UserError, match=rf"x\.tif has {bands} bands.*data\.bands=\[0,1,2\]"):
+        load_image(path, 1, SIZE)
+    assert (load_image(path, 1, SIZE, bands=[1])[0] == values[..., 1]).all()
+    if bands == 5:
+        assert (load_image(path, 3, SIZE, bands=[0, 2, 4]) == values[..., [0, 2, 4]].transpose(2, 0, 1)).all()
+    with pytest.raises(UserError, match=r"x\.tif has .* asks for more"):
+        load_image(path, 1, SIZE, bands=[bands])
+    assert (load_image(save(tmp_path / "c.png", COLOUR), 1, SIZE, bands=[2])[0] == COLOUR[..., 2]).all()
+
+
+def test_planar_compressed_and_predicted_tiff(tmp_path: Path) -> None:
+    for planar in (False, True):
+        for predictor in (1, 2):
+            (tmp_path / "x.tif").write_bytes(tiff(DEEP_COLOUR, planar=planar, predictor=predictor, deflate=True))
+            assert (load_image(tmp_path / "x.tif", 3, SIZE) == np.rint(DEEP_COLOUR / 257.0).transpose(2, 0, 1)).all()
+
+
+def test_special_tiff_is_checked_by_its_header(tmp_path: Path) -> None:
+    path = tmp_path / "x.tif"
+    path.write_bytes(tiff(np.zeros((100, 100, 1))))
+    with pytest.raises(UnreadableImageError, match=r"x\.tif has 100 x 100 pixels.*data\.max_pixels=9999"):
+        load_image(path, 1, (8, 8), max_pixels=9999)
+    path.write_bytes(path.read_bytes()[: -8 - 4] + bytes(12))
+    with pytest.raises(UserError, match=r"x\.tif"):
+        load_image(path, 1, (8, 8))
+
+
+def test_twelve_bits_in_a_portable_graymap(tmp_path: Path) -> None:
+    values = np.array([[0, 1024, 2048], [4095, 1, 2]], np.uint16)
+    (tmp_path / "x.pgm").write_bytes(b"P5 3 2 4095\n" + values.astype(">u2").tobytes())
+    assert load_image(tmp_path / "x.pgm", 1, (2, 3))[0].tolist() == [[0, 64, 128], [255, 0, 0]]
+    assert load_image(tmp_path / "x.pgm", 1, (2, 3), (0, 2))[0, 1].tolist() == [255, 128, 255]
 
 
 def test_float_tiff_needs_a_range(tmp_path: Path) -> None:

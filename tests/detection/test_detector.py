@@ -222,6 +222,18 @@ def test_an_array_is_what_its_file_is(tmp_path: Path, channels: int) -> None:
             np.testing.assert_array_equal(preprocessing.take(form), read, err_msg=name)
 
 
+@pytest.mark.parametrize("background", ["black", "white"])
+def test_an_array_with_alpha_or_bands_is_what_its_file_is(tmp_path: Path, background: str) -> None:
+    values = noise(12, 10, 4)
+    Image.fromarray(values).save(tmp_path / "x.png")
+    preprocessing = Preprocessing(3, SIZE, background=background)
+    assert (preprocessing.take(values) == preprocessing.read(tmp_path / "x.png")).all()
+    assert preprocessing.size_of(values) == (12, 10)
+    many = noise(12, 10, 5)
+    chosen = Preprocessing(3, SIZE, bands=(4, 0, 2)).take(many)
+    assert (chosen == Preprocessing(3, SIZE).take(many[..., [4, 0, 2]])).all()
+
+
 def test_a_dark_image_stays_dark() -> None:
     assert make().score(np.full(SIZE, 20, np.uint8)).tolist() == [20.0]
     assert make().score(np.full(SIZE, 20 * 257, np.uint16)).tolist() == [20.0]
@@ -247,7 +259,7 @@ def test_values_that_are_not_finite_are_refused(value: float) -> None:
         make(intensity_range=(0, 1)).predict(np.full(SIZE, value))
 
 
-@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (8, 10, 4), (8, 10, 2), (2, 1, 1, 8, 10)])
+@pytest.mark.parametrize("shape", [(), (8,), (0, 8), (8, 10, 2), (2, 1, 1, 8, 10)])
 def test_other_shapes_are_refused(shape: tuple[int, ...]) -> None:
     with pytest.raises(UserError, match=r"of shape .*give \(H, W\)"):
         make().predict(np.zeros(shape, np.uint8))
@@ -280,7 +292,7 @@ def test_score_batch_takes_only_what_preprocessing_makes() -> None:
 
 
 def test_preprocessing_survives_a_round_trip() -> None:
-    for preprocessing in (Preprocessing(3, SIZE), Preprocessing(1, SIZE, (0.0, 4095.0), 77)):
+    for preprocessing in (Preprocessing(3, SIZE), Preprocessing(1, SIZE, (0.0, 4095.0), 77, (0, 2, 4), "white")):
         assert Preprocessing.from_dict(preprocessing.to_dict()) == preprocessing
 
 

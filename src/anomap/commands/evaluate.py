@@ -14,6 +14,7 @@ from hydra.types import RunMode
 from anomap.config import check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.settle import absolute_folders
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
@@ -29,7 +30,10 @@ from anomap.viewing.system_viewer import open_picture
 
 log = logging.getLogger(__name__)
 
-FIXED = ("image_size", "tile", "tile_overlap", "scale", "channels", "intensity_range")  # the weights know no other
+FIXED = (
+    *("image_size", "tile", "tile_overlap", "scale"),
+    *("channels", "intensity_range", "bands", "background"),
+)  # the weights know no other
 _READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
 
 
@@ -57,8 +61,8 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     detector.place(device_for(config["device"], path))
     if not str(config["threshold"].get("strategy")).startswith("oracle"):
         detector.set_threshold(config["threshold"])  # refuses a wrong one before the scoring
-    used = evaluation_data(trained["data"], config["data"])
-    scored = _score(path, detector, used, config["figures"], own=used == trained["data"])
+    used = absolute_folders(evaluation_data(trained["data"], config["data"]))
+    scored = _score(path, detector, used, config["figures"], own=used == absolute_folders(trained["data"]))
     threshold = detector.set_threshold(config["threshold"], scored.test)
     whole, run = {**trained, "data": used, "threshold": config["threshold"]}, RunFolder(folder)
     metrics = measure(detector, scored, threshold, whole, path, facts)

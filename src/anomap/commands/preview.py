@@ -8,6 +8,7 @@ import torch
 from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.imageset import to_float
+from anomap.data.settle import settle
 from anomap.viewing.augmentation_grid import augmentation_grid
 from anomap.viewing.figures import save_figure
 
@@ -24,8 +25,10 @@ def preview(config: dict[str, Any], folder: Path) -> Path:
 
     The shown ones are chosen among more, evenly from the smallest changed area to the largest.
     """
+    config, found = settle(config)
     augmentation, epoch = build(config["augmentation"]), config["epoch"]
     data = build_datamodule(config["data"], augmentation, config["seed"])
+    data.layout = found
     data.setup()
     index = _spread(len(data.clean), _CHOICE * config["count"])
     images = to_float(data.clean[index.numpy()]["image"])

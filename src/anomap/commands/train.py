@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
+from anomap.data.settle import settle
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.estimate import AUTO, check_estimate
@@ -51,12 +52,14 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     check_switches(config, "controls", "figures")
     check_estimate(config.get("estimate", AUTO))
     run = RunFolder(folder)
+    config, found = settle(config)
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
     device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
     data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
+    data.layout = found
     data.setup()
     start_over(run, config)
 

@@ -4,6 +4,7 @@ import logging
 import os
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from anomap.data.files import LINKED_FOLDER, is_image, prefix_of, shorten, walk
@@ -53,6 +54,17 @@ class LeftOut:
             more = f" and {count - len(names)} more" if count > len(names) else ""
             parts.append(f"{count} {reason} ({shorten(names)}{more})")
         return f"left out {len(self)}: {', '.join(parts)}"
+
+
+@contextmanager
+def unaccounted() -> Iterator[None]:
+    """Without that line, where a few of the files are borrowed."""
+    level = log.level
+    log.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        log.setLevel(level)
 
 
 def account(root: Path, folders: Collection[Path], used: Mapping[str, Collection[str]]) -> None:

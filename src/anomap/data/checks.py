@@ -10,8 +10,18 @@ from anomap.errors import UserError
 def check_channels(channels: object) -> int:
     """The number of channels, 1 or 3; UserError otherwise."""
     if type(channels) is not int or channels not in (1, 3):
-        raise UserError(f"data.channels={channels}: use 1 (grey) or 3 (colour)")
+        raise UserError(f"data.channels={channels}: use 1 (grey), 3 (colour) or, to train, auto")
     return channels
+
+
+def check_bands(bands: object) -> tuple[int, ...] | None:
+    """One or three places, counted from 0, or None; UserError otherwise."""
+    if bands is None:
+        return None
+    places = list(bands) if isinstance(bands, Sequence) and not isinstance(bands, str) else [bands]
+    if len(places) not in (1, 3) or not all(type(place) is int and place >= 0 for place in places):
+        raise UserError(f"data.bands={bands}: use one or three places, counted from 0, such as [0,2,4], or null")
+    return tuple(places)
 
 
 def check_fraction(name: str, value: object) -> float:
@@ -28,7 +38,9 @@ def check_intensity_range(value: object) -> tuple[float, float] | None:
     pair = list(value) if isinstance(value, Sequence) else []
     if len(pair) == 2 and all(map(is_number, pair)) and pair[0] < pair[1]:
         return float(pair[0]), float(pair[1])
-    raise UserError(f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, or null")
+    raise UserError(
+        f"data.intensity_range={value}: use [low,high] with low < high, in the units of the files, null or, to train, auto"
+    )
 
 
 def check_image_size(size: object, stride: int = 1, key: str = "data.image_size") -> tuple[int, int]:

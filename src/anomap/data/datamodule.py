@@ -15,12 +15,13 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from anomap.config import check_choice, check_whole
-from anomap.data.checks import check_channels, check_fraction, check_image_size, check_intensity_range
+from anomap.data.checks import check_bands, check_channels, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import FileStore, MemoryStore
-from anomap.data.images import EIGHT_BITS, MAX_PIXELS, convert, load_image
+from anomap.data.images import BACKGROUNDS, EIGHT_BITS, MAX_PIXELS, convert, load_image
 from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
+from anomap.data.near_copies import warn_of_near_copies
 from anomap.data.photographs import TileSet, check_tiling, sampled_tiles
 from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import read_size
@@ -62,6 +63,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         max_pixels: int = MAX_PIXELS,
         monitor_images: int = 400,
         limit: int | None = None,
+        bands: Sequence[int] | None = None,
+        background: str = "black",
         num_workers: int = 0,
         tile: int | None = None,
         tile_overlap: float = 0.25,
@@ -85,6 +88,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.channels = check_channels(channels)
         self.calibration_fraction = check_fraction("calibration_fraction", calibration_fraction)
         self.intensity_range = check_intensity_range(intensity_range)
+        self.bands, self.background = check_bands(bands), background
+        check_choice("data.background", background, BACKGROUNDS)
         self.skip_unreadable = on_error == "skip"
         self.cache_mb, self.cache_dir = cache_mb, None if cache_dir is None else os.path.expanduser(cache_dir)
         self.max_pixels, self.monitor_images, self.limit = max_pixels, monitor_images, limit
@@ -98,6 +103,8 @@ class AnomalyDataModule(pl.LightningDataModule):
             "size": self.image_size if self.tiling is None else self.scale,
             "intensity_range": self.intensity_range,
             "max_pixels": self.max_pixels,
+            "bands": self.bands,
+            "background": self.background,
         }
 
     def setup(self, stage: str | None = None) -> None:
@@ -120,6 +127,8 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets
         self.test.masks = masks
+        for normal_set in (self.train, self.calibration) if scan.pixels is None and self.tiling is None else ():
+            warn_of_near_copies(self.test.images, self.test.samples, normal_set.images, normal_set.samples)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         self.clean = self.pieces(self.train)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))

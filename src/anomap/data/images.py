@@ -4,17 +4,23 @@ Intensities are scaled by a FIXED range (the file type's own, or `intensity_rang
 minimum and maximum: a dark image stays dark, and a score does not depend on the brightest pixel.
 """
 
+import functools
+import logging
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomap.data.reading import EIGHT_BITS, UnreadableImageError, read_pixels
+from anomap.data.reading import EIGHT_BITS, ImageFileError, UnreadableImageError, read_pixels
 from anomap.errors import UserError
 
+log = logging.getLogger(__name__)
+
 MAX_PIXELS = 64_000_000
+BACKGROUNDS = ("black", "white")  # the ends of the intensity range
 Uint8 = NDArray[np.uint8]
 AnyPath = str | os.PathLike[str]
 Size = tuple[int, int] | float
@@ -22,30 +28,61 @@ _LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)  # ITU-R BT.601, as Pi
 
 
 def load_image(
-    path: AnyPath,  # PNG, TIFF, JPEG, BMP or WebP; 8 bits, 16 bits, 32-bit integer or float
+    path: AnyPath,  # of one of the kinds in `anomap.data.files.EXTENSIONS`; 8 or 16 bits, 32- or 64-bit integers or floats
     channels: int,  # 1 or 3
     size: Size,  # (H, W) of the result, in pixels; or a factor of the image's own
     # in the file's units, mapped to 0 and 255 with clipping; None: that of its type, which 32-bit and float files have not
     intensity_range: tuple[float, float] | None = None,
     max_pixels: int = MAX_PIXELS,  # refuse a larger image, by its header
+    bands: Sequence[int]
+    | None = None,  # one or three of the file's, counted from 0; None: files of other numbers are refused
+    background: str = "black",  # what lies behind transparent pixels, one of `BACKGROUNDS`
 ) -> Uint8:
     """Read one image as uint8 (C, H, W).
 
-    Grey is repeated into three channels, colour is weighted into one (BT.601); an alpha channel is dropped, a palette
-    looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where the file holds more
-    than 8 bits. UnreadableImageError: missing, broken, truncated, not finite, or too large. UserError: the file is sound
-    but these options cannot read it faithfully. Both name the file.
+    Grey is repeated into three channels, colour is weighted into one (BT.601); transparent pixels show the `background`, a
+    palette is looked up, the EXIF orientation applied. The resize is bilinear with antialiasing, in float where the file
+    holds more than 8 bits. UnreadableImageError: missing, broken, truncated, not finite, or too large. UserError: the file
+    is sound but these options cannot read it faithfully. Both name the file.
     """
-    stored, type_limits = read_pixels(Path(path), max_pixels)
-    if isinstance(stored, Image.Image) and intensity_range in (None, EIGHT_BITS):
-        return _from_eight_bits(stored, channels, size)
-    values, limits = np.asarray(stored), intensity_range or type_limits
+    pixels = read_pixels(Path(path), max_pixels, bands)
+    values, limits = pixels.stored, intensity_range or pixels.limits
+    if isinstance(values, Image.Image) and limits == EIGHT_BITS and pixels.alpha is None:
+        return _from_eight_bits(values, channels, size)
+    values = np.asarray(values)
     if limits is None:
-        remedy = "set data.intensity_range=[low,high] in the units of the file"
-        raise UserError(f"{path} holds {values.dtype} values, which have no natural range: {remedy}")
+        raise ImageFileError(
+            f"{path} holds {values.dtype} values, which have no natural range",
+            "set data.intensity_range=[low,high] in the units of the file, or auto",
+        )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity): mend or remove it")
+        raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity)", "mend or remove it")
+    if pixels.alpha is not None:
+        _tell_transparent(background)
+        log.debug("%s has transparent pixels", path)
+        values = on_background(values, pixels.alpha, limits[BACKGROUNDS.index(background)], pixels.multiplied)
     return convert(values, channels, size, limits)
+
+
+@functools.cache  # once in a process
+def _tell_transparent(background: str) -> None:
+    log.warning(
+        "images have transparent pixels: what they hide is not looked at, they are read as %s (data.background)",
+        background,
+    )
+
+
+def on_background(
+    values: NDArray[np.generic], alpha: NDArray[np.float32], background: float, multiplied: bool = False
+) -> NDArray[np.generic]:
+    """Values (H, W) or (H, W, C), composed with a flat `background` by alpha (H, W); of the same type."""
+    share = alpha if values.ndim == 2 else alpha[..., None]
+    wide = values.astype(np.float64 if values.dtype.itemsize > 2 else np.float32)
+    mixed = (wide if multiplied else wide * share) + background * (1 - share)
+    if values.dtype.kind == "f":
+        return mixed.astype(values.dtype)
+    span = np.iinfo(values.dtype)
+    return np.clip(np.rint(mixed), span.min, span.max).astype(values.dtype)
 
 
 def convert(

@@ -15,7 +15,7 @@ Prediction(abnormal, score=9.481, threshold=3.691, 50x40 px)
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -24,7 +24,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomap.data.images import MAX_PIXELS, Size, convert, load_image
+from anomap.data.checks import check_bands
+from anomap.data.images import BACKGROUNDS, MAX_PIXELS, Size, convert, load_image, on_background
 from anomap.data.reading import read_size
 from anomap.detection.prediction import Map, Prediction
 from anomap.errors import UserError
@@ -45,6 +46,8 @@ class Preprocessing:
     size: Size  # (H, W), in pixels; or, for a detector that tiles, a factor of the photograph's own
     intensity_range: tuple[float, float] | None = None  # in the files' units; None: the range of the file's type
     max_pixels: int = MAX_PIXELS  # larger files are refused by their header
+    bands: tuple[int, ...] | None = None  # one or three of many, counted from 0
+    background: str = "black"  # behind transparent pixels
 
     def to_dict(self) -> dict[str, Any]:
         """Plain containers."""
@@ -57,20 +60,22 @@ class Preprocessing:
         size = float(size) if isinstance(size, int | float) else (int(size[0]), int(size[1]))
         span = None if span is None else (float(span[0]), float(span[1]))
         limit = int(values.get("max_pixels") or MAX_PIXELS)
-        return cls(int(values["channels"]), size, span, limit)
+        bands, background = check_bands(values.get("bands")), str(values.get("background") or "black")
+        return cls(int(values["channels"]), size, span, limit, bands, background)
 
     def read(self, path: str | os.PathLike[str]) -> Images:
         """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
-        return load_image(path, self.channels, self.size, self.intensity_range, self.max_pixels)
+        return load_image(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     def take(self, values: Any, bgr: bool = False) -> Images:
         """An array or tensor as a file would hold it -> uint8 (C, H, W).
 
         It is (H, W), (H, W, 1 or 3) or (1 or 3, H, W), of uint8 or uint16, or any type of number if `intensity_range` is
-        set. Three channels are RGB: red, green, blue; with `bgr` the other way round, as OpenCV has them. Raises UserError
-        for anything else, and for values that are not finite.
+        set. Three channels are RGB: red, green, blue; with `bgr` the other way round, as OpenCV has them; (H, W, 4) has alpha,
+        too, and shows the `background` there. Where `bands` are set it is (H, W, all bands). Raises UserError for anything else,
+        and for values that are not finite.
         """
-        array = _upright(values, bgr)
+        array, alpha = _upright(values, bgr, self.bands)
         span = self.intensity_range
         if span is None:
             if array.dtype not in (np.uint8, np.uint16):
@@ -83,6 +88,8 @@ class Preprocessing:
             raise UserError(f"an image of type {array.dtype}: give numbers")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
             raise UserError("an image holds values that are not finite (NaN or infinity): mend them or leave it out")
+        if alpha is not None:
+            array = on_background(array, alpha, span[BACKGROUNDS.index(self.background)])
         return convert(array, self.channels, self.size, span)
 
     def see(self, image: Any, bgr: bool = False) -> Images:
@@ -93,7 +100,7 @@ class Preprocessing:
         """(H, W) of a path, array or tensor as it is, before it is resized."""
         if isinstance(image, str | os.PathLike):
             return read_size(Path(image), self.max_pixels)
-        height, width = _upright(image).shape[:2]
+        height, width = _upright(image, bands=self.bands)[0].shape[:2]
         return height, width
 
     def photograph(self, image: Any, bgr: bool = False) -> Images:
@@ -226,19 +233,26 @@ def _listed(images: Any) -> tuple[Sequence[Any], bool]:
     return list(images), False
 
 
-def _upright(values: Any, bgr: bool = False) -> npt.NDArray[Any]:
-    """An image as an array (H, W) or, RGB, (H, W, 3); UserError for anything else."""
-    array = _array(values)
-    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3):
+def _upright(
+    values: Any, bgr: bool = False, bands: Sequence[int] | None = None
+) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]:
+    """An image as an array (H, W) or, RGB, (H, W, 3), and its alpha (H, W) in [0, 1], if any; UserError for anything else."""
+    array, alpha = _array(values), None
+    if bands is not None and array.ndim == 3 and array.shape[2] > max(bands):
+        array = array[:, :, list(bands)]
+    if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
         array = array.transpose(1, 2, 0)
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[:, :, 0]
+    if array.ndim == 3 and array.shape[2] == 4 and array.dtype in (np.uint8, np.uint16):
+        alpha = array[:, :, 3].astype(np.float32) / np.float32(np.iinfo(array.dtype).max)
+        array = array[:, :, :3]
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] != 3) or 0 in array.shape:
         raise UserError(
             f"an image of shape {array.shape}: give (H, W), (H, W, 3) or (3, H, W), and many of equal size as "
             "(B, 1 or 3, H, W), (B, H, W) or a list"
         )
-    return array[:, :, ::-1] if bgr and array.ndim == 3 else array
+    return (array[:, :, ::-1] if bgr and array.ndim == 3 else array), alpha
 
 
 def _array(values: Any) -> npt.NDArray[Any]:

@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from anomap.data.accounting import unaccounted
 from anomap.data.build import build_datamodule
 from anomap.data.files import find_images
 from anomap.detection.detector import Images, Preprocessing
@@ -32,7 +33,8 @@ def probe_images(
             raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")
         return _together([preprocessing.read(path) for path in paths], preprocessing), f"{len(paths)} images of {given}"
     try:
-        scan = build_datamodule(data).layout.scan()
+        with unaccounted():
+            scan = build_datamodule(data).layout.scan()
         images = [
             preprocessing.read(sample.path) if sample.path is not None else preprocessing.take(scan.pixels(sample))  # pyright: ignore[reportOptionalCall]
             for sample in _spread(scan.test or scan.train)

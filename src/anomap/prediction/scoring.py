@@ -1,6 +1,5 @@
 """From names of files to rows of scores and drawn maps: the loop of both engines, and engine=local, which is one process."""
 
-import re
 import time
 from collections.abc import Collection, Generator
 from contextlib import closing
@@ -10,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from anomap.data.decode import ITEMS_AT_A_TIME, in_flight
+from anomap.data.reading import ImageFileError
 from anomap.detection.detector import Detector, Images
 from anomap.errors import UserError
 from anomap.prediction.inputs import Inputs
@@ -85,6 +85,6 @@ def _read(detector: Detector, root: Path, name: str) -> tuple[State, Images]:
 
 
 def _reason(error: UserError, path: Path) -> str:
-    """Why a file cannot be read, without its name and without advice to set a key of a training."""
-    reason = str(error).removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ")
-    return re.sub(r"[;:,] (or|set) [^;:,]*\bdata\..*", "", reason)
+    """Why a file cannot be read, without its name and without advice for a training."""
+    reason = error.reason if isinstance(error, ImageFileError) else str(error)
+    return reason.removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ")

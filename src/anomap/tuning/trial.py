@@ -12,6 +12,8 @@ import pytorch_lightning as pl
 from anomap.config import build
 from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.samples import Scan
+from anomap.data.settle import settle, with_data
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
@@ -46,13 +48,15 @@ class Trials:
     def __init__(self, folder: Path, held_out: Mapping[str, Any], every: int) -> None:
         self.folder, self.held_out, self.every = folder, held_out, every
         self._made: tuple[str, AnomalyDataModule, HeldOut] | None = None
+        self._known: tuple[str, dict[str, Any], Scan] | None = None
 
     def run(self, config: dict[str, Any], report: Report) -> float:
         """Train with a plain configuration of anomap-train; the objective's value. UserError if that is wrong or diverges."""
+        config, found = self._settled(config)
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])
         augmentation = build(without(config["augmentation"], self.held_out))
-        data, held_out = self._images(config["data"], config["seed"], objective.stride)
+        data, held_out = self._images(found, config["data"], config["seed"], objective.stride)
         needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
         data.augmentation = augmentation if needed else None
         trainer = {**config["trainer"], "limit_val_batches": 0}  # monitoring would read the test set
@@ -62,11 +66,21 @@ class Trials:
             objective, _ = train_method(objective, data, quiet, RunFolder(place), [watch])
         return held_out.auroc(objective) if watch.value is None else watch.value  # None: a method without epochs
 
-    def _images(self, config: Mapping[str, Any], seed: int, stride: int) -> tuple[AnomalyDataModule, HeldOut]:
+    def _settled(self, config: dict[str, Any]) -> tuple[dict[str, Any], Scan]:
+        key = json.dumps(config["data"], sort_keys=True)
+        if self._known is None or self._known[0] != key:
+            settled, found = settle({"data": config["data"]})
+            self._known = key, settled["data"], found
+        _, data, found = self._known
+        return with_data(config, data), found
+
+    def _images(
+        self, found: Scan, config: Mapping[str, Any], seed: int, stride: int
+    ) -> tuple[AnomalyDataModule, HeldOut]:
         key = json.dumps([config, seed, stride], sort_keys=True)
         if self._made is None or self._made[0] != key:
             data = build_datamodule(config, None, seed, stride)
-            data.layout = replace(data.layout.scan(), test=[])  # no test image is opened
+            data.layout = replace(found, test=[])  # no test image is opened
             data.setup()
             self._made = key, data, HeldOut(data, self.held_out)
         return self._made[1:]

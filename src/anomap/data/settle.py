@@ -1,0 +1,182 @@
+"""What `auto` means for these training files, decided once on a sample of them and stored as numbers in the checkpoint."""
+
+import logging
+import math
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from anomap.data.build import build_datamodule
+from anomap.data.checks import check_bands
+from anomap.data.decode import in_flight
+from anomap.data.reading import Pixels, read_pixels
+from anomap.data.samples import Sample, Scan
+from anomap.errors import UserError
+
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
+SAMPLE = 32  # training files that are looked at, spread evenly
+SMALL = 1 / 8  # of the range of a type: who uses less of it has probably stored fewer bits
+_OUTLIERS = 1e-4  # of an image's pixels at either end, hot or dead ones, say nothing about the range
+_FOLDERS = ("root", "normal_dir", "abnormal_dir")
+
+
+@dataclass(frozen=True)
+class Look:
+    """What one training file holds."""
+
+    grey: bool
+    kind: str  # type of its values
+    limits: tuple[float, float] | None  # of that type
+    low: float
+    high: float  # without outliers
+    whole: bool  # all values are whole numbers
+
+
+def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
+    """A plain configuration with numbers for `auto`, also where a model has taken it over, and absolute folders; and what
+    the layout found.
+
+    Warns where the files use little of their type's range. UserError: from the layout, or no one range fits the files.
+    """
+    data = absolute_folders(config["data"])
+    unsettled = {"channels": 3, "intensity_range": None}
+    preliminary = {key: unsettled[key] if key in unsettled and value == AUTO else value for key, value in data.items()}
+    layout = build_datamodule(preliminary).layout
+    found = layout if isinstance(layout, Scan) else layout.scan()
+    if AUTO in (data.get("channels"), data.get("intensity_range")) or data.get("intensity_range") is None:
+        looks = look_at(found, data.get("max_pixels"), check_bands(data.get("bands")))
+        of = f"{len(looks)} of {len(found.train)} training files"
+        if data.get("channels") == AUTO:
+            grey = bool(looks) and all(look.grey for look in looks)
+            data["channels"] = 1 if grey else 3
+            colours = sum(not look.grey for look in looks)
+            said = (
+                f"all of {of} are grey"
+                if grey
+                else f"{colours} of {of} are in colour"
+                if looks
+                else "nothing to look at"
+            )
+            log.info("data.channels=%d: %s", data["channels"], said)
+        if data.get("intensity_range") == AUTO:
+            data["intensity_range"] = one_range(looks)
+            if data["intensity_range"] is not None:
+                log.info("data.intensity_range=[%s]: of %s", _numbers(data["intensity_range"]), of)
+        elif data.get("intensity_range") is None and (doubt := small_share(looks)):
+            log.warning("%s", doubt)
+    return with_data(config, data), found
+
+
+def with_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration with a settled `data` group, whose channels a model may have taken over as `auto`."""
+    return {
+        key: dict(data) if key == "data" else _with_channels(value, data["channels"]) for key, value in config.items()
+    }
+
+
+def absolute_folders(data: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain `data` group whose folders are the same from everywhere."""
+    return {
+        key: os.path.abspath(Path(value).expanduser())
+        if key in _FOLDERS and isinstance(value, str | os.PathLike) and Path(value).expanduser().exists()
+        else value
+        for key, value in data.items()
+    }
+
+
+def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) -> list[Look]:
+    """Some of the training files; those that cannot be read are left to the decoding, which says so."""
+    count = min(SAMPLE, len(found.train))
+    chosen = [found.train[place * len(found.train) // count] for place in range(count)]
+
+    def look(sample: Sample) -> Look:
+        if sample.path is None:
+            assert found.pixels is not None
+            return _look(Pixels(found.pixels(sample), (0.0, 255.0)))
+        return _look(read_pixels(sample.path, max_pixels or 2**62, bands))
+
+    return [seen for _, seen in in_flight(chosen, look, UserError) if isinstance(seen, Look)]
+
+
+def _look(pixels: Pixels) -> Look:
+    values = np.asarray(pixels.stored)
+    grey = values.ndim == 2 or bool((values == values[..., :1]).all())
+    shown = values if pixels.alpha is None else values[pixels.alpha > 0]
+    flat = shown.ravel()
+    flat = flat[np.isfinite(flat)] if flat.dtype.kind == "f" else flat
+    if flat.size == 0:
+        return Look(grey, values.dtype.name, pixels.limits, 0.0, 0.0, True)
+    skipped = int(flat.size * _OUTLIERS)
+    ends = np.partition(flat, (skipped, flat.size - 1 - skipped))[[skipped, flat.size - 1 - skipped]]
+    whole = flat.dtype.kind in "iub" or bool((flat == np.rint(flat)).all())
+    return Look(grey, values.dtype.name, pixels.limits, float(ends[0]), float(ends[1]), whole)
+
+
+def small_share(looks: Sequence[Look]) -> str | None:
+    """A line if files of one type use little of its range; None if they do not, or their types have none."""
+    kinds = {(look.kind, look.limits) for look in looks}
+    if len(kinds) != 1 or (limits := looks[0].limits) is None:
+        return None
+    low, high = min(look.low for look in looks), max(look.high for look in looks)
+    share = (high - low) / (limits[1] - limits[0])
+    if not 0 < share < SMALL:
+        return None
+    return (
+        f"the training files use {share:.1%} of their range ({low:g} to {high:g} of {limits[0]:g} to {limits[1]:g}), so all "
+        f"of them look nearly flat: is it data.intensity_range=[{_numbers(natural_range(low, high))}], or auto?"
+    )
+
+
+def one_range(looks: Sequence[Look]) -> list[float] | None:
+    """[low, high] that fits all files; None without any. UserError: files of several types."""
+    kinds = sorted({f"{look.kind} up to {look.limits[1]:g}" if look.limits else look.kind for look in looks})
+    if len(kinds) > 1:
+        raise UserError(
+            f"data.intensity_range=auto: training files hold {' and '.join(kinds)}, which have no range in common; save them "
+            "as one type, or leave data.intensity_range out where each type's own range is meant"
+        )
+    if not looks:
+        return None
+    low, high = min(look.low for look in looks), max(look.high for look in looks)
+    return natural_range(low, high, all(look.whole for look in looks))
+
+
+def natural_range(low: float, high: float, whole: bool = True) -> list[float]:
+    """Limits that a camera or a program would have meant by values from `low` to `high`.
+
+    2^k - 1 for whole numbers, [0, 1] and [-1, 1] for fractions; where the values fill little of that, they themselves with
+    room for half as much at either end.
+    """
+    reach = max(high, -low - 1 if whole else -low, 0.0)
+    end = float(2 ** max(1, math.ceil(math.log2(reach + 1))) - 1) if whole or reach > 1 else 1.0
+    limits = (0.0 if low >= 0 else -end - (1 if whole else 0), end)
+    if high - low >= SMALL * (limits[1] - limits[0]):
+        return [*limits]
+    room = (high - low) / 2 or 1.0
+    return [max(limits[0], _rounded(low - room, math.floor)), min(limits[1], _rounded(high + room, math.ceil))]
+
+
+def _rounded(value: float, towards: Any) -> float:
+    """To three digits, or whole."""
+    digits = 0 if value == 0 or abs(value) >= 100 else 2 - math.floor(math.log10(abs(value)))
+    return towards(value * 10**digits) / 10**digits
+
+
+def _numbers(values: Sequence[float]) -> str:
+    return ",".join(f"{value:.10g}" for value in values)
+
+
+def _with_channels(node: Any, channels: int) -> Any:
+    """What is plain, with the number for every `channels: auto`, which it took over from the data."""
+    if isinstance(node, Mapping):
+        return {
+            key: channels if key == "channels" and value == AUTO else _with_channels(value, channels)
+            for key, value in node.items()
+        }
+    return [_with_channels(value, channels) for value in node] if isinstance(node, list) else node

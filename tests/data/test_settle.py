@@ -1,0 +1,126 @@
+"""What `auto` means for a folder, and what is said of files that use little of their range."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from anomap.data.settle import absolute_folders, natural_range, settle
+from anomap.errors import UserError
+
+from .. import tiny
+from .helpers import make_dataset, save, tiff
+
+RNG = np.random.default_rng(5)
+
+
+def settled(root: Path, *overrides: str) -> dict[str, Any]:
+    auto = "data.channels=auto"
+    return settle(tiny.config("model=ganomaly", f"data.root={root}", auto, *overrides))[0]
+
+
+def write(root: Path, values: Any, count: int = 6) -> Path:
+    """A data set of TIFFs; `values(number)` makes an image."""
+    for number in range(count):
+        path = root / f"train/good/{number}.tif"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(tiff(values(number)))
+    return root
+
+
+def test_grey_files_make_one_channel_also_in_the_model(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    root = make_dataset(tmp_path)
+    save(root / "train/0.normal/rgb.png", np.repeat(RNG.integers(0, 256, (8, 8, 1)), 3, 2).astype(np.uint8))
+    config = settled(root)
+    assert config["data"]["channels"] == 1
+    objective = config["model"]["objective"]
+    assert objective["generator"]["channels"] == objective["discriminator"]["channels"] == 1
+    assert "data.channels=1: all of 13 of 13 training files are grey" in caplog.text
+    save(root / "train/0.normal/colour.png", RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8))
+    config = settled(root)
+    assert (config["data"]["channels"], config["model"]["objective"]["generator"]["channels"]) == (3, 3)
+    assert "data.channels=3: 1 of 14 of 14 training files are in colour" in caplog.text
+
+
+def test_test_images_decide_nothing(tmp_path: Path) -> None:
+    root = make_dataset(tmp_path)
+    save(root / "test/crack/colour.png", RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8))
+    assert settled(root)["data"]["channels"] == 1
+
+
+def test_a_number_is_left_as_it_is(tmp_path: Path) -> None:
+    assert settled(make_dataset(tmp_path), "data.channels=3")["data"]["channels"] == 3
+
+
+def test_twelve_bits_in_sixteen_are_noticed_and_found(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write(tmp_path, lambda _: RNG.integers(0, 4096, (64, 64, 1)).astype(np.uint16))
+    assert settled(root)["data"]["intensity_range"] is None
+    assert "the training files use 6.2% of their range" in caplog.text
+    assert "is it data.intensity_range=[0,4095]" in caplog.text
+    caplog.clear()
+    assert settled(root, "data.intensity_range=auto")["data"]["intensity_range"] == [0, 4095]
+    assert not [record for record in caplog.records if record.levelname == "WARNING" and "use" in record.getMessage()]
+
+
+def test_a_full_range_and_a_chosen_one_bring_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settled(write(tmp_path / "a", lambda _: RNG.integers(0, 65536, (16, 16, 1)).astype(np.uint16)))
+    dark = write(tmp_path / "b", lambda _: RNG.integers(0, 300, (16, 16, 1)).astype(np.uint16))
+    settled(dark, "data.intensity_range=[0,4095]")
+    assert "of their range" not in caplog.text
+
+
+def test_hot_pixels_do_not_decide_the_range(tmp_path: Path) -> None:
+    def hot(_: int) -> Any:
+        values = RNG.integers(0, 4000, (200, 200, 1)).astype(np.uint16)
+        values[3, 5] = 65535
+        return values
+
+    assert settled(write(tmp_path, hot), "data.intensity_range=auto")["data"]["intensity_range"] == [0, 4095]
+
+
+def test_floats_get_a_range_and_mixed_types_none(tmp_path: Path) -> None:
+    root = write(tmp_path, lambda _: RNG.random((16, 16, 1)))
+    assert settled(root, "data.intensity_range=auto")["data"]["intensity_range"] == [0, 1]
+    save(root / "train/good/8.png", seed=1)
+    with pytest.raises(UserError, match=r"data\.intensity_range=auto: .*float64 and uint8 up to 255"):
+        settled(root, "data.intensity_range=auto")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "whole", "expected"),
+    [
+        (0, 4095, True, [0, 4095]),
+        (12, 3000, True, [0, 4095]),
+        (0, 1023, True, [0, 1023]),
+        (0, 255, True, [0, 255]),
+        (-1000, 3000, True, [-4096, 4095]),
+        (-128, 127, True, [-128, 127]),
+        (0.1, 0.9, False, [0, 1]),
+        (-0.9, 0.8, False, [-1, 1]),
+        (3.5, 201.2, False, [0, 255]),
+        (30000, 30300, True, [29850, 30450]),
+    ],
+)
+def test_natural_ranges(low: float, high: float, whole: bool, expected: list[float]) -> None:
+    assert natural_range(low, high, whole) == expected
+
+
+@pytest.mark.parametrize("low", [-50.0, 0.0, 0.2, 1000.0])
+@pytest.mark.parametrize("span", [1e-6, 0.3, 40.0])
+def test_a_range_holds_what_it_is_made_of(low: float, span: float) -> None:
+    found = natural_range(low, low + span, whole=False)
+    assert found[0] <= low < low + span <= found[1]
+
+
+def test_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    make_dataset(tmp_path / "data")
+    monkeypatch.chdir(tmp_path)
+    assert settled(Path("data"))["data"]["root"] == str(tmp_path / "data")
+    assert absolute_folders({"root": None, "normal_dir": "data/../data", "name": "data"}) == {
+        "root": None,
+        "normal_dir": str(tmp_path / "data"),
+        "name": "data",
+    }
+    assert absolute_folders({"root": "no folder"}) == {"root": "no folder"}  # of a layout of the user's own
