@@ -14,10 +14,10 @@ from torch import Tensor
 
 from anomap.config import build, config_dir, plain
 from anomap.data.build import build_datamodule
-from anomap.data.settle import settle
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
+from anomap.data.settle import settle
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
 from anomap.training.clean import CleanBatches

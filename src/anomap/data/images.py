@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from anomap.data.reading import EIGHT_BITS, ImageFileError, UnreadableImageError, read_pixels
-from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 

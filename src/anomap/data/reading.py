@@ -89,7 +89,11 @@ def read_stored(path: Path, max_pixels: int) -> tuple[NDArray[np.generic], NDArr
     with _opened(path, max_pixels) as image:
         if isinstance(image, SpecialTiff):
             found = _of_special(image, path, None)
-            alpha = None if found.alpha is None else _upright(np.rint(found.alpha * 255), image.orientation).astype(np.uint8)
+            alpha = (
+                None
+                if found.alpha is None
+                else _upright(np.rint(found.alpha * 255), image.orientation).astype(np.uint8)
+            )
             return _upright(np.asarray(found.stored), image.orientation), alpha, False
         orientation = _orientation(image)
         lossy = image.format in ("JPEG", "MPO", "AVIF") or image.info.get("compression") == "jpeg"
