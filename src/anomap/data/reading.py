@@ -145,7 +145,9 @@ def _chosen(values: NDArray[np.generic], bands: Sequence[int] | None, path: Path
     """(H, W, bands) -> (H, W) or (H, W, 3)."""
     count = values.shape[2]
     if bands is not None and max(bands) >= count:
-        raise UnreadableImageError(f"{path} has {count} band(s), counted from 0: data.bands={[*bands]} asks for more", SKIP)
+        raise UnreadableImageError(
+            f"{path} has {count} band(s), counted from 0: data.bands={[*bands]} asks for more", SKIP
+        )
     if bands is None and count not in (1, 3):
         raise UnreadableImageError(
             f"{path} has {count} bands, neither grey nor colour", f"choose one or three: data.bands=[0,1,2], {SKIP}"
