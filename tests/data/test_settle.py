@@ -124,3 +124,22 @@ def test_folders_become_absolute(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         "name": "data",
     }
     assert absolute_folders({"root": "no folder"}) == {"root": "no folder"}  # of a layout of the user's own
+
+
+@pytest.mark.parametrize(("size", "tile"), [((80, 70), 32), ((64, 64), 32), ((300, 60), None), ((40, 50), None)])
+def test_auto_tiles_what_would_be_squeezed_to_half(
+    size: tuple[int, int], tile: int | None, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = write(tmp_path, lambda _: RNG.integers(0, 255, (*size, 1)).astype(np.uint8))
+    with caplog.at_level("INFO"):
+        config = settled(root, "data.tile=auto")
+    assert (config["data"]["tile"], config["data"]["image_size"]) == (tile, 32)
+    assert f"data.tile={'null' if tile is None else tile}: " in caplog.text
+    assert f"{size[1]} x {size[0]} pixels" in caplog.text
+
+
+def test_the_network_is_made_for_the_tile(tmp_path: Path) -> None:
+    root = write(tmp_path, lambda _: RNG.integers(0, 255, (80, 70, 1)).astype(np.uint8))
+    config = settled(root, "data.tile=64")
+    assert config["data"]["image_size"] == 64
+    assert config["model"]["objective"]["generator"]["image_size"] == 64

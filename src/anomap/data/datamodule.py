@@ -66,7 +66,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         bands: Sequence[int] | None = None,
         background: str = "black",
         num_workers: int = 0,
-        tile: int | None = None,
+        tile: int | str | None = None,
         tile_overlap: float = 0.25,
         scale: float = 1.0,
         seed: int = 0,

@@ -13,7 +13,8 @@ import numpy as np
 from anomap.data.build import build_datamodule
 from anomap.data.checks import check_bands
 from anomap.data.decode import in_flight
-from anomap.data.reading import Pixels, read_pixels
+from anomap.data.photographs import choose_tile
+from anomap.data.reading import Pixels, read_pixels, read_size
 from anomap.data.samples import Sample, Scan
 from anomap.errors import UserError
 
@@ -45,7 +46,7 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
     Warns where the files use little of their type's range. UserError: from the layout, or no one range fits the files.
     """
     data = absolute_folders(config["data"])
-    unsettled = {"channels": 3, "intensity_range": None}
+    unsettled = {"channels": 3, "intensity_range": None, "tile": None}
     preliminary = {key: unsettled[key] if key in unsettled and value == AUTO else value for key, value in data.items()}
     layout = build_datamodule(preliminary).layout
     found = layout if isinstance(layout, Scan) else layout.scan()
@@ -70,14 +71,23 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
                 log.info("data.intensity_range=[%s]: of %s", _numbers(data["intensity_range"]), of)
         elif data.get("intensity_range") is None and (doubt := small_share(looks)):
             log.warning("%s", doubt)
+    if data.get("tile") == AUTO:
+        data["tile"], why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], data["scale"])
+        log.info("data.tile=%s: %s", "null" if data["tile"] is None else data["tile"], why)
+    if data.get("tile") is not None:
+        data["image_size"] = data["tile"]
     return with_data(config, data), found
 
 
 def with_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
-    """A plain configuration with a settled `data` group, whose channels a model may have taken over as `auto`."""
-    return {
-        key: dict(data) if key == "data" else _with_channels(value, data["channels"]) for key, value in config.items()
+    """A plain configuration with a settled `data` group, of which a model may have taken over channels and image size."""
+    before = config["data"]
+    taken = {
+        (key, _hashable(before[key])): data[key]
+        for key in ("channels", "image_size")
+        if before.get(key) != data.get(key)
     }
+    return {key: dict(data) if key == "data" else _replaced(value, taken) for key, value in config.items()}
 
 
 def absolute_folders(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,6 +112,14 @@ def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) ->
         return _look(read_pixels(sample.path, max_pixels or 2**62, bands))
 
     return [seen for _, seen in in_flight(chosen, look, UserError) if isinstance(seen, Look)]
+
+
+def sizes_of(found: Scan, max_pixels: int | None) -> list[tuple[int, int]]:
+    """(H, W) of some of the training files, by their headers; without those that cannot be read."""
+    count = min(SAMPLE, len(found.train))
+    paths = [found.train[place * len(found.train) // count].path for place in range(count)]
+    sizes = in_flight([path for path in paths if path], lambda path: read_size(path, max_pixels or 2**62), UserError)
+    return [size for _, size in sizes if isinstance(size, tuple)]
 
 
 def _look(pixels: Pixels) -> Look:
@@ -172,11 +190,12 @@ def _numbers(values: Sequence[float]) -> str:
     return ",".join(f"{value:.10g}" for value in values)
 
 
-def _with_channels(node: Any, channels: int) -> Any:
-    """What is plain, with the number for every `channels: auto`, which it took over from the data."""
+def _replaced(node: Any, taken: Mapping[tuple[str, Any], Any]) -> Any:
+    """What is plain, with another value for every (key, value) that was taken over."""
     if isinstance(node, Mapping):
-        return {
-            key: channels if key == "channels" and value == AUTO else _with_channels(value, channels)
-            for key, value in node.items()
-        }
-    return [_with_channels(value, channels) for value in node] if isinstance(node, list) else node
+        return {key: taken.get((key, _hashable(value)), _replaced(value, taken)) for key, value in node.items()}
+    return [_replaced(value, taken) for value in node] if isinstance(node, list) else node
+
+
+def _hashable(value: Any) -> Any:
+    return repr(value) if isinstance(value, Mapping | list) else value
