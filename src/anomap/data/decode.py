@@ -28,13 +28,14 @@ def in_flight(
     work: Callable[[Item], Result],
     caught: type[Error] | tuple[()] = (),
     at_a_time: int = ITEMS_AT_A_TIME,  # of items that a thread takes; 1 where each is large
+    workers: int | None = None,  # threads; None: as many as there are cores, within bounds
 ) -> Generator[tuple[Item, Result | Error], None, None]:
     """Each item, in order, with the result of `work`, or with its error if that is `caught`; others are raised.
 
     Threads work a few items ahead of the consumer, so that memory does not grow. They take several items at a time, since
     handing over each costs a tenth of decoding a small file; the first go one by one: a few large files occupy all threads.
     """
-    workers = worker_count()
+    workers = workers or worker_count()
     pending: deque[Future[list[tuple[Item, Result | Error]]]] = deque()
     closed = Event()
 

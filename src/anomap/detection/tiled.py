@@ -23,6 +23,8 @@ def measured(
     """
     if tiling is None or images.is_floating_point():
         return objective.score(images)
+    if len(images) == 1:  # whose maps are large: none is copied
+        return _by_tiles(objective, images[0].cpu().numpy(), tiling, wanted)
     found = [_by_tiles(objective, photograph.numpy(), tiling, wanted) for photograph in images.cpu()]
     parts = {name: torch.cat([one.parts[name] for one in found]) for name in found[0].parts}
     return MethodOutput(

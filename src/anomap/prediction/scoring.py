@@ -65,9 +65,10 @@ def score_files(
         draw(detector, inputs.root, found, list(maps), folder, settings.overlays)
         return found
 
-    at_a_time, batch_size = (1, 1) if detector.tiles else (ITEMS_AT_A_TIME, settings.batch_size)
+    # a photograph takes longer to score by its tiles than to read: one ahead is enough, and memory stays small
+    at_a_time, workers, batch_size = (1, 1, 1) if detector.tiles else (ITEMS_AT_A_TIME, None, settings.batch_size)
     work = partial(_read, detector, inputs.root)
-    with closing(in_flight(names, work, UserError, at_a_time)) as read:
+    with closing(in_flight(names, work, UserError, at_a_time, workers)) as read:
         for name, image in read:
             if isinstance(image, UserError):
                 failures.append((name, _reason(image, inputs.root / name)))
@@ -88,3 +89,8 @@ def _reason(error: UserError, path: Path) -> str:
     """Why a file cannot be read, without its name and without advice for a training."""
     reason = error.reason if isinstance(error, ImageFileError) else str(error)
     return reason.removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ")
+
+
+def _stacked(images: list[Images]) -> Images:
+    """(B, C, H, W); a photograph that comes alone is not copied."""
+    return images[0][None] if len(images) == 1 else np.stack(images)

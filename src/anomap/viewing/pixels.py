@@ -87,7 +87,7 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
     `scale`; ValueError if that is empty.
     """
     rgb = to_rgb_image(image)
-    plane = _plane(anomaly_map, rgb.shape[:2])
+    plane = resized(np.asarray(anomaly_map, np.float32).reshape(anomaly_map.shape[-2:]), rgb.shape[:2])
     if threshold is None:
         strength = heat(plane, scale)[..., None]
         # the darkest third of the colours would darken the image instead of marking it
