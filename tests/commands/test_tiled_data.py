@@ -119,3 +119,11 @@ def test_folders_of_other_photographs_and_other_thresholds(photographs: Path, tm
     assert one == pytest.approx(other)
     with pytest.raises(UserError, match=r"data\.tile=64: the checkpoint was trained with 32"):
         evaluate({**asked, "data": {"tile": 64}}, tmp_path / "wrong")
+
+
+def test_networks_are_made_for_the_tile_and_not_for_the_image_size(photographs: Path, tmp_path: Path) -> None:
+    asked = ["model=attention_network", f"data.root={photographs}", *TILED[1:], "data.tile=64", "controls=false"]
+    metrics = train(tiny.config(*asked), tmp_path / "run")
+    assert metrics["image_size"] == "64x64"
+    found = Detector.load(metrics["checkpoint"]).predict(photographs / "test/hole/15.png")
+    assert found.anomaly_map.shape == tiny.SHAPES[15 % 4]
