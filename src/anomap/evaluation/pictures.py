@@ -20,6 +20,7 @@ from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
 
 _MISTAKES = 6  # of each kind
+_PHOTOGRAPHS = 24  # in the gallery at most where each is tiled, since all are scored once more to be seen
 _ESTIMATE = "Drawn damage, an estimate and no test: of each kind the largest missed and the smallest caught"
 FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes", "estimate")
 
@@ -28,7 +29,7 @@ def with_pictures(scored: ScoredSet, detector: ScoringModel, images: ImageSet) -
     """Add every image that the figures or the report may show, whatever the threshold will be."""
     scores, abnormal = scored.test.scores, scored.test.labels.astype(bool)
     chosen = {
-        *gallery_indices(scores, abnormal, GALLERY_LIMIT),
+        *gallery_indices(scores, abnormal, GALLERY_LIMIT if detector.tiling is None else _PHOTOGRAPHS),
         *_some_of_each(scored.defects),
         # the worst at any threshold are the first of these
         *lowest(scores, abnormal, _MISTAKES),
