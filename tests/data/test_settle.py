@@ -143,3 +143,13 @@ def test_the_network_is_made_for_the_tile(tmp_path: Path) -> None:
     config = settled(root, "data.tile=64")
     assert config["data"]["image_size"] == 64
     assert config["model"]["objective"]["generator"]["image_size"] == 64
+
+
+@pytest.mark.parametrize(("size", "said"), [((90, 80), True), ((40, 50), False)])
+def test_photographs_that_are_squeezed_hard_are_told(
+    size: tuple[int, int], said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settled(write(tmp_path, lambda _: RNG.integers(0, 255, (*size, 1)).astype(np.uint8)))
+    assert ("data.tile=auto keeps their size" in caplog.text) == said
+    if said:
+        assert "squeezed to 32, photographs of about 80 x 90 pixels would be 2.5 times smaller" in caplog.text

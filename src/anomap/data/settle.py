@@ -74,6 +74,8 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
     if data.get("tile") == AUTO:
         data["tile"], why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], data["scale"])
         log.info("data.tile=%s: %s", "null" if data["tile"] is None else data["tile"], why)
+    elif data.get("tile") is None and "tile" in data and (lost := squeezed(found, data)):
+        log.warning("%s", lost)
     if data.get("tile") is not None:
         data["image_size"] = data["tile"]
     return with_data(config, data), found
@@ -112,6 +114,14 @@ def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) ->
         return _look(read_pixels(sample.path, max_pixels or 2**62, bands))
 
     return [seen for _, seen in in_flight(chosen, look, UserError) if isinstance(seen, Look)]
+
+
+def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
+    """A line if photographs lose so much by being squeezed to the network's size that small defects vanish."""
+    tile, why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], 1.0)
+    if tile is None:
+        return None
+    return f"{why}, and small defects may vanish: data.tile=auto keeps their size, in more time (data.tile_overlap, data.scale)"
 
 
 def sizes_of(found: Scan, max_pixels: int | None) -> list[tuple[int, int]]:
