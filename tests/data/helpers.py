@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -106,7 +106,7 @@ def tiff16(
 
 def tiff(
     values: NDArray[Any],
-    order: str = "<",
+    order: Literal["<", ">"] = "<",
     photometric: int | None = None,
     planar: bool = False,
     extra: Sequence[int] = (),

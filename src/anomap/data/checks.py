@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 from anomap.config import is_number
 from anomap.errors import UserError
@@ -18,10 +19,10 @@ def check_bands(bands: object) -> tuple[int, ...] | None:
     """One or three places, counted from 0, or None; UserError otherwise."""
     if bands is None:
         return None
-    places = list(bands) if isinstance(bands, Sequence) and not isinstance(bands, str) else [bands]
+    places: list[Any] = list(bands) if isinstance(bands, Sequence) and not isinstance(bands, str) else [bands]
     if len(places) not in (1, 3) or not all(type(place) is int and place >= 0 for place in places):
         raise UserError(f"data.bands={bands}: use one or three places, counted from 0, such as [0,2,4], or null")
-    return tuple(places)
+    return tuple(int(place) for place in places)
 
 
 def check_fraction(name: str, value: object) -> float:

@@ -127,8 +127,9 @@ class AnomalyDataModule(pl.LightningDataModule):
                 raise UserError(f"none of the {len(samples)} {label} images can be read: mend or replace them")
         self.train, self.calibration, self.test = sets
         self.test.masks = masks
-        for normal_set in (self.train, self.calibration) if scan.pixels is None and self.tiling is None else ():
-            warn_of_near_copies(self.test.images, self.test.samples, normal_set.images, normal_set.samples)
+        if scan.pixels is None:
+            for normal_set in (self.train, self.calibration):
+                warn_of_near_copies(self.test, normal_set)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         self.clean = self.pieces(self.train)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))

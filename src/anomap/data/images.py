@@ -80,7 +80,7 @@ def on_background(
     mixed = (wide if multiplied else wide * share) + background * (1 - share)
     if values.dtype.kind == "f":
         return mixed.astype(values.dtype)
-    span = np.iinfo(values.dtype)
+    span = np.iinfo(str(values.dtype))
     return np.clip(np.rint(mixed), span.min, span.max).astype(values.dtype)
 
 

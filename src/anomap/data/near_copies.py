@@ -5,7 +5,6 @@ noise of the sensor at least, and from several others about as much. A copy diff
 """
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,7 +12,8 @@ from numpy.typing import NDArray
 
 from anomap.data.decode import release
 from anomap.data.files import shorten
-from anomap.data.samples import Sample
+from anomap.data.imageset import ImageSet
+from anomap.data.ragged import Ragged
 
 log = logging.getLogger(__name__)
 
@@ -61,18 +61,18 @@ def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> li
     return found
 
 
-def warn_of_near_copies(
-    images: NDArray[np.uint8], samples: Sequence[Sample], others: NDArray[np.uint8], among: Sequence[Sample]
-) -> None:
-    """Log one warning that names pairs of test images and images `among` the normal ones of the training."""
-    found = find_near_copies(images, others)
-    if found:
-        pairs = shorten([f"{samples[pair.image].name} = {among[pair.other].name}" for pair in found])
-        height, width = images.shape[2:]
+def warn_of_near_copies(test: ImageSet, normal: ImageSet) -> None:
+    """Log one warning that names pairs of test images and normal images of the training; tiled photographs are not compared."""
+    if isinstance(test.images, Ragged) or isinstance(normal.images, Ragged):
+        return
+    if found := find_near_copies(test.images, normal.images):
+        pairs = shorten([f"{test.samples[pair.image].name} = {normal.samples[pair.other].name}" for pair in found])
+        height, width = test.images.shape[2:]
         worst = max(pair.difference for pair in found)
         log.warning(
-            "%d test image(s) look like images of the training, saved again: %s; compared as decoded, %d x %d pixels: these pairs "
-            "differ by %.1f grey levels of 255 at most, other images by %.1f; results on them are too good: remove one of each",
+            "%d test image(s) look like images of the training, saved again: %s; compared as decoded, %d x %d pixels: these "
+            "pairs differ by %.1f grey levels of 255 at most, other images by %.1f; results on them are too good: remove one "
+            "of each",
             *(len(found), pairs, width, height, worst, found[0].usual),
         )
 

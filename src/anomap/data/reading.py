@@ -77,7 +77,8 @@ def read_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(H, W) of an image as it is shown, from its header; errors as in `read_pixels`."""
     with _opened(path, max_pixels) as image:
         if isinstance(image, SpecialTiff):
-            return image.size if image.orientation < 5 else image.size[::-1]
+            height, width = image.size
+            return (height, width) if image.orientation < 5 else (width, height)
         return (image.width, image.height) if _orientation(image) >= 5 else (image.height, image.width)
 
 
@@ -110,7 +111,7 @@ def _of_special(tiff: SpecialTiff, path: Path, bands: Sequence[int] | None) -> P
     alpha, place = None, tiff.alpha
     if place is not None and place < values.shape[2]:
         low, high = limits or (0.0, 1.0)
-        alpha = _if_not_opaque(np.clip((values[..., place] - np.float32(low)) / np.float32(high - low), 0, 1))
+        alpha = _if_not_opaque(np.clip((values[..., place].astype(np.float64) - low) / (high - low), 0, 1))
         values = np.delete(values, place, axis=2)
     return Pixels(_chosen(values, bands, path), limits, alpha, tiff.associated)
 
