@@ -27,7 +27,7 @@ def _texts(figure: Figure) -> str:
     return "\n".join(artist.get_text() for artist in figure.findobj(Text))  # type: ignore[attr-defined]
 
 
-def _pictures(**more: np.ndarray) -> list[Picture]:
+def _pictures(**more: Any) -> list[Picture]:
     generator = np.random.default_rng(0)
     images = generator.integers(0, 256, (4, 1, 16, 24), np.uint8)
     return [Picture(image, generator.random((16, 24)), **more) for image in images]
@@ -88,7 +88,7 @@ def test_worst_mistakes_frame_the_place_of_the_zoom() -> None:
     piece = Picture(first.image[:, :8, :8], np.zeros((8, 8)), place=np.array([0, 0.25, 0.5, 0.75], np.float32))
     figure = worst_mistakes(ROWS, [replace(first, zoom=piece), *others], (0, 1), 0.5, count=3)
     (frame,) = [patch for axes in figure.findobj(Axes) for patch in axes.patches]  # type: ignore[attr-defined]
-    assert frame.get_bbox().bounds == (6, 0, 12, 8)  # of 24 x 16 pixels
+    assert frame.get_bbox().bounds == (6, 0, 12, 8)  # type: ignore[attr-defined]  # of 24 x 16 pixels
 
 
 @pytest.mark.parametrize("count", [1, 6, 7])

@@ -4,6 +4,7 @@ import logging
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch.utils.data import Dataset
 from anomap.data.decode import FileStore, MemoryStore, in_flight, release
 from anomap.data.files import shorten
 from anomap.data.masks import Masks
-from anomap.data.ragged import Ragged, RaggedStore
+from anomap.data.ragged import RaggedStore
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 
@@ -30,9 +31,7 @@ Decoded = NDArray[np.uint8]
 class ImageSet(Dataset[dict[str, Tensor]]):
     """Images and samples in one order; `image_set[indices]` is a whole batch."""
 
-    images: (
-        NDArray[np.uint8] | Ragged
-    )  # (N, C, H, W), in memory or mapped from a file; N (C, H, W), each of its own size
+    images: Any  # uint8 (N, C, H, W), in memory or mapped from a file; or a `Ragged` of (C, H, W), each of its own size
     samples: list[Sample]
     masks: Masks | None = None  # ground truth at its own size; None without
     scaling: NDArray[np.bool_] | None = None  # (N,), which calibration normals set the scale of a score's parts
