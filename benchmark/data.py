@@ -57,9 +57,7 @@ def decoded_once(paths: list[Path]) -> int:
     """Anomap's first pass: on threads, into one array."""
     samples = [Sample(path.name, NORMAL, "good", path.parent) for path in paths]
     return len(
-        decode_image_set(
-            samples, lambda s: (load_image(s.path or "", 1, (SIDE, SIDE)), None), (1, SIDE, SIDE), "generated"
-        )
+        decode_image_set(samples, lambda s: load_image(s.path or "", 1, (SIDE, SIDE)), (1, SIDE, SIDE), "generated")
     )
 
 

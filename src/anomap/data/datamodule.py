@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Dataset
 
 from anomap.config import check_choice, check_whole
 from anomap.data.checks import check_bands, check_channels, check_fraction, check_image_size, check_intensity_range
@@ -246,7 +246,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             at_most = max(MONITORED, at_most * len(part) // max(1, tiles))
         return self._loader(part, SequentialBatches(len(part), 1, *self._rank(), at_most))
 
-    def _loader(self, image_set: ImageSet, batches: Iterable[Index], kind: type[Loader] = DataLoader) -> Loader:
+    def _loader(self, image_set: Dataset[Batch], batches: Iterable[Index], kind: type[Loader] = DataLoader) -> Loader:
         return kind(
             image_set,
             sampler=batches,

@@ -1,6 +1,8 @@
 """Images of different sizes in one store: in memory, or in one mapped file."""
 
+import math
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,6 +52,6 @@ class RaggedStore:
         if self._file is None:
             return Ragged(self._kept)
         mapped = self._file.finish()
-        ends = np.cumsum([0, *map(np.prod, self._shapes)]).tolist()
+        ends = list(accumulate(map(math.prod, self._shapes), initial=0))
         parts = zip(ends[:-1], ends[1:], self._shapes, strict=True)
         return Ragged([mapped[start:end].reshape(shape) for start, end, shape in parts], mapped)

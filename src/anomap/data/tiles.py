@@ -54,7 +54,7 @@ class Tiling:
         return (up * down[:, ::-1]).astype(np.float32)
 
     @staticmethod
-    def _slope(place: NDArray[np.float64], widths: Sequence[int]) -> NDArray[np.float64]:
+    def _slope(place: NDArray[np.floating], widths: Sequence[int]) -> NDArray[np.floating]:
         """From 0 to 1 over so many pixels, then 1: one row for each width."""
         return np.minimum(1, place / np.maximum(widths, 0.5)[:, None])
 

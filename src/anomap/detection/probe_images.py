@@ -18,9 +18,7 @@ NOISE = (600, 800)  # size of noise that stands for photographs
 Item = TypeVar("Item")
 
 
-def probe_images(
-    given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing
-) -> tuple[Images | list[Images], str]:
+def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Preprocessing) -> tuple[Any, str]:
     """Images of a folder, or of the run's `data` (noise if they are gone); and what they are, in words.
 
     They are uint8 (N, C, H, W), or a list of (C, H, W) if they are to be tiled.

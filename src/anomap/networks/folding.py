@@ -46,7 +46,8 @@ def _same(found: list[Tensor], expected: list[Tensor]) -> bool:
 def _fold(network: nn.Module, example: Tensor, activations: bool) -> bool:
     """Fold in place, `activations` too; whether there was anything to do."""
     names = {module: name for name, module in network.named_modules()}
-    for convolution, norm in (pairs := _pairs(network, example)):
+    pairs: list[tuple[Any, Any]] = _pairs(network, example)
+    for convolution, norm in pairs:
         rest: Any = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
         network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
         network.set_submodule(names[norm], nn.Sequential(*rest))
