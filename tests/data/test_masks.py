@@ -243,6 +243,7 @@ def refused(samples: list[Sample], caplog: pytest.LogCaptureFixture) -> tuple[st
     assert "\n" not in message
     masks = read_masks(samples, LIMIT, skip=True)
     assert message.split(";")[0] in caplog.text
+    assert "on_error=skip" not in caplog.text  # which has been followed
     assert masks is not None
     return message, masks
 
@@ -275,6 +276,9 @@ def test_masks_that_all_look_inverted(tmp_path: Path, caplog: pytest.LogCaptureF
     message, masks = refused(inverted, caplog)
     assert "all 3 masks mark more than half" in message
     assert (masks.of(inverted[0]) == ~TRUE).all()
+    assert "with data.on_error=skip 3 of them count as they are" in message
+    message, masks = refused(made(tmp_path, *[1 - ONES] * 2, 1 - ONES * 0), caplog)
+    assert "with data.on_error=skip 2 of them count as they are" in message
     read_masks(made(tmp_path, 1 - ONES, 1 - ONES, ONES), LIMIT)  # large defects beside small ones may be meant
     read_masks(made(tmp_path, 1 - ONES, 1 - ONES), LIMIT)  # two say nothing about all
 

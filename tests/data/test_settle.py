@@ -41,7 +41,7 @@ def test_grey_files_make_one_channel_also_in_the_model(tmp_path: Path, caplog: p
     save(root / "train/0.normal/colour.png", RNG.integers(0, 256, (8, 8, 3)).astype(np.uint8))
     config = settled(root)
     assert (config["data"]["channels"], config["model"]["objective"]["generator"]["channels"]) == (3, 3)
-    assert "data.channels=3: 1 of 14 of 14 training files are in colour" in caplog.text
+    assert "data.channels=3: 1 of 14 looked at, of 14 training files, are in colour" in caplog.text
 
 
 def test_test_images_decide_nothing(tmp_path: Path) -> None:

@@ -67,6 +67,20 @@ def test_names_are_relative_to_the_folder_before_the_first_wildcard(folder: Path
     assert (found.root, list(found.names)) == (folder / "line 2", ["deep/d.bmp"])
 
 
+def test_a_folder_that_looks_like_a_pattern(folder: Path) -> None:
+    (folder / "line 2").rename(folder / "g [1]")
+    found = find_inputs(folder / "g [1]/*/*.bmp")
+    assert (found.root, list(found.names)) == (folder / "g [1]", ["deep/d.bmp"])
+    assert list(find_inputs(folder / "g [[]1]/*.tif").names) == ["g [1]/c.tif"]
+
+
+def test_a_name_that_looks_like_somebodys_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~nobody_of_this_name").mkdir()
+    (tmp_path / "~nobody_of_this_name/a.png").touch()
+    assert list(find_inputs("~nobody_of_this_name").names) == ["a.png"]
+
+
 def test_relative_and_home_paths(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(folder)
     monkeypatch.setenv("HOME", str(folder))

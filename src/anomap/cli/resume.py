@@ -1,5 +1,6 @@
 """`anomap-train resume=RUN_DIR`: goes on in the run's folder with its own configuration. Imports nothing heavy."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ def arguments(given: Sequence[str]) -> list[str]:
     if not chosen or chosen[-1] in (_KEY, f"{_KEY}null"):
         return list(given)
     text = unquoted(chosen[-1].removeprefix(_KEY))
-    run = RunFolder(Path(text).expanduser().absolute())
+    run = RunFolder(Path(os.path.expanduser(text)).absolute())
     for argument in given:
         key = argument.lstrip("+~").partition("=")[0]
         if argument in ("-m", "--multirun"):

@@ -5,6 +5,7 @@ configuration must exist in its command or in the chosen options (`model=…`, `
 """
 
 import inspect
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -66,7 +67,7 @@ def check_paths(config: Mapping[str, Any]) -> None:
         return
     given = {key: data[key] for key in ("root", "normal_dir", "abnormal_dir") if data.get(key) is not None}
     for key, value in given.items():
-        if not Path(value).expanduser().exists():
+        if not Path(os.path.expanduser(value)).exists():
             if "," in value:
                 raise UserError(f"data.{key}={value}: does not exist; if several are meant, make it a sweep with -m")
             existing_folder(key, value)

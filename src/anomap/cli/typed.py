@@ -93,7 +93,7 @@ def _separate(pieces: Sequence[str]) -> Iterator[str]:
     """The values that were joined with commas; as many pieces together as make an existing path."""
     while pieces:
         ends = range(len(pieces), 1, -1)
-        end = next((end for end in ends if Path(",".join(pieces[:end])).expanduser().exists()), 1)
+        end = next((end for end in ends if Path(os.path.expanduser(",".join(pieces[:end]))).exists()), 1)
         yield ",".join(pieces[:end])
         pieces = pieces[end:]
 
@@ -103,7 +103,7 @@ def _text(value: str) -> str:
     parsed = _parsed(value)
     if value in ("", "null") or isinstance(parsed, QuotedString):
         return value
-    if "${" in value and not Path(value).expanduser().exists():
+    if "${" in value and not Path(os.path.expanduser(value)).exists():
         return value if parsed == value else QuotedString(value, Quote.single).with_quotes()
     return value if isinstance(parsed, str) and parsed == value and "${" not in value else quoted(value)
 

@@ -95,7 +95,7 @@ def export(config: dict[str, Any]) -> ExportSummary:
 
 def output_file(given: str | None, checkpoint: Path, suffix: str) -> Path:
     """Where the file goes, checked before any work: beside the checkpoint unless another place is given."""
-    path = checkpoint.with_suffix(suffix) if given is None else Path(given).expanduser()
+    path = checkpoint.with_suffix(suffix) if given is None else Path(os.path.expanduser(given))
     if path.suffix != suffix:
         raise UserError(f"output={given}: name it {suffix}, by which it is known later")
     if path.is_dir():

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from anomap.data.decode import in_flight
 from anomap.data.files import shorten
-from anomap.data.reading import UnreadableImageError, read_size, read_stored
+from anomap.data.reading import ImageFileError, UnreadableImageError, read_size, read_stored
 from anomap.data.samples import ABNORMAL, NORMAL, Sample
 from anomap.errors import UserError
 
@@ -135,7 +135,7 @@ def read_masks(samples: Sequence[Sample], max_pixels: int, skip: bool = False, b
         if not skip:
             raise error
         masks.drop(sample)
-        unusable[sample] = str(error)
+        unusable[sample] = error.reason if isinstance(error, ImageFileError) else str(error)
 
     def read(sample: Sample) -> tuple[tuple[int, int], Bools | None, list[Path]] | None:
         try:
@@ -193,19 +193,23 @@ def _check_inverted(shares: dict[Sample, float], skip: bool) -> None:
         f"all {len(marked)} masks mark more than half of their image ({first.masks[0]}: {share:.0%}): they look inverted; "
         "white, or any value but 0, must mark the defect"
     )
+    used = f"{sum(share <= _NEARLY_ALL for share in marked.values())} of them count as they are"
     if not skip:
-        raise UserError(f"{problem}; invert them, or use them as they are with data.on_error=skip")
-    log.warning("%s; used as they are", problem)
+        raise UserError(f"{problem}; invert them; with data.on_error=skip {used}")
+    log.warning("%s; %s", problem, used)
 
 
 def _wrong(sample: Sample, share: float) -> UserError:
     if sample.label == NORMAL:
-        what, remedy = "an image that is labelled normal", "correct the label or the mask"
+        what, remedy = "an image that is labelled normal as abnormal", "correct the label or the mask"
     else:
-        what, remedy = "its image", "is it inverted? White, or any value but 0, must mark the defect: mend it"
-    return UserError(
-        f"mask {sample.masks[0]} marks {share:.1%} of {what} as abnormal: {remedy}, or leave the image out of the pixel "
-        "metrics with data.on_error=skip"
+        what, remedy = (
+            "its image as abnormal: is it inverted? White, or any value but 0, must mark the defect",
+            "mend it",
+        )
+    return ImageFileError(
+        f"mask {sample.masks[0]} marks {share:.1%} of {what}",
+        f"{remedy}, or leave the image out of the pixel metrics with data.on_error=skip",
     )
 
 

@@ -150,9 +150,8 @@ def _chosen(values: NDArray[np.generic], bands: Sequence[int] | None, path: Path
             f"{path} has {count} band(s), counted from 0: data.bands={[*bands]} asks for more", SKIP
         )
     if bands is None and count not in (1, 3):
-        raise UnreadableImageError(
-            f"{path} has {count} bands, neither grey nor colour", f"choose one or three: data.bands=[0,1,2], {SKIP}"
-        )
+        advice = "choose one: data.bands=[0]" if count == 2 else "choose one or three: data.bands=[0,1,2]"
+        raise UnreadableImageError(f"{path} has {count} bands, neither grey nor colour", f"{advice}, {SKIP}")
     taken = values if bands is None else values[..., list(bands)]
     return taken[..., 0] if taken.shape[2] == 1 else taken
 

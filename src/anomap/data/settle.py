@@ -60,9 +60,9 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
             said = (
                 f"all of {of} are grey"
                 if grey
-                else f"{colours} of {of} are in colour"
+                else f"{colours} of {len(looks)} looked at, of {len(found.train)} training files, are in colour"
                 if looks
-                else "nothing to look at"
+                else f"none of {len(found.train)} training files could be looked at"
             )
             log.info("data.channels=%d: %s", data["channels"], said)
         if data.get("intensity_range") == AUTO:
@@ -95,8 +95,8 @@ def with_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, A
 def absolute_folders(data: Mapping[str, Any]) -> dict[str, Any]:
     """A plain `data` group whose folders are the same from everywhere."""
     return {
-        key: os.path.abspath(Path(value).expanduser())
-        if key in _FOLDERS and isinstance(value, str | os.PathLike) and Path(value).expanduser().exists()
+        key: os.path.abspath(Path(os.path.expanduser(value)))
+        if key in _FOLDERS and isinstance(value, str | os.PathLike) and Path(os.path.expanduser(value)).exists()
         else value
         for key, value in data.items()
     }

@@ -1,5 +1,6 @@
 """A few images to check an exported file on."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
@@ -25,7 +26,7 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
     UserError if the folder is not there, or holds no image, or one that cannot be read.
     """
     if given is not None:
-        folder = Path(given).expanduser()
+        folder = Path(os.path.expanduser(given))
         paths = [folder / name for name in (_spread(find_images(folder)) if folder.is_dir() else ())]
         if not paths:
             raise UserError(f"images={given}: no such folder, or no image in it; leave it out for the run's own")

@@ -1,6 +1,7 @@
 """Pretrained weights from a file or a package, for a network that timm made with `features_only`."""
 
 import importlib
+import os
 from pathlib import Path
 
 import torch
@@ -20,7 +21,7 @@ def load_weights(network: nn.Module, name: str, weights: str) -> None:
         network.load_state_dict(by_name(network, packaged(name), f"the package {PACKAGED}"))
         check_answer(network)
         return
-    if not (path := Path(weights).expanduser()).is_file():
+    if not (path := Path(os.path.expanduser(weights))).is_file():
         raise UserError(f"encoder.weights={weights}: no such file; give a state dict of {name}, or package or download")
     from timm.models import load_state_dict
 

@@ -54,7 +54,7 @@ def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Input
     anomap-predict has drawn: one line of the log accounts for them. Links to files are followed; links to folders only
     where a pattern names them, since below `**` they may lead in circles.
     """
-    path, kinds = Path(given).expanduser(), " ".join(sorted(EXTENSIONS))
+    path, kinds = Path(os.path.expanduser(given)), " ".join(sorted(EXTENSIONS))
     if path.is_file():
         return Inputs(path.parent, [path.name])
     if path.is_dir():
@@ -62,7 +62,9 @@ def find_inputs(given: str | os.PathLike[str], recursive: bool = False) -> Input
         hint = "" if recursive else ", or recursive=true for its sub-folders"
         empty = f"no image in this folder ({kinds}); give another{hint}"
     else:
-        first = next((number for number, part in enumerate(path.parts) if _MAGIC.search(part)), len(path.parts))
+        # a folder may be called `g [1]`
+        there = next(len(above.parts) for above in path.parents if os.path.isdir(above) or not above.name)
+        first = next((n for n, part in enumerate(path.parts) if n >= there and _MAGIC.search(part)), len(path.parts))
         root, segments = Path(*path.parts[:first]), path.parts[first:]
         if not segments:
             hint = "give an image, a folder, or a pattern like 'DIR/*.png'"

@@ -1,6 +1,7 @@
 """What anomap-predict is asked for, checked at the door. Imports nothing heavy."""
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -57,7 +58,7 @@ class Settings:
         check_switches(config, "recursive", "view")
         check_whole("batch_size", config["batch_size"], 1)
         checked: dict[str, Any] = {"checkpoint": checkpoint_file(config), "threshold": _threshold(config["threshold"])}
-        checked["output"] = None if config["output"] is None else Path(config["output"]).expanduser()
+        checked["output"] = None if config["output"] is None else Path(os.path.expanduser(config["output"]))
         checked["ray"] = RaySettings(**config["ray"])
         return cls(**{field.name: config[field.name] for field in fields(cls)} | checked)
 

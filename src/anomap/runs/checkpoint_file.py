@@ -24,7 +24,7 @@ def checkpoint_file(config: Mapping[str, Any]) -> Path:
     known = f"a run's checkpoints/last.ckpt{'' if why else ' or an exported .onnx'}"
     if not given:
         raise UserError(f"checkpoint is not set: give checkpoint=CKPT, {known}")
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if why and path.suffix in (".onnx", ".pt2"):
         raise UserError(f"checkpoint={given}: {why}; give the checkpoints/last.ckpt that it was made of")
     if not path.is_file():
