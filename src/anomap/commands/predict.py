@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColum
 from anomap.detection.detector import Detector
 from anomap.errors import Stopped, UserError, signal_of
 from anomap.prediction import cluster, scoring
-from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, list_unreadable
+from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, first_reason, list_unreadable
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
 from anomap.prediction.overlays import overlay_path
 from anomap.prediction.pictures import draw_sheet
@@ -60,7 +60,8 @@ def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
         count = summary.scored + summary.earlier
         if count == 0:
             raise UserError(
-                f"input={settings.input}: none of {summary.unreadable} files can be read; {folder / UNREADABLE} says why"
+                f"input={settings.input}: none of {summary.unreadable} files can be read; the first "
+                f"{first_reason(folder / UNREADABLE)}; {folder / UNREADABLE} has all reasons"
             )
         if settings.overlays != "none" or settings.view:
             summary.sheet = draw_sheet(detector, inputs, folder, count)

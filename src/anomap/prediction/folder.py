@@ -73,6 +73,12 @@ def _refuse_others(folder: Path, made_by: dict[str, Any]) -> None:
             )
 
 
+def first_reason(path: Path) -> str:
+    """Why the first file of an `unreadable.csv` was left out."""
+    with path.open(encoding="utf-8", newline="") as file:
+        return next(csv.DictReader(file))["reason"]
+
+
 def list_unreadable(path: Path, failures: Iterable[tuple[str, str]]) -> None:
     """Add names and reasons to `unreadable.csv`, which is made with the first of them."""
     lines = [(escape_cell(as_text(name)), escape_cell(reason)) for name, reason in failures]
