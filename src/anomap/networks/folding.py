@@ -49,7 +49,7 @@ def _fold(network: nn.Module, example: Tensor, activations: bool) -> bool:
     pairs: list[tuple[Any, Any]] = _pairs(network, example)
     for convolution, norm in pairs:
         rest: Any = (norm.drop, norm.act) if isinstance(norm, BatchNormAct2d) else ()
-        network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
+        network.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))  # pyright: ignore[reportArgumentType]
         network.set_submodule(names[norm], nn.Sequential(*rest))
     padded: dict[str, Any] = {name: module for name, module in network.named_modules() if _pads_by_copy(module)}
     for name, convolution in padded.items():

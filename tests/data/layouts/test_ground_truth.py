@@ -53,7 +53,7 @@ def test_a_folder_of_masks_belongs_to_one_image(tmp_path: Path) -> None:
 def test_another_unicode_form_is_the_same_name(tmp_path: Path, image: str, mask: str) -> None:
     """As between files from a Mac and folders from Linux, in names of files and of folders."""
     root, name = make_dataset(tmp_path, masks=True), "Gehäuse é"
-    written = {form: unicodedata.normalize(form, name) for form in (image, mask)}
+    written = {form: unicodedata.normalize(form, name) for form in (image, mask)}  # pyright: ignore[reportArgumentType]
     save(root / f"test/{written[image]}/{written[image]}.png")
     path = save(root / f"ground_truth/{written[mask]}/{written[mask]}_mask.png")
     assert masks(root)[f"test/{written[image]}/{written[image]}.png"] == (path,)
