@@ -332,3 +332,15 @@ def test_several_pages_are_refused(tmp_path: Path) -> None:
     Image.fromarray(GREY).save(tmp_path / "x.tif", save_all=True, append_images=[Image.fromarray(GREY)])
     with pytest.raises(UnreadableImageError, match=r"2 pages .*on_error=skip"):
         load_image(tmp_path / "x.tif", 1, SIZE)
+
+
+def test_files_of_fewer_bits_than_the_range_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A detector of 12-bit images is shown 8-bit ones."""
+    images._told.clear()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((4, 4), 200, np.uint8)).save(tmp_path / f"{name}.png")
+        images.load_image(tmp_path / f"{name}.png", 1, (4, 4), (0.0, 4095.0))
+    assert caplog.text.count("holds values up to 255, and is read with data.intensity_range=[0,4095]") == 1
+    caplog.clear()
+    images.load_image(tmp_path / "a.png", 1, (4, 4), (0.0, 250.0))
+    assert not caplog.text

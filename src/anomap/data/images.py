@@ -56,6 +56,8 @@ def load_image(
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity)", "mend or remove it")
+    if pixels.limits is not None and limits[1] > 2 * pixels.limits[1] + 1:
+        _tell_narrow(f"{path} holds values up to {pixels.limits[1]:g}", f"[{limits[0]:g},{limits[1]:g}]")
     if pixels.alpha is not None:
         _tell_transparent(background)
         log.debug("%s has transparent pixels", path)
@@ -69,6 +71,19 @@ def _tell_transparent(background: str) -> None:
         "images have transparent pixels: what they hide is not looked at, they are read as %s (data.background)",
         background,
     )
+
+
+_told: set[str] = set()  # ranges, in this process
+
+
+def _tell_narrow(what: str, asked: str) -> None:
+    if asked not in _told:
+        _told.add(asked)
+        log.warning(
+            "%s, and is read with data.intensity_range=%s: it will look nearly black; is it a file like the others?",
+            what,
+            asked,
+        )
 
 
 def on_background(
