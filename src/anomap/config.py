@@ -7,10 +7,6 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import hydra.utils
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import Quote, QuotedString
-from hydra.errors import HydraException, InstantiationException
 from omegaconf import DictConfig, OmegaConf
 
 from anomap.errors import UserError
@@ -50,6 +46,8 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def quoted(text: str) -> str:
     """Text in Hydra's quotes, of which Hydra and OmegaConf make that very text."""
+    from hydra.core.override_parser.types import Quote, QuotedString
+
     return QuotedString(text.replace("${", "\\${"), Quote.single).with_quotes()
 
 
@@ -57,6 +55,9 @@ def unquoted(value: str) -> str:
     """The value of an override without Hydra's quotes, if it is in such."""
     if not re.fullmatch(QUOTED, value, re.DOTALL):
         return value
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
     try:
         return OverridesParser.create().parse_override(f"key={value}").value().replace("\\${", "${")  # pyright: ignore
     except HydraException:
@@ -92,6 +93,9 @@ def build(node: Mapping[str, Any], **arguments: Any) -> Any:
 
     UserError for a target that is not allowed, an interpolation (which could hide one), and wrong arguments.
     """
+    import hydra.utils
+    from hydra.errors import InstantiationException
+
     for target in targets(node):
         find(target)
     if "${" in repr(node):
@@ -123,6 +127,8 @@ def find(target: str) -> Any:
 
     Both the name and the place where the thing is defined must be allowed: `anomap.networks.blocks.torch.load` is not.
     """
+    import hydra.utils
+
     plugins = (name.strip() for name in os.environ.get(PLUGINS, "").split(","))
     allowed, found = ALLOWED_TARGETS + tuple(f"{name}." for name in plugins if name), None
     if target.startswith(allowed):

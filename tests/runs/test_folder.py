@@ -16,7 +16,14 @@ def test_run_folder_names_the_files_of_the_design(tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     names = {path.relative_to(run.path).as_posix() for path in vars(run).values() if path != run.path}
     assert names == {
-        *(".hydra/config.yaml", "metrics.json", "scores.csv", "thresholds.csv", "checkpoints/last.ckpt"),
+        *(
+            ".hydra/config.yaml",
+            "metrics.json",
+            "scores.csv",
+            "thresholds.csv",
+            "estimate.csv",
+            "checkpoints/last.ckpt",
+        ),
         *("tensorboard", "figures", "report.html"),
     }
     assert not run.path.exists()

@@ -59,7 +59,8 @@ class Writer:
 
 @pytest.fixture
 def data() -> Any:
-    return SimpleNamespace(test=image_set(DEFECTS, "test"), train=image_set(["good"] * 9, "train"), augmentation=None)
+    train = image_set(["good"] * 9, "train")
+    return SimpleNamespace(test=image_set(DEFECTS, "test"), train=train, clean=train, tiling=None, augmentation=None)
 
 
 def detector(threshold: float) -> ScoringModel:

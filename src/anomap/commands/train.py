@@ -11,8 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
-from anomap.data.settle import settle
+from anomap.data.settle import preliminary, settle
 from anomap.detection.scoring import ScoringModel
+from anomap.errors import UserError
 from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.estimate import AUTO, check_estimate
 from anomap.evaluation.outcome import conclude
@@ -52,7 +53,13 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     check_switches(config, "controls", "figures")
     check_estimate(config.get("estimate", AUTO))
     run = RunFolder(folder)
-    config, found = settle(config)
+    try:
+        config, found = settle(config)
+    except UserError:  # what is wrong with the options is said before what is wrong with the data
+        options = preliminary(config)
+        objective = build(options["model"]["objective"])
+        build_datamodule(options["data"], build(options["augmentation"]), config["seed"], objective.stride)
+        raise
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
     device = device_of(config["trainer"])

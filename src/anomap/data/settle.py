@@ -21,6 +21,7 @@ from anomap.errors import UserError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
+UNSETTLED = {"channels": 3, "intensity_range": None, "tile": None}  # stand for it until the files were looked at
 SAMPLE = 32  # training files that are looked at, spread evenly
 SMALL = 1 / 8  # of the range of a type: who uses less of it has probably stored fewer bits
 _OUTLIERS = 1e-4  # of an image's pixels at either end, hot or dead ones, say nothing about the range
@@ -46,9 +47,7 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
     Warns where the files use little of their type's range. UserError: from the layout, or no one range fits the files.
     """
     data = absolute_folders(config["data"])
-    unsettled = {"channels": 3, "intensity_range": None, "tile": None}
-    preliminary = {key: unsettled[key] if key in unsettled and value == AUTO else value for key, value in data.items()}
-    layout = build_datamodule(preliminary).layout
+    layout = build_datamodule(preliminary({"data": data})["data"]).layout
     found = layout if isinstance(layout, Scan) else layout.scan()
     if AUTO in (data.get("channels"), data.get("intensity_range")) or data.get("intensity_range") is None:
         looks = look_at(found, data.get("max_pixels"), check_bands(data.get("bands")))
@@ -79,6 +78,13 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
     if data.get("tile") is not None:
         data["image_size"] = data["tile"]
     return with_data(config, data), found
+
+
+def preliminary(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A plain configuration with stand-ins for `auto`, before anything is looked at."""
+    return with_data(
+        config, {key: UNSETTLED.get(key) if value == AUTO else value for key, value in config["data"].items()}
+    )
 
 
 def with_data(config: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
