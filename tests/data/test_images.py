@@ -344,3 +344,28 @@ def test_files_of_fewer_bits_than_the_range_are_told_once(tmp_path: Path, caplog
     caplog.clear()
     images.load_image(tmp_path / "a.png", 1, (4, 4), (0.0, 250.0))
     assert not caplog.text
+
+
+def test_a_dark_file_of_many_bits_is_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A detector of 8-bit images is shown 12 bits in 16."""
+    images._told.clear()
+    for name in ("a", "b"):
+        Image.fromarray(np.full((4, 4), 3000, np.uint16)).save(tmp_path / f"{name}.png")
+        images.load_image(tmp_path / f"{name}.png", 1, (4, 4))
+    assert caplog.text.count("uses 4.6 % of the range of its type") == 1
+    caplog.clear()
+    images._told.clear()
+    images.load_image(tmp_path / "a.png", 1, (4, 4), (0.0, 4095.0))
+    assert not caplog.text
+
+
+@pytest.mark.parametrize(("colour", "count"), [((200, 30, 30), 1), ((90, 90, 90), 0), ((90, 96, 92), 0)])
+def test_colour_that_is_read_as_grey_is_told_once(
+    colour: tuple[int, int, int], count: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    images._told.clear()
+    Image.new("RGB", (20, 20), colour).save(tmp_path / "a.png")
+    for _ in range(2):
+        images.load_image(tmp_path / "a.png", 1, (4, 4))
+    images.load_image(tmp_path / "a.png", 3, (4, 4))
+    assert caplog.text.count("are in colour and are read as grey") == count

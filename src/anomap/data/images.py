@@ -19,6 +19,7 @@ from anomap.data.reading import EIGHT_BITS, ImageFileError, UnreadableImageError
 log = logging.getLogger(__name__)
 
 MAX_PIXELS = 64_000_000
+COLOUR = 16  # grey levels between the channels of a pixel that is in colour: more than JPEG leaves of grey
 BACKGROUNDS = ("black", "white")  # the ends of the intensity range
 Uint8 = NDArray[np.uint8]
 AnyPath = str | os.PathLike[str]
@@ -56,8 +57,8 @@ def load_image(
         )
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"{path} holds values that are not finite (NaN or infinity)", "mend or remove it")
-    if pixels.limits is not None and limits[1] > 2 * pixels.limits[1] + 1:
-        _tell_narrow(f"{path} holds values up to {pixels.limits[1]:g}", f"[{limits[0]:g},{limits[1]:g}]")
+    if pixels.limits is not None:
+        _tell_of_depth(path, values, pixels.limits, limits)
     if pixels.alpha is not None:
         _tell_transparent(background)
         log.debug("%s has transparent pixels", path)
@@ -73,17 +74,39 @@ def _tell_transparent(background: str) -> None:
     )
 
 
-_told: set[str] = set()  # ranges, in this process
+_told: set[str] = set()  # kinds of doubt, in this process
 
 
-def _tell_narrow(what: str, asked: str) -> None:
-    if asked not in _told:
-        _told.add(asked)
-        log.warning(
-            "%s, and is read with data.intensity_range=%s: it will look nearly black; is it a file like the others?",
-            what,
-            asked,
-        )
+def _tell_once(doubt: str, line: str, *values: object) -> None:
+    if doubt not in _told:
+        _told.add(doubt)
+        log.warning(line, *values)
+
+
+def _tell_of_depth(
+    path: AnyPath, values: NDArray[np.generic], own: tuple[float, float], limits: tuple[float, float]
+) -> None:
+    """Files of another depth than the others look nearly black; what decides is not changed."""
+    if limits[1] > 2 * own[1] + 1:
+        line = "%s holds values up to %g, and is read with data.intensity_range=[%g,%g], so it looks black: is it a wrong file?"
+        _tell_once(f"narrow {limits}", line, path, own[1], *limits)
+    elif (
+        limits == own
+        and own[1] > EIGHT_BITS[1]
+        and (share := (float(values.max()) - own[0]) / (own[1] - own[0])) < 1 / 8
+    ):
+        line = "%s uses %.1f %% of the range of its type, so it looks nearly black: is it of another depth than the others?"
+        _tell_once("dark", line, path, 100 * share)
+
+
+def _tell_of_colour(image: Image.Image) -> None:
+    """That colours are read as grey, where a few pixels show any."""
+    if "colour" not in _told and image.mode not in ("L", "1", "LA", "La"):
+        few = np.asarray(image.resize((16, 16), Image.Resampling.NEAREST).convert("RGB")).astype(int)
+        if np.ptp(few, axis=2).max() > COLOUR:
+            _tell_once(
+                "colour", "images are in colour and are read as grey: the detector sees one channel (data.channels=1)"
+            )
 
 
 def on_background(
@@ -116,6 +139,8 @@ def convert(
 
 
 def _from_eight_bits(image: Image.Image, channels: int, size: Size) -> Uint8:
+    if channels == 1:
+        _tell_of_colour(image)
     grey = image.convert("L") if channels == 1 and image.mode != "L" else image
     return _planes(np.asarray(_resize(grey, size)), channels)
 
