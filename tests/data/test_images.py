@@ -75,7 +75,7 @@ def test_hidden_colours_decide_nothing(tmp_path: Path, background: str, level: i
 def test_the_background_is_an_end_of_the_intensity_range_and_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    images._tell_transparent.cache_clear()
+    images._told.clear()
     clear = np.dstack([DEEP_COLOUR // 16, np.zeros((6, 5), np.uint16)])
     (tmp_path / "x.png").write_bytes(png16(clear))
     for _ in range(2):

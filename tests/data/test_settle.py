@@ -152,4 +152,6 @@ def test_photographs_that_are_squeezed_hard_are_told(
     settled(write(tmp_path, lambda _: RNG.integers(0, 255, (*size, 1)).astype(np.uint8)))
     assert ("data.tile=auto keeps their size" in caplog.text) == said
     if said:
-        assert "squeezed to 32, photographs of about 80 x 90 pixels would be 2.5 times smaller" in caplog.text
+        assert (
+            "photographs of about 80 x 90 pixels are 2.5 times as large as the 32 that the network sees" in caplog.text
+        )

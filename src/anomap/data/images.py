@@ -4,7 +4,6 @@ Intensities are scaled by a FIXED range (the file type's own, or `intensity_rang
 minimum and maximum: a dark image stays dark, and a score does not depend on the brightest pixel.
 """
 
-import functools
 import logging
 import os
 from collections.abc import Sequence
@@ -60,18 +59,11 @@ def load_image(
     if pixels.limits is not None:
         _tell_of_depth(path, values, pixels.limits, limits)
     if pixels.alpha is not None:
-        _tell_transparent(background)
+        line = "images have transparent pixels: what they hide is not looked at, they are read as %s (data.background)"
+        _tell_once("transparent", line, background)
         log.debug("%s has transparent pixels", path)
         values = on_background(values, pixels.alpha, limits[BACKGROUNDS.index(background)], pixels.multiplied)
     return convert(values, channels, size, limits)
-
-
-@functools.cache  # once in a process
-def _tell_transparent(background: str) -> None:
-    log.warning(
-        "images have transparent pixels: what they hide is not looked at, they are read as %s (data.background)",
-        background,
-    )
 
 
 _told: set[str] = set()  # kinds of doubt, in this process

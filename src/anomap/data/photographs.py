@@ -48,10 +48,8 @@ def choose_tile(
         return None, "there is no file to look at"
     height, width = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
     shrunk = min(height, width) * scale / seen
-    of = f"photographs of about {width} x {height} pixels"
-    if shrunk < LARGE:
-        return None, f"{of} are little larger than the {seen} that the network sees"
-    return seen, f"squeezed to {seen}, {of} would be {shrunk:.1f} times smaller"
+    why = f"photographs of about {width} x {height} pixels are {shrunk:.1f} times as large as the {seen} that the network sees"
+    return (seen if shrunk >= LARGE else None), why
 
 
 @dataclass(eq=False)
@@ -73,11 +71,7 @@ class TileSet(Dataset[dict[str, Tensor]]):
 
 def cut(photographs: ImageSet, windows: NDArray[np.int64], tiling: Tiling) -> NDArray[np.uint8]:
     """Tiles uint8 (B, C, tile, tile) at windows (B, 4) of `TrainingWindows.at`."""
-    tiles = [
-        tiling.cut(photographs.images[owner], place[None])[0]
-        for _, owner, *rest in windows.tolist()
-        for place in [np.array(rest)]
-    ]
+    tiles = [tiling.cut(photographs.images[owner], np.array([[y, x]]))[0] for _, owner, y, x in windows.tolist()]
     release(photographs.images)
     return np.stack(tiles)
 

@@ -110,8 +110,6 @@ def absolute_folders(data: Mapping[str, Any]) -> dict[str, Any]:
 
 def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) -> list[Look]:
     """Some of the training files; those that cannot be read are left to the decoding, which says so."""
-    count = min(SAMPLE, len(found.train))
-    chosen = [found.train[place * len(found.train) // count] for place in range(count)]
 
     def look(sample: Sample) -> Look:
         if sample.path is None:
@@ -119,7 +117,7 @@ def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) ->
             return _look(Pixels(found.pixels(sample), (0.0, 255.0)))
         return _look(read_pixels(sample.path, max_pixels or 2**62, bands))
 
-    return [seen for _, seen in in_flight(chosen, look, UserError) if isinstance(seen, Look)]
+    return [seen for _, seen in in_flight(_sample(found), look, UserError) if isinstance(seen, Look)]
 
 
 def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
@@ -127,15 +125,20 @@ def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
     tile, why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], 1.0)
     if tile is None:
         return None
-    return f"{why}, and small defects may vanish: data.tile=auto keeps their size, in more time (data.tile_overlap, data.scale)"
+    return f"{why}: squeezed, small defects may vanish; data.tile=auto keeps their size, in more time"
 
 
 def sizes_of(found: Scan, max_pixels: int | None) -> list[tuple[int, int]]:
     """(H, W) of some of the training files, by their headers; without those that cannot be read."""
-    count = min(SAMPLE, len(found.train))
-    paths = [found.train[place * len(found.train) // count].path for place in range(count)]
-    sizes = in_flight([path for path in paths if path], lambda path: read_size(path, max_pixels or 2**62), UserError)
+    paths = [sample.path for sample in _sample(found) if sample.path is not None]
+    sizes = in_flight(paths, lambda path: read_size(path, max_pixels or 2**62), UserError)
     return [size for _, size in sizes if isinstance(size, tuple)]
+
+
+def _sample(found: Scan) -> list[Sample]:
+    """Some of the training files, spread evenly."""
+    count = min(SAMPLE, len(found.train))
+    return [found.train[place * len(found.train) // count] for place in range(count)]
 
 
 def _look(pixels: Pixels) -> Look:

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from anomap.data.images import Size
+from anomap.data.imageset import to_float
 from anomap.data.tiles import Tiling
 from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.detection.metrics import auroc
@@ -26,7 +27,7 @@ from anomap.detection.precision import ieee_float32
 from anomap.detection.standardise import Calibration, Standardiser
 from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
-from anomap.objectives.base import Batch, MethodOutput, Objective
+from anomap.objectives.base import Batch, MethodOutput, Objective, device_of
 
 log = logging.getLogger(__name__)
 
@@ -88,6 +89,10 @@ class ScoringModel(nn.Module):
         """The parts of a score as one tensor (B, K)."""
         return torch.stack([output.parts[name].float() for name in self.objective.part_names], dim=1)
 
+    def ready(self, stored: Tensor) -> Tensor:
+        """Stored images, uint8 (B, C, H, W), as `output` takes them: in [0, 1], where it computes; as they are to be tiled."""
+        return stored if self.tiling is not None else to_float(stored.to(device_of(self)))
+
     def output(self, images: Tensor, wanted: Collection[str] = MAPS) -> MethodOutput:
         """What the method says of images (B, C, H, W): in [0, 1] of the detector's size; or in bytes, to be tiled.
 
@@ -133,9 +138,7 @@ class ScoringModel(nn.Module):
     @torch.inference_mode()
     def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
         """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
-        given = torch.from_numpy(images)
-        given = given if self.tiling else given.to(self.standardiser.mean.device).float() / 255
-        score, output = self.score(given, MAPS[:2])
+        score, output = self.score(self.ready(torch.from_numpy(images)), MAPS[:2])
         attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
         return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from anomap.data.tiles import Tiling, stitched
-from anomap.objectives.base import MethodOutput, Objective
+from anomap.objectives.base import MethodOutput, Objective, device_of
 
 MAPS = ("anomaly_map", "attention_map", "reconstruction")  # of a `MethodOutput`
 
@@ -35,7 +35,7 @@ def measured(
 def _by_tiles(
     objective: Objective, photograph: npt.NDArray[np.uint8], tiling: Tiling, wanted: Collection[str]
 ) -> MethodOutput:
-    device = next(iter([*objective.parameters(), *objective.buffers()]), torch.empty(0)).device
+    device = device_of(objective)
     highest: dict[str, Tensor] = {}
 
     def maps_of(tiles: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.float32]]:

@@ -20,6 +20,6 @@ def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch
             objective = control().to(device)
             objective.learn_statistics(CleanBatches(data, device))
             detector = ScoringModel(objective, size, data.tiling).to(device)
-            test = detector.score_all(batches(data.test_dataloader(), device, whole=data.tiling is not None))
+            test = detector.score_all(batches(data.test_dataloader(), detector))
             found[f"{name}_auroc"] = auroc(test.scores, test.labels)
     return found

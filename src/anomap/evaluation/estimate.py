@@ -20,13 +20,12 @@ import torch
 
 from anomap.augmentation.damages import KINDS, STRENGTHS, damage
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import to_float
 from anomap.data.reading import read_size
 from anomap.detection.metrics import auroc
 from anomap.detection.pictures import as_pictures, to_bytes
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.scored_set import device_of, take_pictures
+from anomap.evaluation.scored_set import take_pictures
 from anomap.runs.scores import ScoreRow, escape_cell, write_csv
 from anomap.training.progress import said
 from anomap.viewing.estimate import EstimateTable, Line
@@ -189,7 +188,7 @@ def _copies(
     number = torch.arange(EACH) + size * EACH  # faint and clear ones of all kinds are at the same places
     chosen = passing[number.numpy() % len(passing)]
     stored = np.asarray(data.calibration.images[chosen])
-    images = to_float(torch.from_numpy(stored).to(device_of(detector)))
+    images = detector.ready(torch.from_numpy(stored))
     changed, masks = damage(kind, SIZES[size], strength, seed)(images, number, 0)
     scores, output = detector.score(changed)
     area, change = masks.flatten(1).sum(1), ((changed - images).abs().amax(1, keepdim=True) * masks).flatten(1).sum(1)

@@ -10,27 +10,23 @@ import torch
 from torch.utils.data import DataLoader
 
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import to_float
 from anomap.data.ragged import Ragged
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.pictures import with_pictures
-from anomap.evaluation.scored_set import ScoredSet, device_of
+from anomap.evaluation.scored_set import ScoredSet
 from anomap.intervals import rate_interval
 from anomap.memory import peak_rss
-from anomap.objectives.base import Batch
+from anomap.objectives.base import Batch, device_of
 from anomap.training.progress import said
 
 
-def batches(loader: DataLoader[Any], device: torch.device | str = "cpu", whole: bool = False) -> Iterator[Batch]:
-    """Batches with `image` as float in [0, 1] on the device that scores; the rest stays where it is.
-
-    So do `whole` photographs, which are cut into tiles first.
-    """
+def batches(loader: DataLoader[Any], detector: ScoringModel) -> Iterator[Batch]:
+    """Batches with `image` as the detector takes it; the rest stays where it is."""
     for batch in loader:
-        yield batch if whole else {**batch, "image": to_float(batch["image"].to(device))}
+        yield {**batch, "image": detector.ready(batch["image"])}
 
 
 def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
@@ -38,7 +34,7 @@ def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool =
     began = time.perf_counter()
     with said(f"scoring {len(data.test)} test images") if len(data.test) else nullcontext():
         masks = None if data.test.masks is None else data.test.mask_of
-        given = batches(data.test_dataloader(), device_of(detector), whole=data.tiling is not None)
+        given = batches(data.test_dataloader(), detector)
         test = detector.score_all(given, masks)
     seconds = time.perf_counter() - began - test.pixel_seconds  # they need several times those of a small network
     names = [sample.name for sample in data.test.samples]

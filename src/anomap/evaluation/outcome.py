@@ -11,7 +11,7 @@ from anomap.errors import optional
 from anomap.evaluation.estimate import AUTO, calibration_normals, estimate, wanted, write_estimate
 from anomap.evaluation.measure import batches, measure, rate, score_test
 from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
-from anomap.evaluation.scored_set import ScoredSet, device_of
+from anomap.evaluation.scored_set import ScoredSet
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import write_scores, write_thresholds
 from anomap.training.loggers import close, log_results, make_loggers
@@ -32,7 +32,7 @@ def conclude(
     The detector is saved before anything that it does not need is tried. Controls, estimate, figures and report may fail,
     each with a line in the log. `controls` gives more for the metrics, which are returned.
     """
-    normals = batches(data.calibration_dataloader(), device_of(detector), whole=data.tiling is not None)
+    normals = batches(data.calibration_dataloader(), detector)
     with said(f"scoring {len(data.calibration)} calibration images"):
         detector.calibrate(normals, trained_on=len(data.clean))
     scored = score_test(detector, data, pictures=False)

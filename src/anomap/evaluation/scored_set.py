@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from anomap.data.imageset import ImageSet, to_float
+from anomap.data.imageset import ImageSet
 from anomap.data.reading import read_size
 from anomap.detection.metrics import ConfidenceInterval, threshold_grid, threshold_table
 from anomap.detection.pictures import as_pictures
@@ -41,11 +41,6 @@ class ScoredSet:
         return threshold_table(self.test.scores, self.test.labels, threshold_grid(self.test.scores, chosen))
 
 
-def device_of(detector: ScoringModel) -> torch.device:
-    """Where it computes."""
-    return next(iter([*detector.parameters(), *detector.buffers()])).device
-
-
 @torch.inference_mode()
 def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int]) -> dict[int, Picture]:
     """The chosen images, by index, with whatever the method shows of them."""
@@ -54,8 +49,7 @@ def take_pictures(detector: ScoringModel, images: ImageSet, chosen: Sequence[int
     for start in range(0, len(chosen), at_a_time):
         part = np.asarray(chosen[start : start + at_a_time])
         pixels = np.asarray(images.images[part])
-        given = torch.from_numpy(pixels)
-        _, found = detector.score(given if detector.tiling else to_float(given.to(device_of(detector))))
+        _, found = detector.score(detector.ready(torch.from_numpy(pixels)))
         drawn = as_pictures(found, pixels, map(images.mask_of, part.tolist()))
         for index, picture in zip(part.tolist(), drawn, strict=True):
             path = images.samples[index].path

@@ -36,6 +36,11 @@ class MethodOutput:
         return cls(parts, per_pixel(x - reconstruction), reconstruction=to_unit(reconstruction))
 
 
+def device_of(module: nn.Module) -> torch.device:
+    """Where it computes; the CPU for one without tensors."""
+    return next(iter([*module.parameters(), *module.buffers()]), torch.empty(0)).device
+
+
 def to_signed(images: Tensor) -> Tensor:
     """[0, 1], the range of all data, -> [-1, 1], the range of networks that end in tanh."""
     return images * 2 - 1

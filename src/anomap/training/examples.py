@@ -53,13 +53,13 @@ class Examples:
         All maps share the detector's scale, and all decisions its threshold.
         """
         detector.standardiser.to(device)
-        for group, drawn in (("test", self._test(detector, device)), ("training", self._training(detector, device))):
+        for group, drawn in (("test", self._test(detector)), ("training", self._training(detector, device))):
             for row, tiles in drawn:
                 writer.add_image(
                     f"{group} images/{shorten_name(row.path, _TAG)}", strip(row, tiles), step, dataformats="HWC"
                 )
 
-    def _test(self, detector: ScoringModel, device: torch.device) -> list[Drawn]:
+    def _test(self, detector: ScoringModel) -> list[Drawn]:
         """Image, truth, map, restored image, overlay."""
         test, chosen = self.data.test, np.array(self.chosen or [], np.int64)
         drawn: list[Drawn] = []
@@ -67,9 +67,9 @@ class Examples:
         for part in [chosen] if detector.tiling is None else chosen[:, None]:
             images = np.asarray(test.images[part])
             samples = [test.samples[index] for index in part]
-            given = torch.from_numpy(images)
-            given = given if detector.tiling else to_float(given).to(device)
-            drawn += _score(detector, given, images, map(test.mask_of, part), samples)
+            drawn += _score(
+                detector, detector.ready(torch.from_numpy(images)), images, map(test.mask_of, part), samples
+            )
         return drawn
 
     def _training(self, detector: ScoringModel, device: torch.device) -> list[Drawn]:

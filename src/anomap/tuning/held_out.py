@@ -22,8 +22,7 @@ from anomap.data.sampler import SequentialBatches
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.scored_set import device_of
-from anomap.objectives.base import Batch, Objective
+from anomap.objectives.base import Batch, Objective, device_of
 
 
 def without(augmentation: Mapping[str, Any], held_out: Mapping[str, Any]) -> dict[str, Any]:
