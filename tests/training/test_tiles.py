@@ -5,13 +5,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from anomap import Detector
 from anomap.commands.train import train
 from anomap.data.build import build_datamodule
+from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
 from anomap.runs.folder import RunFolder, read_metrics
 from anomap.training.monitoring import Monitoring
+from anomap.training.train import learn_statistics
 from tests import tiny
 from tests.tables import read_scores
 from tests.training.resuming import DATA, Whole, stop_and_go_on
@@ -110,3 +113,15 @@ def test_two_processes_share_the_tiles_and_one_does_the_rest(photographs: Path, 
     scores = Detector.load(RunFolder(folder).last_checkpoint).score([photographs / path for path in rows])
     assert len(rows) == 8
     assert dict(zip(rows, scores.tolist(), strict=True)) == pytest.approx(rows, rel=1e-4, abs=1e-4)
+
+
+@pytest.mark.skipif(not tiny.PRETRAINED, reason="needs the extra [pretrained]")
+def test_features_kept_for_the_statistics_are_not_taken_for_those_of_other_tiles(photographs: Path) -> None:
+    config = tiny.config(f"data.root={photographs}", *TILED, "model=feature_attention_network")
+    objective = tiny.objective("feature_attention_network")
+    data = build_datamodule(config["data"], seed=1, stride=objective.stride)
+    data.setup()
+    learn_statistics(objective, data, torch.device("cpu"))
+    batch = next(iter(data.train_dataloader()))
+    images = to_float(batch["image"])
+    assert torch.equal(objective.representation.clean(images, batch["index"]), objective.representation(images))
