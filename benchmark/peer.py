@@ -294,7 +294,7 @@ class Ours:
         done = train_stage(setup.objective, setup.data, setup.config["model"], config, run)
         setup.objective = done.objective
         model = ScoringModel(done.objective, setup.data.image_size)
-        test = model.score_all(batches(setup.data.test_dataloader()))
+        test = model.score_all(batches(setup.data.test_dataloader(), model))
         return auroc(test.scores, test.labels)
 
     def prepare_scoring(self, root: Path) -> None:

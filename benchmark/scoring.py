@@ -95,7 +95,7 @@ def detector(setup: Setup) -> ScoringModel:
     objective = setup.objective.eval()
     objective.learn_statistics(CleanBatches(setup.data))
     model = ScoringModel(objective, setup.data.image_size)
-    model.calibrate(batches(setup.data.calibration_dataloader()))
+    model.calibrate(batches(setup.data.calibration_dataloader(), model))
     model.set_threshold(setup.config["threshold"])
     model.place("cpu")
     return model

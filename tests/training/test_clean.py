@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from anomap.data.build import build_datamodule
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.outcome import batches
 from anomap.objectives.base import MethodOutput, Objective
@@ -47,7 +48,7 @@ def test_statistics_are_learned_on_the_device_that_trains(tmp_path: Path) -> Non
     learn_statistics(told, data, torch.device("meta"))
     assert told.devices == {"meta"}
     assert told.mean.device.type == "meta"  # pyright: ignore[reportAttributeAccessIssue]
-    (*_, last) = batches(data.test_dataloader(), "meta")
+    (*_, last) = batches(data.test_dataloader(), ScoringModel(told, data.image_size).to("meta"))
     assert last["image"].device.type == "meta"
     assert last["label"].device.type == "cpu"
 
