@@ -8,7 +8,8 @@ import torch
 from scipy.stats import multivariate_normal
 from sklearn.mixture import GaussianMixture
 
-from anomap.objectives.density import GlobalGaussian, Mixture, NearestNormal, squared_distances
+from anomap.objectives.density import GlobalGaussian, Mixture, NearestNormal
+from anomap.objectives.expectation_maximisation import squared_distances
 
 
 def _clusters(count: int = 400) -> torch.Tensor:

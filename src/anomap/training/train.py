@@ -127,7 +127,7 @@ def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torc
             for part in objective.modules():
                 if isinstance(part, Representation):
                     part.forget()
-    objective.to(device)  # what scikit-learn fitted lies on the CPU
+    objective.to(device)  # what a method fitted may lie on the CPU
 
 
 def train_stage(
