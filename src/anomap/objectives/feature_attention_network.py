@@ -6,7 +6,7 @@ means over the highest `top_fraction` of the cells:
 
     density   r(c)                 rarity of a cell, standardised on normal cells
     map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
-    image     d(x)                 Mahalanobis distance of mean and sd of the features: one Gaussian over normal images
+    image     d(x)                 mean and sd of the features, against those of normal images: one Gaussian, or the nearest
     score     of these parts those that are chosen, standardised and fused
     anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
 """
@@ -31,11 +31,18 @@ class FeatureAttentionNetwork(AttentionNetwork):
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
     representation: DenseFeatures  # pyright: ignore[reportIncompatibleVariableOverride]
 
-    def __init__(self, *, density_weight: float = 0.5, parts: Parts = ("density", "map"), **options: Any) -> None:
+    def __init__(
+        self,
+        *,
+        whole: GlobalGaussian | None = None,  # of normal images as a whole; None: one Gaussian
+        density_weight: float = 0.5,
+        parts: Parts = ("density", "map"),
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         self.density_weight = density_weight
         self.choose_parts(parts)
-        self.whole = GlobalGaussian()
+        self.whole = whole or GlobalGaussian()
 
     @torch.no_grad()
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
