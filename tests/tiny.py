@@ -168,10 +168,12 @@ def write_folder(root: Path, train: int = 20, normal: int = 4, abnormal: int = 3
     return root
 
 
-def write_photographs(root: Path, train: int = 10, normal: int = 4, abnormal: int = 4) -> Path:
-    """A folder data set of photographs of `SHAPES`, with masks; abnormal ones have a black square."""
+def write_photographs(
+    root: Path, train: int = 10, normal: int = 4, abnormal: int = 4, shapes: Sequence[tuple[int, int]] = SHAPES
+) -> Path:
+    """A folder data set of photographs of these sizes in turn, with masks; abnormal ones have a black square."""
     for number in range(train + normal + abnormal):
-        height, width = SHAPES[number % len(SHAPES)]
+        height, width = shapes[number % len(shapes)]
         pixels = (textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
         kind = "train/good" if number < train else "test/good" if number < train + normal else "test/hole"
         if kind == "test/hole":

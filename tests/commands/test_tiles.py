@@ -12,6 +12,7 @@ from anomap.commands.evaluate import evaluate
 from anomap.commands.export import export
 from anomap.commands.predict import predict
 from anomap.commands.train import train
+from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
 from tests import tiny
@@ -36,6 +37,14 @@ def run(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Ru
     return RunFolder(folder), train(tiny.config(f"data.root={photographs}", *OPTIONS), folder)
 
 
+@pytest.fixture(scope="module")
+def aligned(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any], Path]:
+    """Compared place by place, which photographs of one size allow."""
+    root, folder = (tmp_path_factory.mktemp(name) for name in ("one_size", "aligned"))
+    tiny.write_photographs(root, shapes=[(70, 90)])
+    return RunFolder(folder), train(tiny.config(f"data.root={root}", *OPTIONS, "data.aligned=true"), folder), root
+
+
 def test_training_counts_photographs_and_measures_at_their_size(run: tuple[RunFolder, dict[str, Any]]) -> None:
     _, metrics = run
     assert metrics["n_test_normal"] == metrics["n_test_abnormal"] == 4
@@ -46,8 +55,20 @@ def test_training_counts_photographs_and_measures_at_their_size(run: tuple[RunFo
 
 
 def test_all_ways_to_a_score_agree(run: tuple[RunFolder, dict[str, Any]], photographs: Path, tmp_path: Path) -> None:
+    all_ways_agree(*run, photographs, tmp_path)
+
+
+def test_all_ways_agree_where_places_are_compared(
+    aligned: tuple[RunFolder, dict[str, Any], Path], tmp_path: Path
+) -> None:
+    folder, metrics, root = aligned
+    assert not any(name.startswith("part_") for name in metrics)  # the score is that of the map
+    assert load_model(folder.last_checkpoint)[0].part_names == ("place",)
+    all_ways_agree(folder, metrics, root, tmp_path)
+
+
+def all_ways_agree(folder: RunFolder, metrics: dict[str, Any], photographs: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
-    folder, metrics = run
     trained = {row.path: row.score for row in read_scores(folder.scores)}
     found = evaluate(config("evaluate", checkpoint=folder.last_checkpoint, figures=False), tmp_path / "evaluate")
     for name in ("image_auroc", "pixel_auroc", "pixel_ap", "pixel_aupro", "threshold"):
@@ -93,6 +114,8 @@ def test_pictures_are_kept_for_the_next_evaluation(run: tuple[RunFolder, Any], t
 @pytest.mark.parametrize(
     ("given", "said"),
     [
+        ("data.aligned=true", "data.aligned=true: 4 sizes of training photographs"),
+        ("data.aligned=7", "data.aligned=7: give auto, true or false"),
         ("data.tile=48", "data.tile=48: the model needs a multiple of 32; use data.tile=32 or data.tile=64"),
         ("data.tile_overlap=1", "data.tile_overlap=1: use a share"),
         ("data.scale=2", "data.scale=2: use a number above 0, at most 1"),

@@ -22,7 +22,7 @@ from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, 
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import warn_of_near_copies
-from anomap.data.photographs import TileSet, check_tiling, sampled_tiles
+from anomap.data.photographs import AUTO, PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
 from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import read_size
 from anomap.data.sampler import Index, SequentialBatches, TileBatches, TrainBatches, TrainLoader
@@ -69,6 +69,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         tile: int | str | None = None,
         tile_overlap: float = 0.25,
         scale: float = 1.0,
+        aligned: bool | str = "auto",
         seed: int = 0,
         stride: int = 1,
     ) -> None:
@@ -85,6 +86,9 @@ class AnomalyDataModule(pl.LightningDataModule):
         self.tiling = check_tiling(tile, tile_overlap, scale, stride)
         self.image_size = check_image_size(image_size if tile is None else tile, stride)
         self.scale = scale
+        if not (isinstance(aligned, bool) or aligned == AUTO):
+            raise UserError(f"data.aligned={aligned}: give auto, true or false")
+        self.aligned = aligned
         self.channels = check_channels(channels)
         self.calibration_fraction = check_fraction("calibration_fraction", calibration_fraction)
         self.intensity_range = check_intensity_range(intensity_range)
@@ -132,6 +136,8 @@ class AnomalyDataModule(pl.LightningDataModule):
                 warn_of_near_copies(self.test, normal_set)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         self.clean = self.pieces(self.train)
+        if self.tiling is not None:
+            self.aligned = check_aligned(self.aligned, self.train.images)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
     def counts(self) -> dict[str, int]:
@@ -167,6 +173,13 @@ class AnomalyDataModule(pl.LightningDataModule):
     def pieces(self, part: ImageSet) -> ImageSet:
         """Images of the size that the network sees: they themselves, or a fixed sample of their tiles."""
         return part if self.tiling is None else sampled_tiles(part, self.windows(part), self.image_size)
+
+    def learned_places(self) -> list[NDArray[np.uint8]]:
+        """Some of the whole training photographs (C, H, W), if they are to be compared place by place; or none."""
+        if self.tiling is None or not self.aligned:
+            return []
+        count = min(len(self.train), PLACES)
+        return [self.train.images[place * len(self.train) // count] for place in range(count)]
 
     def calibration_dataloader(self) -> Loader:
         return self._in_order(self.calibration)

@@ -1,11 +1,14 @@
 """Training on tiles of photographs that are kept whole."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -17,7 +20,14 @@ from anomap.data.samples import NORMAL, Sample
 from anomap.data.tiles import Tiling, TrainingWindows
 from anomap.errors import UserError
 
+log = logging.getLogger(__name__)
+
+AUTO = "auto"
 LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
+ALIGNED = 0.4  # `agreement` of photographs that are compared place by place
+LOOKED_AT = 8  # photographs, to find that out
+FEWEST = 10  # photographs that tell by themselves what is normal at a place
+PLACES = 40  # photographs at most that are looked at to learn it, spread evenly
 STATISTICS = 800  # tiles, spread evenly over all photographs, that closed-form statistics are learned from
 
 
@@ -50,6 +60,48 @@ def choose_tile(
     shrunk = min(height, width) * scale / seen
     why = f"photographs of about {width} x {height} pixels are {shrunk:.1f} times as large as the {seen} that the network sees"
     return (seen if shrunk >= LARGE else None), why
+
+
+def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]]) -> bool:
+    """Whether training photographs (C, H, W) are compared place by place; `auto` finds out and says why.
+
+    UserError if they are to be and differ in size.
+    """
+    if aligned is False or not len(photographs):
+        return False
+    sizes = {photograph.shape[1:] for photograph in photographs}
+    if aligned is True:
+        if len(sizes) > 1:
+            raise UserError(
+                f"data.aligned=true: {len(sizes)} sizes of training photographs, which cannot show the same at the same place; "
+                "leave data.aligned out, or crop them to one size"
+            )
+        return True
+    found = agreement(photographs) if len(sizes) == 1 and len(photographs) >= FEWEST else None
+    if found is None or found < ALIGNED:
+        return False
+    log.info("data.aligned=true: training photographs show the same at the same place (correlation %.2f)", found)
+    return True
+
+
+def agreement(photographs: Sequence[NDArray[np.uint8]]) -> float | None:
+    """How much photographs (C, H, W) show the same at the same place: the median correlation of pairs, in [-1, 1].
+
+    Of what is small in them, seen at an eighth of their size: about 0 for a surface, above 0.5 for the same board each
+    time. None if their sizes differ.
+    """
+    count = len(photographs)
+    chosen = [photographs[place * count // min(count, LOOKED_AT)] for place in range(min(count, LOOKED_AT))]
+    if len(chosen) < 2 or len({photograph.shape for photograph in chosen}) > 1:
+        return None
+    shrunk = []
+    for photograph in chosen:
+        grey = photograph.mean(0, dtype=np.float32)
+        height, width = (side // 8 * 8 for side in grey.shape)
+        small = grey[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3))
+        small = small - gaussian_filter(small, 4)  # without light, which all may share
+        shrunk.append(small / max(float(np.linalg.norm(small)), 1e-6))
+    return float(np.median([(a * b).sum() for a, b in combinations(shrunk, 2)]))
 
 
 @dataclass(eq=False)

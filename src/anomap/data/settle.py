@@ -21,7 +21,12 @@ from anomap.errors import UserError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-UNSETTLED = {"channels": 3, "intensity_range": None, "tile": None}  # stand for it until the files were looked at
+UNSETTLED = {
+    "channels": 3,
+    "intensity_range": None,
+    "tile": None,
+    "aligned": False,
+}  # stand for it until the files were looked at
 SAMPLE = 32  # training files that are looked at, spread evenly
 SMALL = 1 / 8  # of the range of a type: who uses less of it has probably stored fewer bits
 _OUTLIERS = 1e-4  # of an image's pixels at either end, hot or dead ones, say nothing about the range

@@ -19,6 +19,7 @@ from anomap.config import build
 from anomap.data.checks import check_image_size
 from anomap.data.tiles import tiling_of
 from anomap.detection.scoring import ScoringModel
+from anomap.detection.standardise import Standardiser
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 
@@ -82,6 +83,10 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Scori
     if tiling is not None:
         size = (tiling.tile, tiling.tile)
     model = ScoringModel(build(node), size, tiling, float(config["data"].get("scale", 1.0)))
+    for name, empty in model.places.state_dict(prefix="places.").items():
+        state.setdefault(name, empty)  # older versions compared no places
+    if state["places.level"].numel():
+        model.standardiser = Standardiser(1)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -28,6 +28,7 @@ from anomap.detection.onnx_model import (
     decide,
     open_session,
 )
+from anomap.detection.places import plain
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 
@@ -61,8 +62,10 @@ class TileDecider(Decider):
         After the last tiles, score and decision are the photograph's.
         """
         output = self.model.objective.score(images.float() / 255)
-        highest = torch.maximum(highest, self.model.parts(output).amax(0, keepdim=True))
-        score = self.model.standardiser(highest)
+        parts = torch.stack([output.parts[name].float() for name in self.model.objective.part_names], dim=1)
+        highest = torch.maximum(highest, parts.amax(0, keepdim=True))
+        # of photographs that are compared place by place, the score is found in the whole map
+        score = highest.amax(1) if self.model.places.known else self.model.standardiser(highest)
         return score, output.anomaly_map, score.double() > self.threshold, highest
 
 
@@ -79,6 +82,7 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "model": config["model"]["name"],
         "preprocessing": preprocessing_of(model, config).to_dict(),
         "tiling": None if model.tiling is None else {**asdict(model.tiling), "parts": len(model.objective.part_names)},
+        "places": plain(*(grid.numpy() for grid in model.places.buffers())) if model.places.known else None,
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
         "map_scale": list(model.map_scale),
@@ -142,8 +146,7 @@ def run_exported_program(content: bytes) -> Run:
     def graph(*given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         return [found.numpy() for found in module(*map(torch.from_numpy, given))]
 
-    tiling = json.loads(told[METADATA])["tiling"]
-    return partial(decide, graph, tiling)
+    return partial(decide, graph, json.loads(told[METADATA]))
 
 
 @dataclass(frozen=True)

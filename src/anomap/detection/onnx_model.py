@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from anomap.data.tiles import Tiling, stitched
+from anomap.detection.places import compared, from_plain
 from anomap.errors import UserError
 
 METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
@@ -21,16 +22,22 @@ Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np
 Graph = Callable[..., list[npt.NDArray[Any]]]  # uint8 (B, C, H, W), for tiles also `highest` -> what the file gives
 
 
-def decide(graph: Graph, tiling: Mapping[str, Any] | None, images: npt.NDArray[np.uint8]) -> Decided:
+def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]) -> Decided:
     """Scores (B,), maps (B, 1, H, W) and decisions (B,) of an exported graph on images uint8 (B, C, H, W).
 
-    A graph that sees tiles is called with some at a time; the photograph's map is put together here, at its own size.
+    A graph that sees tiles is called with some at a time; the photograph's map is put together here, at its own size, and
+    compared place by place where the detector does so. `facts` are the file's metadata.
     """
-    if tiling is None:
+    if (tiling := facts.get("tiling")) is None:
         score, anomaly_map, decision = graph(images)
         return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False), decision
     found = [_decide_one(graph, tiling, photograph) for photograph in images]
     score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
+    if facts.get("places") is not None:
+        level, spread = from_plain(facts["places"])
+        planes, scores = zip(*(compared(one[0], level, spread) for one in anomaly_map), strict=True)
+        score, anomaly_map = np.array(scores, np.float32), np.stack(planes)[:, None]
+        decision = score > facts["threshold"]
     return score.astype(np.float64), anomaly_map, decision
 
 
@@ -85,7 +92,7 @@ class OnnxModel:
 
     def decide(self, images: npt.NDArray[np.uint8]) -> Decided:
         """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size), decisions (B,)."""
-        return decide(self._graph, self.metadata.get("tiling"), images)
+        return decide(self._graph, self.metadata, images)
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """`decide` without the decisions, which are the caller's."""

@@ -24,7 +24,7 @@ from anomap.data.tiles import Tiling
 from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
-from anomap.detection.standardise import Calibration, Standardiser
+from anomap.detection.standardise import Calibration, Places, Standardiser
 from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective, device_of
@@ -59,6 +59,7 @@ class ScoringModel(nn.Module):
         self.objective = objective
         self.standardiser = Standardiser(len(objective.part_names))
         self.calibration = Calibration()
+        self.places = Places()
         self.image_size = image_size
         self.tiling = tiling  # of photographs of any size; `image_size` is that of a tile then
         self.scale = scale  # of photographs, before they are tiled
@@ -68,6 +69,11 @@ class ScoringModel(nn.Module):
     def reads(self) -> Size:
         """The size at which it takes images: that of the network, or for tiles a factor of the photograph's own."""
         return self.image_size if self.tiling is None else self.scale
+
+    @property
+    def part_names(self) -> tuple[str, ...]:
+        """The parts of a score, in order: those of the method, or what its map has at its highest places."""
+        return ("place",) if self.places.known else self.objective.part_names
 
     @property
     def threshold(self) -> float:
@@ -87,7 +93,7 @@ class ScoringModel(nn.Module):
 
     def parts(self, output: MethodOutput) -> Tensor:
         """The parts of a score as one tensor (B, K)."""
-        return torch.stack([output.parts[name].float() for name in self.objective.part_names], dim=1)
+        return torch.stack([output.parts[name].float() for name in self.part_names], dim=1)
 
     def ready(self, stored: Tensor) -> Tensor:
         """Stored images, uint8 (B, C, H, W), as `output` takes them: in [0, 1], where it computes; as they are to be tiled."""
@@ -98,7 +104,11 @@ class ScoringModel(nn.Module):
 
         Tiled, it has only the maps that are `wanted`: each takes as many floats as the photograph has pixels.
         """
-        return measured(self.objective, images, self.tiling, wanted)
+        output = measured(self.objective, images, self.tiling, wanted)
+        if not self.places.known:
+            return output
+        maps, scores = self.places.compare(output.anomaly_map)
+        return dataclasses.replace(output, parts={"place": scores.to(device_of(self))}, anomaly_map=maps)
 
     @ieee_float32()
     def score(self, images: Tensor, wanted: Collection[str] = MAPS) -> tuple[Tensor, MethodOutput]:
@@ -141,6 +151,15 @@ class ScoringModel(nn.Module):
         score, output = self.score(self.ready(torch.from_numpy(images)), MAPS[:2])
         attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
         return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
+
+    @torch.no_grad()
+    def learn_places(self, photographs: Iterable[npt.NDArray[np.uint8]]) -> None:
+        """Learn what normal photographs (C, H, W) of one size show at each place; before `calibrate`."""
+        copies = (torch.from_numpy(photograph[None].copy()) for photograph in photographs)  # theirs are read-only
+        with ieee_float32():
+            outputs = (measured(self.objective, one, self.tiling, MAPS[:1]) for one in copies)
+            self.places.learn(output.anomaly_map.float().cpu() for output in outputs)
+        self.standardiser = Standardiser(1)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
@@ -186,7 +205,7 @@ class ScoringModel(nn.Module):
 
     def weigh_parts(self, trained_on: int | None) -> list[str]:
         """Weigh the parts; those that need more training images are left out, unless none would be left, and returned."""
-        names, minimum = self.objective.part_names, self.objective.minimum_images
+        names, minimum = self.part_names, self.objective.minimum_images
         few = [] if trained_on is None else [name for name in names if trained_on < minimum.get(name, 0)]
         if len(few) == len(names):
             few = []
@@ -205,7 +224,7 @@ class ScoringModel(nn.Module):
         measure = None if mask_of is None else import_module("anomap.detection.pixel_metrics").AgainstMasks(mask_of)
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
         scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
-        names = self.objective.part_names
+        names = self.part_names
         for batch in batches:
             score, output = self.score(batch["image"], MAPS[:1])
             scores.extend(score.cpu().tolist())

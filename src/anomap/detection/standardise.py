@@ -1,10 +1,12 @@
-"""What a detector learns from the calibration normals: the scale of its score's parts, their scores, the thresholds."""
+"""What a detector learns from normal images once its method is trained: the scale of its score's parts, thresholds, places."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from anomap.detection import places
 from anomap.objectives.base import FittedState, compressed
 
 
@@ -53,8 +55,17 @@ class Standardiser(nn.Module):
         return fuse((parts - self.mean) / self.deviation, self.weights)
 
 
-class Calibration(FittedState):
-    """What is kept of the N calibration normals. It stays on the CPU: scoring never reads it, and MPS has no float64."""
+class OnCpu(FittedState):
+    """It stays on the CPU, in its own types."""
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "OnCpu":
+        """Follow the model to no device and no type."""
+        del fn, recurse
+        return self
+
+
+class Calibration(OnCpu):
+    """What is kept of the N calibration normals: scoring never reads it, and MPS has no float64."""
 
     scores: Tensor
     scaling: Tensor
@@ -69,7 +80,29 @@ class Calibration(FittedState):
         self.threshold = nn.Buffer(torch.full((), torch.nan, dtype=torch.float64))  # as reported, to the last digit
         self.pixel_threshold = nn.Buffer(torch.full((), torch.nan))  # of the map
 
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "Calibration":
-        """Follow the model to no device and no type."""
-        del fn, recurse
-        return self
+
+class Places(OnCpu):
+    """What normal photographs show at each place (`anomap.detection.places`); empty where they are not compared so."""
+
+    level: Tensor
+    spread: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.level = nn.Buffer(torch.zeros(0))  # (h, w)
+        self.spread = nn.Buffer(torch.zeros(0))  # (h, w)
+
+    @property
+    def known(self) -> bool:
+        """Whether they were learned."""
+        return self.level.numel() > 0
+
+    def learn(self, maps: Iterable[Tensor]) -> None:
+        """From anomaly maps (1, 1, H, W) of normal photographs of one size."""
+        self.level, self.spread = map(torch.from_numpy, places.learned(one[0, 0].numpy() for one in maps))
+
+    def compare(self, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """Maps (B, 1, H, W) of photographs -> in standard deviations of their places, and scores (B,)."""
+        level, spread = self.level.numpy(), self.spread.numpy()
+        planes, scores = zip(*(places.compared(one[0].numpy(), level, spread) for one in maps.cpu()), strict=True)
+        return torch.from_numpy(np.stack(planes)[:, None]), torch.tensor(scores)

@@ -32,6 +32,9 @@ def conclude(
     The detector is saved before anything that it does not need is tried. Controls, estimate, figures and report may fail,
     each with a line in the log. `controls` gives more for the metrics, which are returned.
     """
+    if places := data.learned_places():
+        with said(f"places of {len(places)} training photographs"):
+            detector.learn_places(places)
     normals = batches(data.calibration_dataloader(), detector)
     with said(f"scoring {len(data.calibration)} calibration images"):
         detector.calibrate(normals, trained_on=len(data.clean))
