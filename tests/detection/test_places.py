@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from anomap.data.photographs import agreement, check_aligned
-from anomap.detection.places import CELL, SOFT, TOP, cells, compared, enlarged, from_plain, learned, plain
+from anomap.detection.places import CELL, SOFT, TOP, cells, compared, from_plain, learned, plain
 from anomap.errors import UserError
 
 SHAPE = (64, 96)
@@ -59,12 +59,14 @@ def test_the_score_is_the_mean_of_the_highest_cells() -> None:
     assert few == 4
 
 
-@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 90), (7, 5), (100, 30)])
+@pytest.mark.parametrize(("height", "width"), [(64, 96), (61, 90), (7, 5), (300, 30)])
 def test_grids_are_enlarged_as_torch_does(height: int, width: int) -> None:
     grid = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     expected = F.interpolate(torch.from_numpy(grid)[None, None], (height, width), mode="bilinear")[0, 0]
-    np.testing.assert_allclose(enlarged(grid, (height, width)), expected.numpy(), atol=1e-5)
-    assert enlarged(grid[:1, :1], (height, width)) == pytest.approx(grid[0, 0])
+    nothing = np.zeros((height, width), np.float32)
+    np.testing.assert_allclose(-compared(nothing, grid, np.ones_like(grid))[0], expected.numpy(), atol=1e-5)
+    one = compared(nothing + 1, np.zeros((1, 1), np.float32), grid[:1, :1])[0]  # of a single cell
+    assert one == pytest.approx(1 / grid[0, 0])
 
 
 def test_cells_at_the_border_are_not_lost() -> None:

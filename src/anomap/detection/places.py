@@ -18,6 +18,7 @@ Plane = NDArray[np.float32]
 
 CELL = 8  # pixels: about what photographs of one place may be apart
 TOP = 10  # cells, whose mean is the score: a spot of 8 pixels and what it does around it
+BAND = 256  # rows that are compared at once
 SOFT = 0.5  # s: a few normal photographs say little about the variance of a cell
 
 
@@ -46,20 +47,18 @@ def compared(plane: Plane, level: Plane, spread: Plane) -> tuple[Plane, float]:
 
     Between the middles of cells, `level` and `spread` (h, w) are bilinear; they are stretched over a photograph of another size.
     """
-    whole: Plane = (plane - enlarged(level, plane.shape)) / enlarged(spread, plane.shape)
+    rows, columns = (_weights(small, large) for small, large in zip(level.shape, plane.shape, strict=True))
+    whole = np.empty_like(plane)
+    for start in range(0, len(plane), BAND):  # only a photograph's map and the result lie in memory
+        band = slice(start, start + BAND)
+        whole[band] = (plane[band] - rows[band] @ level @ columns.T) / (rows[band] @ spread @ columns.T)
     grid = cells(whole).ravel()
     top = min(TOP, grid.size)
     return whole, float(np.partition(grid, -top)[-top:].mean())
 
 
-def enlarged(grid: Plane, shape: tuple[int, ...]) -> Plane:
-    """Bilinear, (h, w) -> (H, W)."""
-    rows, columns = (_weights(small, large) for small, large in zip(grid.shape, shape, strict=True))
-    return (rows @ grid @ columns.T).astype(np.float32, copy=False)
-
-
 def _weights(small: int, large: int) -> Plane:
-    """(large, small): how much each cell counts at each pixel of an axis."""
+    """(large, small): how much each cell counts at each pixel of an axis, bilinear."""
     at = np.clip((np.arange(large) + 0.5) * (small / large) - 0.5, 0, small - 1)
     low = np.minimum(at.astype(np.int64), max(0, small - 2))
     weights, pixels = np.zeros((large, small), np.float32), np.arange(large)
