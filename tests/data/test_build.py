@@ -7,7 +7,8 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from anomap.data.build import LAYOUTS, build_datamodule
+from anomap.data.build import build_datamodule
+from anomap.data.layouts.named import LAYOUTS
 from anomap.data.layouts.folder import FolderLayout
 from anomap.errors import UserError
 

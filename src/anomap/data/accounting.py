@@ -67,10 +67,10 @@ def unaccounted() -> Iterator[None]:
         log.setLevel(level)
 
 
-def account(root: Path, folders: Collection[Path], used: Mapping[str, Collection[str]]) -> None:
+def account(root: Path, folders: Collection[Path], used: Mapping[str, Collection[str]]) -> LeftOut:
     """Log how many files below `folders`, which lie below `root`, are used, as what (`used`: names), and what is left out.
 
-    Links to folders count as entered where `folders` has them.
+    Links to folders count as entered where `folders` has them. Returns what is left out.
     """
     everything = {name for names in used.values() for name in names}
     left = LeftOut()
@@ -91,6 +91,7 @@ def account(root: Path, folders: Collection[Path], used: Mapping[str, Collection
         f"; {left}" if left else ""
     )
     log.log(logging.INFO if left.harmless else logging.WARNING, "%s", text)
+    return left
 
 
 def _found(root: Path, folders: Collection[Path]) -> Iterator[tuple[str, str | None]]:

@@ -21,7 +21,7 @@ from anomap.data.images import BACKGROUNDS, EIGHT_BITS, MAX_PIXELS, convert, loa
 from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
-from anomap.data.near_copies import warn_of_near_copies
+from anomap.data.near_copies import warn_of_near_copies, warn_of_trained_copies
 from anomap.data.photographs import AUTO, PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
 from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import read_size
@@ -134,6 +134,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         if scan.pixels is None:
             for normal_set in (self.train, self.calibration):
                 warn_of_near_copies(self.test, normal_set)
+            warn_of_trained_copies(self.calibration, self.train)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
         self.clean = self.pieces(self.train)
         if self.tiling is not None:

@@ -36,6 +36,11 @@ def without_test_copies(scan: Scan, leave_out: bool = False) -> tuple[list[Sampl
             raise UserError(f"one test image is both normal and abnormal: {' = '.join(tested)}; remove the wrong copy")
         copies |= dict.fromkeys(trained, next(iter(tested))) if tested else {}
         same |= {name: min(trained) for name in trained}
+    again = {name: first for name, first in same.items() if name not in copies and name != first}
+    if again:
+        said = shorten([f"{name} = {first}" for name, first in again.items()])
+        line = "%d of %d normal images are copies of others, byte for byte, and add nothing: %s"
+        log.warning(line, len(again), len(scan.train), said)
     if copies:
         pairs = shorten([f"{name} = {test}" for name, test in copies.items()])
         problem = f"{len(copies)} training image(s) are also in the test set, byte for byte: {pairs}"

@@ -6,14 +6,17 @@ noise of the sensor at least, and from several others about as much. A copy diff
 
 import logging
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from anomap.data.decode import release
 from anomap.data.files import shorten
-from anomap.data.imageset import ImageSet
 from anomap.data.ragged import Ragged
+
+if TYPE_CHECKING:  # it needs torch
+    from anomap.data.imageset import ImageSet
 
 log = logging.getLogger(__name__)
 
@@ -36,15 +39,18 @@ class NearCopy:
     usual: float  # of an image from the most similar other one
 
 
-def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> list[NearCopy]:
-    """Which of `images` (N, C, H, W) are nearly the same as one of `others` (M, C, H, W).
+def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8] | None = None) -> list[NearCopy]:
+    """Which of `images` (N, C, H, W) are nearly the same as one of `others` (M, C, H, W); None: as one before it among them.
 
     Memory is bounded: whole images are only compared with the few that are most similar as thumbnails.
     """
-    if len(images) == 0 or len(others) < _CANDIDATES:
+    within, others = others is None, images if others is None else others
+    if len(images) == 0 or len(others) < _CANDIDATES + within:
         return []
-    seen, known = _thumbnails(images), _thumbnails(others)
-    nearest, distances = _nearest(seen, known)
+    known = _thumbnails(others)
+    nearest, distances = _nearest(known if within else _thumbnails(images), known, _CANDIDATES + within)
+    if within:
+        nearest, distances = _but_themselves(nearest, distances)
     suspects = np.flatnonzero(distances[:, 0] < _GREATEST)
     if suspects.size == 0:
         return []
@@ -55,13 +61,15 @@ def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8]) -> li
         first, second = np.argsort(differences, kind="stable")[:2]
         least = float(differences[first])
         plain = images[place].std() < 1  # a blank image says nothing
+        if within and nearest[place][first] > place:  # the pair is found from the other side
+            continue
         if least < _GREATEST and least <= _RATIO * min(differences[second], usual) and not plain:
             found.append(NearCopy(int(place), int(nearest[place][first]), least, usual))
         release(images, others)
     return found
 
 
-def warn_of_near_copies(test: ImageSet, normal: ImageSet) -> None:
+def warn_of_near_copies(test: "ImageSet", normal: "ImageSet") -> None:
     """Log one warning that names pairs of test images and normal images of the training; tiled photographs are not compared."""
     if isinstance(test.images, Ragged) or isinstance(normal.images, Ragged):
         return
@@ -74,6 +82,19 @@ def warn_of_near_copies(test: ImageSet, normal: ImageSet) -> None:
             "pairs differ by %.1f grey levels of 255 at most, other images by %.1f; results on them are too good: remove one "
             "of each",
             *(len(found), pairs, width, height, worst, found[0].usual),
+        )
+
+
+def warn_of_trained_copies(calibration: "ImageSet", train: "ImageSet") -> None:
+    """Log one warning that names pairs of calibration and training images; tiled photographs are not compared."""
+    if isinstance(calibration.images, Ragged) or isinstance(train.images, Ragged):
+        return
+    if found := find_near_copies(calibration.images, train.images):
+        pairs = [f"{calibration.samples[pair.image].name} = {train.samples[pair.other].name}" for pair in found]
+        log.warning(
+            "%d of %d calibration images look like images that are trained on, saved again: %s; the threshold they set is too "
+            "low, so its promise may not hold: remove one of each",
+            *(len(found), len(calibration), shorten(pairs)),
         )
 
 
@@ -91,11 +112,21 @@ def _thumbnails(images: NDArray[np.uint8]) -> NDArray[np.float32]:
     return np.concatenate(parts)
 
 
+def _but_themselves(
+    nearest: NDArray[np.int64], distances: NDArray[np.float32]
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Without the image itself, which is among its nearest, or has as many copies before it; one fewer of each."""
+    own = nearest == np.arange(len(nearest))[:, None]
+    own[~own.any(1), -1] = True
+    shape = len(nearest), nearest.shape[1] - 1
+    return nearest[~own].reshape(shape), distances[~own].reshape(shape)
+
+
 def _nearest(
-    thumbnails: NDArray[np.float32], known: NDArray[np.float32]
+    thumbnails: NDArray[np.float32], known: NDArray[np.float32], count: int = _CANDIDATES
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """For each the places of the few most similar ones that are known, the first first, and root mean square differences."""
-    count = min(_CANDIDATES, len(known))
+    count = min(count, len(known))
     squares = np.square(known).sum(1)
     places, distances = [], []
     for start in range(0, len(thumbnails), _ROWS):

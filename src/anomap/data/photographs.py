@@ -23,7 +23,6 @@ from anomap.errors import UserError
 log = logging.getLogger(__name__)
 
 AUTO = "auto"
-LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
 ALIGNED = 0.4  # `agreement` of photographs that are compared place by place
 LOOKED_AT = 8  # photographs, to find that out
 FEWEST = 10  # photographs that tell by themselves what is normal at a place
@@ -44,22 +43,6 @@ def check_tiling(tile: object, overlap: object, scale: object, stride: int) -> T
     if type(tile) is not int:
         raise UserError(f"data.tile={tile}: use the side of a tile in pixels, auto, or null")
     return Tiling(check_image_size(tile, stride, "data.tile")[0], float(overlap))
-
-
-def choose_tile(
-    sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float
-) -> tuple[int | None, str]:
-    """What `data.tile=auto` means for photographs of these (H, W): a tile or None, and why.
-
-    Tiles where the shorter side of most is at least `LARGE` times what the network sees.
-    """
-    seen = image_size if isinstance(image_size, int) else min(image_size)
-    if not sizes:
-        return None, "there is no file to look at"
-    height, width = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
-    shrunk = min(height, width) * scale / seen
-    why = f"photographs of about {width} x {height} pixels are {shrunk:.1f} times as large as the {seen} that the network sees"
-    return (seen if shrunk >= LARGE else None), why
 
 
 def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]]) -> bool:

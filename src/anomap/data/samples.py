@@ -40,6 +40,7 @@ class Scan:
     train: list[Sample]  # normal, to be split into training and calibration; empty: the layout is only a test set
     test: list[Sample]  # normal and abnormal
     pixels: PixelSource | None = None  # for samples without a path
+    left_out: str = ""  # which files are not used, and why; for people
 
     def scan(self) -> "Scan":  # so that what was found is a layout, too
         return self

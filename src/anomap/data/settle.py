@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from anomap.data.build import build_datamodule
 from anomap.data.checks import check_bands
 from anomap.data.decode import in_flight
-from anomap.data.photographs import choose_tile
 from anomap.data.reading import Pixels, read_pixels, read_size
-from anomap.data.samples import Sample, Scan
+from anomap.data.samples import PixelSource, Sample, Scan
+from anomap.data.tiles import choose_tile
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -51,11 +50,19 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
 
     Warns where the files use little of their type's range. UserError: from the layout, or no one range fits the files.
     """
+    from anomap.data.build import build_datamodule  # it needs torch, of which `settled` needs none
+
     data = absolute_folders(config["data"])
     layout = build_datamodule(preliminary({"data": data})["data"]).layout
     found = layout if isinstance(layout, Scan) else layout.scan()
+    return with_data(config, settled(data, found)), found
+
+
+def settled(data: Mapping[str, Any], found: Scan) -> dict[str, Any]:
+    """A plain `data` group with numbers for `auto`; warnings and errors as of `settle`."""
+    data = dict(data)
     if AUTO in (data.get("channels"), data.get("intensity_range")) or data.get("intensity_range") is None:
-        looks = look_at(found, data.get("max_pixels"), check_bands(data.get("bands")))
+        looks = look_at(spread(found.train), found.pixels, data.get("max_pixels"), check_bands(data.get("bands")))
         of = f"{len(looks)} of {len(found.train)} training files"
         if data.get("channels") == AUTO:
             grey = bool(looks) and all(look.grey for look in looks)
@@ -76,13 +83,13 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
         elif data.get("intensity_range") is None and (doubt := small_share(looks)):
             log.warning("%s", doubt)
     if data.get("tile") == AUTO:
-        data["tile"], why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], data["scale"])
+        data["tile"], why = choose_tile(sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], data["scale"])
         log.info("data.tile=%s: %s", "null" if data["tile"] is None else data["tile"], why)
     elif data.get("tile") is None and "tile" in data and (lost := squeezed(found, data)):
         log.warning("%s", lost)
     if data.get("tile") is not None:
         data["image_size"] = data["tile"]
-    return with_data(config, data), found
+    return data
 
 
 def preliminary(config: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,37 +120,39 @@ def absolute_folders(data: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def look_at(found: Scan, max_pixels: int | None, bands: Sequence[int] | None) -> list[Look]:
-    """Some of the training files; those that cannot be read are left to the decoding, which says so."""
+def look_at(
+    samples: Sequence[Sample], pixels: PixelSource | None, max_pixels: int | None, bands: Sequence[int] | None
+) -> list[Look]:
+    """What files hold; those that cannot be read are left to the decoding, which says so."""
 
     def look(sample: Sample) -> Look:
         if sample.path is None:
-            assert found.pixels is not None
-            return _look(Pixels(found.pixels(sample), (0.0, 255.0)))
+            assert pixels is not None
+            return _look(Pixels(pixels(sample), (0.0, 255.0)))
         return _look(read_pixels(sample.path, max_pixels or 2**62, bands))
 
-    return [seen for _, seen in in_flight(_sample(found), look, UserError) if isinstance(seen, Look)]
+    return [seen for _, seen in in_flight(samples, look, UserError) if isinstance(seen, Look)]
 
 
 def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
     """A line if photographs lose so much by being squeezed to the network's size that small defects vanish."""
-    tile, why = choose_tile(sizes_of(found, data.get("max_pixels")), data["image_size"], 1.0)
+    tile, why = choose_tile(sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], 1.0)
     if tile is None:
         return None
     return f"{why}: squeezed, small defects may vanish; data.tile=auto keeps their size, in more time"
 
 
-def sizes_of(found: Scan, max_pixels: int | None) -> list[tuple[int, int]]:
-    """(H, W) of some of the training files, by their headers; without those that cannot be read."""
-    paths = [sample.path for sample in _sample(found) if sample.path is not None]
+def sizes_of(samples: Sequence[Sample], max_pixels: int | None) -> list[tuple[int, int]]:
+    """(H, W) of files, by their headers; without those that cannot be read."""
+    paths = [sample.path for sample in samples if sample.path is not None]
     sizes = in_flight(paths, lambda path: read_size(path, max_pixels or 2**62), UserError)
     return [size for _, size in sizes if isinstance(size, tuple)]
 
 
-def _sample(found: Scan) -> list[Sample]:
-    """Some of the training files, spread evenly."""
-    count = min(SAMPLE, len(found.train))
-    return [found.train[place * len(found.train) // count] for place in range(count)]
+def spread(samples: Sequence[Sample], count: int = SAMPLE) -> list[Sample]:
+    """At most so many of them, spread evenly."""
+    count = min(count, len(samples))
+    return [samples[place * len(samples) // count] for place in range(count)]
 
 
 def _look(pixels: Pixels) -> Look:

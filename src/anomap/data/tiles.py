@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 AT_A_TIME = 16  # tiles
+LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,22 @@ class Tiling:
 def tiling_of(data: Mapping[str, Any]) -> Tiling | None:
     """That of a checked `data` group; None without tiles."""
     return None if data.get("tile") is None else Tiling(data["tile"], data["tile_overlap"])
+
+
+def choose_tile(
+    sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float
+) -> tuple[int | None, str]:
+    """What `data.tile=auto` means for photographs of these (H, W): a tile or None, and why.
+
+    Tiles where the shorter side of most is at least `LARGE` times what the network sees.
+    """
+    seen = image_size if isinstance(image_size, int) else min(image_size)
+    if not sizes:
+        return None, "there is no file to look at"
+    height, width = sorted(sizes, key=lambda size: size[0] * size[1])[len(sizes) // 2]
+    shrunk = min(height, width) * scale / seen
+    why = f"photographs of about {width} x {height} pixels are {shrunk:.1f} times as large as the {seen} that the network sees"
+    return (seen if shrunk >= LARGE else None), why
 
 
 class Stitch:

@@ -74,8 +74,8 @@ class FolderLayout:
         test = with_masks(test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
         folders = [root, *parts, *train_folders, *(folder for part in parts for folder in subfolders(part))]
-        account(root, [*dict.fromkeys(folders)], _roles(train, test))
-        return Scan(train, test)
+        left = account(root, [*dict.fromkeys(folders)], _roles(train, test))
+        return Scan(train, test, left_out=str(left) if left else "")
 
     def _scan_two_folders(self) -> Scan:
         given = (("normal_dir", self.normal_dir, NORMAL), ("abnormal_dir", self.abnormal_dir, ABNORMAL))
@@ -88,8 +88,8 @@ class FolderLayout:
             )
         root = Path(os.path.commonpath([folder.parent for folder in folders]))
         test = _samples(dict(labelled), root, by_subfolder=True)
-        account(root, folders, _roles([], test))
-        return Scan([], test)
+        left = account(root, folders, _roles([], test))
+        return Scan([], test, left_out=str(left) if left else "")
 
     def _label(self, folder_name: str) -> int:
         known = (name.casefold() for name in self.normal_names)

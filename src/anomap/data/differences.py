@@ -1,0 +1,62 @@
+"""Sets of files that differ in what is no defect: their kind, or their size. What a detector learns of that is worth nothing."""
+
+import os
+from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
+from typing import Any
+
+from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
+from anomap.data.settle import sizes_of, spread
+
+FEW = 3  # kinds or sizes of a set: more say nothing about it, as of crops
+_SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".apng": ".png", ".dib": ".bmp"}
+Sizes = Sequence[tuple[int, int]]
+
+
+def roles(found: Scan) -> dict[str, list[Sample]]:
+    """The files by what they are for; `train` is still to be split."""
+    return {
+        "train": found.train,
+        "test normal": [sample for sample in found.test if sample.label == NORMAL],
+        "test abnormal": [sample for sample in found.test if sample.label == ABNORMAL],
+    }
+
+
+def kind_of(name: str) -> str:
+    """Its extension, of several that mean the same always one."""
+    suffix = os.path.splitext(name)[1].lower()
+    return _SAME.get(suffix, suffix)
+
+
+def sampled_differences(found: Scan, max_pixels: int | None) -> list[str]:
+    """`differences` by a sample of each set's headers."""
+    return differences(found, {role: sizes_of(spread(part), max_pixels) for role, part in roles(found).items()})
+
+
+def differences(found: Scan, sizes: Mapping[str, Sizes]) -> list[str]:
+    """A line for each way in which sets have nothing in common; `sizes` (H, W) are by role."""
+    kinds = {role: [kind_of(s.name) for s in part if s.path is not None] for role, part in roles(found).items()}
+    shown = {role: [f"{width} x {height}" for height, width in of} for role, of in sizes.items()}
+    return [*_lines("are", kinds), *_lines("have", shown)]
+
+
+def _lines(verb: str, values: Mapping[str, Collection[Hashable]]) -> Iterator[str]:
+    sets = {role: {*found} for role, found in values.items()}
+    train, normal, abnormal = (sets.get(role, set()) for role in ("train", "test normal", "test abnormal"))
+    if _apart(normal, abnormal):
+        yield (
+            f"normal test images {verb} {_said(normal)} and abnormal ones {_said(abnormal)}: a detector may tell these apart "
+            "and no defect; the results may mean nothing"
+        )
+    if _apart(train, normal):
+        yield (
+            f"training images {verb} {_said(train)} and normal test images {_said(normal)}: from another camera or program? "
+            "Then false alarms are no surprise"
+        )
+
+
+def _apart(one: set[Any], other: set[Any]) -> bool:
+    return bool(one and other) and not one & other and max(len(one), len(other)) <= FEW
+
+
+def _said(values: Collection[Any]) -> str:
+    return " and ".join(sorted(map(str, values)))
