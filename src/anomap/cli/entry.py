@@ -14,6 +14,8 @@ predict = partial(_run, "predict")
 export = partial(_run, "export")
 preview = partial(_run, "preview")
 tune = partial(_run, "tune")
+check = partial(_run, "check")
+calibrate = partial(_run, "calibrate")
 
 
 def report() -> None:

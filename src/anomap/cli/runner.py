@@ -35,6 +35,7 @@ def run(name: str) -> None:
     signal.signal(signal.SIGTERM, signals.obey)
     try:
         given = resume.arguments(sys.argv[1:]) if name == "train" else sys.argv[1:]
+        given = typed.with_folder(given) if name == "check" else given
         sys.argv[1:] = typed.for_hydra(given)
         main = hydra.main(version_base="1.3", config_path=str(config_dir()), config_name=name)
         main(partial(job, name))()

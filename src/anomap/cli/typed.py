@@ -24,7 +24,32 @@ _OVERRIDE = re.compile(r"([+~]*)([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 _SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
 _SWEEPING = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)  # Hydra's functions
 _PIECE = re.compile(rf"({QUOTED}|[^,]*),", re.DOTALL)
+_VALUED = "-c --cfg -sc -p --package -cp --config-path -cn --config-name -cd --config-dir".split()  # Hydra's flags
 _NAMES = "data.normal_names"  # a list of folders' names
+
+
+def with_folder(arguments: Sequence[str]) -> list[str]:
+    """`anomap-check DIR`: an argument that is no override and no flag is the folder of `data.root`.
+
+    UserError: there are several.
+    """
+    follows = [False, *(argument in _VALUED for argument in arguments[:-1])]
+    folders = [
+        argument
+        for argument, value in zip(arguments, follows, strict=True)
+        if not value and argument[:1] not in ("", "-") and _is_folder(argument)
+    ]
+    if len(folders) > 1:
+        whole = shlex.quote(" ".join(folders))
+        raise UserError(f"{folders[1]}: give one folder; a path with spaces goes in quotes: {whole}")
+    return [f"data.root={argument}" if argument in folders else argument for argument in arguments]
+
+
+def _is_folder(argument: str) -> bool:
+    """Whether it is a folder of images rather than an override."""
+    return Path(argument).exists() or not (
+        (argument[:1] == "~" and "/" not in argument) or _OVERRIDE.fullmatch(argument)
+    )
 
 
 def is_sweep(arguments: Iterable[str]) -> bool:

@@ -11,7 +11,9 @@ from hydra.core.hydra_config import HydraConfig
 from anomap.cli import resume
 from anomap.config import build, check_switches
 from anomap.data.build import build_datamodule
+from anomap.data.differences import doubts
 from anomap.data.settle import preliminary, settle
+from anomap.data.shrink import lost_defects
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.controls import control_aurocs
@@ -67,7 +69,11 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
     data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
     data.layout = found
+    for doubt in doubts(found, config["data"]):
+        log.warning("%s", doubt)
     data.setup()
+    if (lost := lost_defects(data.test.samples, data.test.masks, config["data"])) is not None:
+        log.warning("%s", lost)
     start_over(run, config)
 
     objective, stages = train_method(objective, data, config, run)

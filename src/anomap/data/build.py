@@ -16,7 +16,8 @@ def build_datamodule(
 ) -> AnomalyDataModule:
     """Build the datamodule of a config; the other arguments are those of `AnomalyDataModule`.
 
-    `config["name"]` chooses the layout (`layout_class`). Other keys are options of that layout and of `AnomalyDataModule`. UserError: a wrong value, or an unknown (the nearest is named) or missing key.
+    `config["name"]` chooses the layout (`layout_class`). Other keys are options of that layout and of `AnomalyDataModule`.
+    UserError: a wrong value, or an unknown (the nearest is named) or missing key.
     """
     options = dict(config)
     name = options.pop("name", None)

@@ -15,8 +15,8 @@ import numpy as np
 
 from anomap.data.checks import check_bands, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import in_flight
-from anomap.data.differences import differences, roles
-from anomap.data.files import printable
+from anomap.data.differences import differences, mixed_shapes, roles
+from anomap.data.files import printable, shorten
 from anomap.data.images import convert, load_image
 from anomap.data.layouts.named import build_layout
 from anomap.data.leakage import without_test_copies
@@ -42,6 +42,7 @@ from anomap.intervals import rate_interval
 
 Value = float | int | str | None
 Size = tuple[int, int]
+_REFUSED = ("cannot be used", "inverted")  # of the lines about masks, those at which a training stops
 _LOG = logging.getLogger("anomap.data")
 
 
@@ -78,7 +79,7 @@ def examine(data: Mapping[str, Any], pixels: int) -> Check:
         data = settled(given, found)
         _sets(check, found, data)
         sizes = _sizes(check, found, data)
-        check.warnings += differences(found, sizes)
+        check.warnings += [*differences(found, sizes), *mixed_shapes(sizes["train"], data)]
         _shrink(check, sizes["train"] or [size for part in sizes.values() for size in part], given, data)
         data = _values(check, found, given, data)
         _masks(check, found, data, pixels)
@@ -199,18 +200,13 @@ def _shrink(check: Check, sizes: Sequence[Size], given: Mapping[str, Any], data:
     need = f"a defect needs about {SURVIVES} pixels there"
     own = f"{least:.0f} of a photograph of {size[1]} x {size[0]}"
     if data.get("tile") is not None:
-        how = f"tiles of {data['tile']} pixels{' (auto)' if given.get('tile') == AUTO else ''}, photographs at {data['scale']:g} of their size"
+        auto = " (auto)" if given.get("tile") == AUTO else ""
+        how = f"tiles of {data['tile']} pixels{auto}, photographs at {data['scale']:g} of their size"
     else:
         height, width = check_image_size(data["image_size"])
         how = f"to {width} x {height}, by {factors[1]:.3g} x {factors[0]:.3g}"
     check.rows["shrunk"] = f"{how}; {need}, so {own}"
     check.facts |= {"shrink": max(factors), "smallest_surviving": least}
-    shapes = [width / height for height, width in sizes]
-    if data.get("tile") is None and max(shapes) / min(shapes) > 1.5:
-        check.warnings.append(
-            f"photographs of different shapes (width by height {min(shapes):.2g} to {max(shapes):.2g}) are all squeezed to one: "
-            "the same part looks different; crop them alike, or cut them into tiles by data.tile=256"
-        )
 
 
 def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
@@ -229,7 +225,9 @@ def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[s
     )
     if grey and all(look.grey for look in tested) and data["channels"] == 3:
         check.settings["data.channels"] = "1"
-        check.warnings.append("all images are grey and are read as colour: data.channels=1 does with a third of the values")
+        check.warnings.append(
+            "all images are grey and are read as colour: data.channels=1 does with a third of the values"
+        )
     if grey and data["channels"] == 1 and (coloured := sum(not look.grey for look in tested)):
         check.warnings.append(
             f"training images are grey, but {coloured} of {len(tested)} test images looked at are in colour, which is not seen"
@@ -246,7 +244,9 @@ def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[s
         return dict(data)
     if None in limits:
         check.settings["data.intensity_range"] = AUTO
-        check.warnings.append(f"{' and '.join(kinds)} values have no natural range: training stops without data.intensity_range")
+        check.warnings.append(
+            f"{' and '.join(kinds)} values have no natural range: training stops without data.intensity_range"
+        )
         return {**data, "intensity_range": one_range(looks)}
     if _narrow(looks):
         check.settings["data.intensity_range"] = _list(natural_range(low, high))
@@ -276,10 +276,12 @@ def _masks(check: Check, found: Scan, data: Mapping[str, Any], pixels: int) -> N
     if masks is None:
         check.rows["masks"] = "none: pixel metrics and outlines cannot be measured" if found.test else "none"
         return
-    if any("cannot be used" in line or "inverted" in line for line in check.warnings[before:]):
-        check.skip(check.warnings.pop(), data)
+    if data.get("on_error") != "skip" and any(word in line for word in _REFUSED for line in check.warnings[before:]):
+        check.settings["data.on_error"] = "skip"
     defects = masked_defects(some, masks, data)
-    check.rows["masks"] = f"{count}" + (f", {len(some)} of {len(found.test)} test images looked at" if len(some) < len(found.test) else "")
+    check.rows["masks"] = f"{count}" + (
+        f", {len(some)} of {len(found.test)} test images looked at" if len(some) < len(found.test) else ""
+    )
     if defects:
         least, middle = min(defects, key=lambda d: d.diameter), sorted(d.diameter for d in defects)[len(defects) // 2]
         seen = min(defect.seen for defect in defects)
@@ -307,21 +309,28 @@ def _copies(check: Check, found: Scan, data: Mapping[str, Any], pixels: int) -> 
         arrays.append(np.stack([image for _, image in good]) if good else np.empty((0, 1, 1, 1), np.uint8))
         names.append([name for name, _ in good])
     if broken and not check.facts["n_unreadable"]:
-        check.skip(f"{len(broken)} of {len(normal) + len(tested)} files looked at cannot be read: {next(iter(broken.values()))}", data)
+        check.skip(
+            f"{len(broken)} of {len(normal) + len(tested)} files looked at cannot be read: {next(iter(broken.values()))}",
+            data,
+        )
     exact = int(check.facts["n_exact_copies"] or 0) + int(check.facts["n_left_out_of_training"] or 0)
     within = find_near_copies(arrays[0])
     across = find_near_copies(arrays[1], arrays[0]) if len(arrays[1]) else []
-    pairs = [(f"{names[0][p.image]} = {names[0][p.other]}", "normal images look like others") for p in within]
-    known = {*check.same}
-    pairs = [pair for pair, place in zip(pairs, within, strict=True) if names[0][place.image] not in known]
-    also = [(f"{names[1][p.image]} = {names[0][p.other]}", "test images look like normal images") for p in across]
-    for of, end in (
-        (pairs, "where one is trained on and the other calibrates, the threshold is too low"),
-        (also, "results on them are too good"),
-    ):
+    same = check.same
+    pairs = [
+        f"{one} = {other}"
+        for one, other in ((names[0][pair.image], names[0][pair.other]) for pair in within)
+        if same.get(one, one) != same.get(other, other)
+    ]
+    also = [f"{names[1][pair.image]} = {names[0][pair.other]}" for pair in across]
+    trained, tested_too = (
+        "%d normal images look like others, saved again: %s; where one is trained on and the other calibrates, the threshold is "
+        "too low: remove one of each",
+        "%d test images look like normal images, saved again: %s; results on them are too good: remove one of each",
+    )
+    for line, of in ((trained, pairs), (tested_too, also)):
         if of:
-            shown = ", ".join(printable(text) for text, _ in of[:3]) + (f" and {len(of) - 3} more" if len(of) > 3 else "")
-            check.warnings.append(f"{len(of)} {of[0][1]}, saved again: {shown}; {end}: remove one of each")
+            check.warnings.append(line % (len(of), shorten(of)))
     looked = len(names[0]) + len(names[1])
     everything = len(check.normal) + len(found.test)
     check.rows["copies"] = (

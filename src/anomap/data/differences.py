@@ -7,9 +7,10 @@ from typing import Any
 from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
 from anomap.data.settle import sizes_of, spread
 
+MIXED = 1.5  # of the greatest to the least ratio of sides
 FEW = 3  # kinds or sizes of a set: more say nothing about it, as of crops
 _SAME = {".jpeg": ".jpg", ".jpe": ".jpg", ".jfif": ".jpg", ".tiff": ".tif", ".apng": ".png", ".dib": ".bmp"}
-Sizes = Sequence[tuple[int, int]]
+Sizes = Sequence[tuple[int, int]]  # (H, W)
 
 
 def roles(found: Scan) -> dict[str, list[Sample]]:
@@ -27,15 +28,27 @@ def kind_of(name: str) -> str:
     return _SAME.get(suffix, suffix)
 
 
-def sampled_differences(found: Scan, max_pixels: int | None) -> list[str]:
-    """`differences` by a sample of each set's headers."""
-    return differences(found, {role: sizes_of(spread(part), max_pixels) for role, part in roles(found).items()})
+def doubts(found: Scan, data: Mapping[str, Any]) -> list[str]:
+    """What a training says of a settled `data` group beside all else: `differences` and `mixed_shapes` of some files."""
+    sizes = {role: sizes_of(spread(part), data.get("max_pixels")) for role, part in roles(found).items()}
+    return [*differences(found, sizes), *mixed_shapes(sizes["train"], data)]
+
+
+def mixed_shapes(sizes: Sizes, data: Mapping[str, Any]) -> list[str]:
+    """A line where photographs (H, W) of different shapes are squeezed to one."""
+    shapes = [width / height for height, width in sizes]
+    if not shapes or data.get("tile") is not None or max(shapes) <= MIXED * min(shapes):
+        return []
+    return [
+        f"photographs of different shapes (width by height {min(shapes):.2g} to {max(shapes):.2g}) are all squeezed to one: "
+        "the same part looks different; crop them alike, or cut them into tiles with data.tile"
+    ]
 
 
 def differences(found: Scan, sizes: Mapping[str, Sizes]) -> list[str]:
     """A line for each way in which sets have nothing in common; `sizes` (H, W) are by role."""
     kinds = {role: [kind_of(s.name) for s in part if s.path is not None] for role, part in roles(found).items()}
-    shown = {role: [f"{width} x {height}" for height, width in of} for role, of in sizes.items()}
+    shown = {role: [f"{width} x {height}" for height, width in of] for role, of in sizes.items()}
     return [*_lines("are", kinds), *_lines("have", shown)]
 
 

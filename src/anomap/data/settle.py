@@ -83,7 +83,9 @@ def settled(data: Mapping[str, Any], found: Scan) -> dict[str, Any]:
         elif data.get("intensity_range") is None and (doubt := small_share(looks)):
             log.warning("%s", doubt)
     if data.get("tile") == AUTO:
-        data["tile"], why = choose_tile(sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], data["scale"])
+        data["tile"], why = choose_tile(
+            sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], data["scale"]
+        )
         log.info("data.tile=%s: %s", "null" if data["tile"] is None else data["tile"], why)
     elif data.get("tile") is None and "tile" in data and (lost := squeezed(found, data)):
         log.warning("%s", lost)

@@ -13,6 +13,7 @@ from anomap.data.decode import in_flight
 from anomap.data.files import printable
 from anomap.data.masks import Masks
 from anomap.data.samples import Sample
+from anomap.data.settle import spread
 
 SURVIVES = 4  # pixels at the network's size that a defect needs across: docs/trust.md
 LOOKED_AT = 200  # masks at most, spread evenly
@@ -63,6 +64,11 @@ def masked_defects(samples: Iterable[Sample], masks: Masks, data: Mapping[str, A
 
     known = [sample for sample in samples if sample.masks and sample in masks]
     return [defect for _, defect in in_flight(known, measured) if defect is not None]
+
+
+def lost_defects(samples: Sequence[Sample], masks: Masks | None, data: Mapping[str, Any]) -> str | None:
+    """`too_small` of some of a test set's images."""
+    return None if masks is None else too_small(masked_defects(spread(samples, LOOKED_AT), masks, data))
 
 
 def too_small(defects: Sequence[Defect]) -> str | None:
