@@ -15,6 +15,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from anomap.cli.schema import check_keys, groups_of
+from anomap.cli.typed import with_folder
 from anomap.config import config_dir, flat
 
 CONF = config_dir()
@@ -104,7 +105,7 @@ def test_the_documents_and_every_yaml_hold_commands() -> None:
 def composed(name: str, arguments: list[str]) -> None:
     """Compose `anomap-<name>` as it was typed, and refuse unknown keys as it does; of a sweep, every value once."""
     overrides, own = [], False
-    words = iter(arguments)
+    words = iter(with_folder(arguments) if name == "check" else arguments)
     for word in words:
         if word in VALUED:
             own = own or word == "--config-dir"

@@ -51,6 +51,9 @@ def test_a_wrong_path_is_told_before_torch_is_imported(tmp_path: Path) -> None:
         "export|checkpoint=none.ckpt": "checkpoint=none.ckpt: no such file",
         "train|data=folder|data.root=nowhere": "data.root=nowhere",
         "train|data=folder": "data.root is not set",
+        "check|nowhere": "data.root=nowhere",
+        "check|.|nowhere": "nowhere: give one folder",
+        "calibrate|checkpoint=none.ckpt|data.root=.": "checkpoint=none.ckpt: no such file",
         "preview|data=mvtec|data.root=nowhere|data.category=bottle": "data.root=nowhere",
     }
     lines = [f"{line}|hydra.run.dir={tmp_path}/run" for line in wrong]

@@ -12,7 +12,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
 from anomap.cli.schema import check_paths, is_path
-from anomap.cli.typed import advice, for_hydra, is_sweep
+from anomap.cli.typed import advice, for_hydra, is_sweep, with_folder
 from anomap.config import config_dir, flat, plain, quoted, unquoted
 from anomap.errors import UserError
 from tests import tiny
@@ -37,6 +37,21 @@ def test_a_name_arrives_as_it_is_typed(name: str) -> None:
     assert plain(compose("predict", typed))["output"] == name
     assert for_hydra(typed) == typed  # as a training's further processes get it
     assert unquoted(quoted(name)) == name
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("-")])
+def test_a_folder_alone_is_the_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(name).mkdir(parents=True)
+    typed = for_hydra(with_folder(["--config-dir", "x", name, "data.image_size=32"]))
+    assert plain(compose("check", typed[2:]))["data"]["root"] == name
+    assert with_folder(typed) == typed
+
+
+def test_of_several_folders_none_is_taken(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="a path with spaces goes in quotes: 'my folder'"):
+        with_folder(["my", "folder", "pixels=3"])
+    assert with_folder([str(tmp_path), "~sweep"]) == [f"data.root={tmp_path}", "~sweep"]
 
 
 @pytest.mark.parametrize("name", ["2024_11_26", "1.10", "r,s", "über (1)"])

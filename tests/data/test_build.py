@@ -8,8 +8,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from anomap.data.build import build_datamodule
-from anomap.data.layouts.named import LAYOUTS
 from anomap.data.layouts.folder import FolderLayout
+from anomap.data.layouts.named import LAYOUTS
 from anomap.errors import UserError
 
 from .helpers import make_dataset

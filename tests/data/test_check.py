@@ -197,9 +197,9 @@ def test_pixels_of_a_sample_only_are_looked_at_and_it_says_so(root: Path) -> Non
     assert "20 looked at, of 39 images" in found.rows["copies"]
 
 
-def test_what_no_training_could_begin_with_is_an_error(root: Path, tmp_path: Path) -> None:
+def test_what_no_training_could_begin_with_is_an_error(root: Path) -> None:
+    save(root / "test/crack/9.png", blobs(5))
     with pytest.raises(UserError, match="has no mask"):
-        save(root / "test/crack/9.png", blobs(5))
         look(root)
     with pytest.raises(UserError, match="calibration_fraction=2"):
         look(root, "data.calibration_fraction=2")

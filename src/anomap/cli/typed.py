@@ -24,7 +24,7 @@ _OVERRIDE = re.compile(r"([+~]*)([A-Za-z_][\w./@-]*)=(.*)", re.DOTALL)
 _SWEEPS = ("sweep=", "+sweep=", "hydra.mode=MULTIRUN")
 _SWEEPING = re.compile(r"(choice|glob|interval|range|shuffle|sort|tag)\(.*\)", re.DOTALL)  # Hydra's functions
 _PIECE = re.compile(rf"({QUOTED}|[^,]*),", re.DOTALL)
-_VALUED = "-c --cfg -sc -p --package -cp --config-path -cn --config-name -cd --config-dir".split()  # Hydra's flags
+_VALUED = re.compile(r"-(c|sc|p|cp|cn|cd)|--(cfg|package|config-\w+)")  # Hydra's flags that a value follows
 _NAMES = "data.normal_names"  # a list of folders' names
 
 
@@ -33,7 +33,7 @@ def with_folder(arguments: Sequence[str]) -> list[str]:
 
     UserError: there are several.
     """
-    follows = [False, *(argument in _VALUED for argument in arguments[:-1])]
+    follows = [False, *(_VALUED.fullmatch(argument) is not None for argument in arguments[:-1])]
     folders = [
         argument
         for argument, value in zip(arguments, follows, strict=True)

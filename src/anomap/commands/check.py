@@ -11,7 +11,8 @@ from hydra.core.hydra_config import HydraConfig
 from rich.console import Console
 from rich.table import Table
 
-from anomap.config import check_switches, check_whole
+from anomap.cli.schema import is_path
+from anomap.config import check_switches, check_whole, unquoted
 from anomap.data.check import Check, examine
 from anomap.data.samples import split_calibration
 from anomap.detection.calibration import Threshold, resolve_threshold
@@ -56,7 +57,12 @@ def print_check(found: Check, given: list[str]) -> None:
         console.print("[yellow]warning[/yellow]      ", end="")
         console.print(line, markup=False, highlight=False)
     overrides = _overrides(found)
-    own = [line for line in given if line.partition("=")[0] not in (*found.settings, "pixels", "write")]
+    pairs = [line.partition("=") for line in given]
+    own = [
+        f"{key}={unquoted(value) if is_path(key) else value}"
+        for key, _, value in pairs
+        if key not in (*found.settings, "pixels", "write")
+    ]
     own = own if any(line.startswith("data=") for line in own) else ["data=folder", *own]
     print(f"set          {' '.join(map(shlex.quote, overrides)) or 'nothing'}")
     print(f"train        anomap-train {' '.join(map(shlex.quote, [*own, *overrides]))}")
