@@ -14,11 +14,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from anomap.commands import evaluate as module
-from anomap.commands.evaluate import command, evaluate, evaluation_data
+from anomap.commands.evaluate import command, evaluate
 from anomap.config import config_dir, plain
 from anomap.detection.checkpoint import read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
+from anomap.evaluation.other_data import evaluation_data
 from anomap.evaluation.summary import print_summary
 from anomap.runs.folder import RunFolder, read_metrics
 from tests.finished import Run, Runs

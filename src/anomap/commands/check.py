@@ -89,7 +89,7 @@ def _promise(found: Check, config: Mapping[str, Any]) -> None:
     found.facts |= {"promised_fpr": threshold.promised_fpr, "n_deciding": deciding}
     others = f", {found.facts['n_calibration'] - deciding} others the scale of the score's parts" if several else ""
     found.rows["promise"] = (
-        f"at most {threshold.promised_fpr:.1%} false alarms: {deciding} normals set the threshold{others}"
+        f"at most {100 * threshold.promised_fpr:.1f} % false alarms: {deciding} normals set the threshold{others}"
     )
     if not threshold.note:
         return

@@ -1,7 +1,6 @@
 """anomap-evaluate: score a test set with a trained detector, decide, report; the end of a training without the training."""
 
 import functools
-import inspect
 import logging
 from collections.abc import Mapping
 from dataclasses import replace
@@ -13,7 +12,6 @@ from hydra.types import RunMode
 
 from anomap.config import check_switches
 from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.settle import absolute_folders
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
@@ -21,6 +19,7 @@ from anomap.errors import UserError
 from anomap.evaluation import score_cache
 from anomap.evaluation.cache_key import cache_path
 from anomap.evaluation.measure import measure, score_test
+from anomap.evaluation.other_data import evaluation_data
 from anomap.evaluation.outcome import write_files
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.evaluation.summary import print_summary
@@ -29,12 +28,6 @@ from anomap.runs.folder import RunFolder, write_metrics
 from anomap.viewing.system_viewer import open_picture
 
 log = logging.getLogger(__name__)
-
-FIXED = (
-    *("image_size", "tile", "tile_overlap", "scale"),
-    *("channels", "intensity_range", "bands", "background"),
-)  # the weights know no other
-_READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
 
 
 def command(config: dict[str, Any], folder: Path) -> None:
@@ -71,33 +64,16 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     return metrics
 
 
-def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """The `data` group to evaluate on: the checkpoint's (`trained`), with what is `given` (and not None) in its place.
-
-    A layout that was chosen (`data=folder`, which has a `name`) replaces all of the checkpoint's. UserError if images would
-    be read otherwise than the detector learned.
-    """
-    chosen = {key: value for key, value in given.items() if value is not None}
-    for key in FIXED:
-        if key in chosen and chosen[key] != trained.get(key):
-            raise UserError(
-                f"data.{key}={chosen[key]}: the checkpoint was trained with {trained.get(key)}, and its detector knows "
-                f"nothing else; leave data.{key} out"
-            )
-    reading = {key: value for key, value in {**trained, **chosen}.items() if key in _READING}
-    if "name" in given:
-        return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
-    if chosen.keys() & {"normal_dir", "abnormal_dir"}:
-        return {"name": "folder", **chosen, **reading}
-    return {**trained, **chosen}
-
-
 @functools.lru_cache(maxsize=1)
-def _load(path: Path, _changed: int) -> tuple[ScoringModel, dict[str, Any], dict[str, int]]:
+def _load(path: Path, _changed: int) -> tuple[ScoringModel, dict[str, Any], dict[str, Any]]:
     """Detector, configuration and facts of the training; read once in a sweep, whose jobs set the thresholds anew."""
     detector, config = checkpoint.load_model(path)
     facts = checkpoint.read(path)[checkpoint.SECTION].get("trained", {})
-    return detector, config, {key: facts[key] for key in ("n_train", "epochs", "steps") if key in facts}
+    known: dict[str, Any] = {key: facts[key] for key in ("n_train", "epochs", "steps") if key in facts}
+    if anew := config.get("calibration"):  # by anomap-calibrate
+        known["calibration_source"] = anew["source"]
+        log.info("%s: calibrated anew on %d images of %s, %s", path, anew["images"], anew["source"], anew["date"])
+    return detector, config, known
 
 
 def _score(path: Path, detector: ScoringModel, config: Mapping[str, Any], pictures: bool, own: bool) -> ScoredSet:

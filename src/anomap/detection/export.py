@@ -86,7 +86,11 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
         "map_scale": list(model.map_scale),
-        "calibration": {"n_images": len(model.calibration.scores), **config.get("threshold", {})},
+        "calibration": {
+            "n_images": len(model.calibration.scores),
+            **config.get("threshold", {}),
+            **config.get("calibration", {}),
+        },
     }
 
 

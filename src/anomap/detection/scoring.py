@@ -161,7 +161,6 @@ class ScoringModel(nn.Module):
             self.places.learn(output.anomaly_map.float().cpu() for output in outputs)
         self.standardiser = Standardiser(1)
 
-    @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
         """Learn the scale of the score's parts from held-out normal images, and keep their scores.
 
@@ -173,19 +172,26 @@ class ScoringModel(nn.Module):
                 it every second one does.
             trained_on: how many images the method was trained on; a part that needs more is left out of the score.
         """
+        if few := self.weigh_parts(trained_on):
+            log.warning(
+                "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
+                *(" and ".join(few), trained_on, max(self.objective.minimum_images[name] for name in few)),
+            )
+        self.recalibrate(batches)
+
+    @torch.no_grad()
+    def recalibrate(self, batches: Iterable[Batch]) -> Tensor:
+        """`calibrate`, with the parts weighed as they are; returns the scores (N,) that the images had before."""
         rows, scaling = [], []
         for batch in batches:
             with ieee_float32():
                 rows.append(self.calibration_rows(self.output(batch["image"], MAPS[:1])))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
-        if few := self.weigh_parts(trained_on):
-            log.warning(
-                "the score leaves out %s: learned from %d images, which are too few (at least %d are needed)",
-                *(" and ".join(few), trained_on, max(self.objective.minimum_images[name] for name in few)),
-            )
         table = torch.cat(rows)
+        before = self.standardiser(table[:, :-2]).cpu()
         self.learn_calibration(table, torch.cat(scaling) if scaling else torch.arange(len(table)) % 2 == 1)
+        return before
 
     def calibration_rows(self, output: MethodOutput) -> Tensor:
         """What calibration takes of each image (B, K + 2): the parts, the highest and the middle value of its map."""

@@ -12,6 +12,7 @@ from anomap.runs.folder import RunFolder
 _NEEDS_CHECKPOINT = {
     "evaluate": "an exported file has no calibration scores to choose a threshold from",
     "export": "is exported already",
+    "calibrate": "an exported file cannot be calibrated anew",
 }
 
 

@@ -1,0 +1,35 @@
+"""Other images for a trained detector, read as those that it was trained on."""
+
+import inspect
+from collections.abc import Mapping
+from typing import Any
+
+from anomap.data.datamodule import AnomalyDataModule
+from anomap.errors import UserError
+
+FIXED = (
+    *("image_size", "tile", "tile_overlap", "scale"),
+    *("channels", "intensity_range", "bands", "background"),
+)  # the weights know no other
+_READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
+
+
+def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """The `data` group to evaluate on: the checkpoint's (`trained`), with what is `given` (and not None) in its place.
+
+    A layout that was chosen (`data=folder`, which has a `name`) replaces all of the checkpoint's. UserError if images would
+    be read otherwise than the detector learned.
+    """
+    chosen = {key: value for key, value in given.items() if value is not None}
+    for key in FIXED:
+        if key in chosen and chosen[key] != trained.get(key):
+            raise UserError(
+                f"data.{key}={chosen[key]}: the checkpoint was trained with {trained.get(key)}, and its detector knows "
+                f"nothing else; leave data.{key} out"
+            )
+    reading = {key: value for key, value in {**trained, **chosen}.items() if key in _READING}
+    if "name" in given:
+        return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
+    if chosen.keys() & {"normal_dir", "abnormal_dir"}:
+        return {"name": "folder", **chosen, **reading}
+    return {**trained, **chosen}
