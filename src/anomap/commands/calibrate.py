@@ -151,6 +151,7 @@ def new_checkpoint(given: str | None, old: Path) -> Path:
 def print_summary(metrics: Mapping[str, Any], folder: Path) -> None:
     """The last lines."""
     deciding = metrics["n_calibration"] - metrics["n_scaling"]
+    scale = " (on a new scale)" if metrics["n_scaling"] else ""
     for name, text in (
         (
             "calibrated",
@@ -159,7 +160,7 @@ def print_summary(metrics: Mapping[str, Any], folder: Path) -> None:
         ("before", metrics["needed_note"]),
         (
             "threshold",
-            f"{metrics['old_threshold']:.4g} before, {metrics['threshold']:.4g} now{' (on a new scale)' if metrics['n_scaling'] else ''}",
+            f"{metrics['old_threshold']:.4g} before, {metrics['threshold']:.4g} now{scale}",
         ),
         ("promise", metrics["promise_note"]),
         ("note", metrics["threshold_note"]),
