@@ -8,7 +8,7 @@ from anomap.data.datamodule import AnomalyDataModule
 from anomap.errors import UserError
 
 FIXED = (
-    *("image_size", "tile", "tile_overlap", "scale"),
+    *("image_size", "tile", "tile_overlap", "scale", "aligned"),
     *("channels", "intensity_range", "bands", "background"),
 )  # the weights know no other
 _READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
