@@ -25,7 +25,7 @@ Bytes = np.ndarray[Any, np.dtype[np.uint8]]
 def blobs(seed: int, size: tuple[int, int] = (60, 80)) -> Bytes:
     """A smooth random image (H, W)."""
     small = np.random.default_rng(seed).integers(0, 256, (6, 8)).astype(np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size[::-1], Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(small).resize((size[1], size[0]), Image.Resampling.BICUBIC))
 
 
 @pytest.fixture

@@ -87,7 +87,11 @@ def _promise(found: Check, config: Mapping[str, Any]) -> None:
     if threshold.promised_fpr is None:
         return
     found.facts |= {"promised_fpr": threshold.promised_fpr, "n_deciding": deciding}
-    others = f", {found.facts['n_calibration'] - deciding} others the scale of the score's parts" if several else ""
+    others = (
+        f", {int(found.facts['n_calibration'] or 0) - deciding} others the scale of the score's parts"
+        if several
+        else ""
+    )
     found.rows["promise"] = (
         f"at most {100 * threshold.promised_fpr:.1f} % false alarms: {deciding} normals set the threshold{others}"
     )

@@ -49,7 +49,8 @@ def largest_piece(mask: NDArray[np.bool_]) -> float:
         return 0.0
     rows, columns = (np.flatnonzero(mask.any(axis)) for axis in (1, 0))
     inside = mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
-    pieces, _ = ndimage.label(inside, np.ones((3, 3)))
+    pieces = np.zeros(inside.shape, np.int32)
+    ndimage.label(inside, np.ones((3, 3)), output=pieces)
     return 2 * math.sqrt(np.bincount(pieces[inside]).max() / math.pi)
 
 
