@@ -16,6 +16,7 @@ from PIL import Image
 from anomap.detection import checkpoint, detector
 from anomap.detection.detector import Detector, Images, Prediction, Preprocessing
 from anomap.detection.scoring import ScoringModel
+from anomap.detection.image_statistics import image_statistics
 from anomap.errors import UserError
 from tests import tiny
 from tests.data.helpers import png16, save
@@ -23,10 +24,10 @@ from tests.data.helpers import png16, save
 SIZE = (8, 10)
 
 
-def means(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
+def means(images: Images) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """A model whose map is the first channel and whose score is its mean."""
     maps = images[:, :1].astype(np.float32)
-    return maps.mean((1, 2, 3)).astype(np.float64), maps
+    return maps.mean((1, 2, 3)).astype(np.float64), maps, image_statistics(images)
 
 
 def make(channels: int = 1, intensity_range: tuple[float, float] | None = None) -> Detector:

@@ -136,6 +136,9 @@ class AnomalyDataModule(pl.LightningDataModule):
                 warn_of_near_copies(self.test, normal_set)
             warn_of_trained_copies(self.calibration, self.train)
         self.calibration.scaling = choose_scaling(self.calibration.samples, same_content)
+        if scan.pixels is None:
+            for part in (self.calibration, self.test):
+                part.sizes = np.array([self._size(sample) for sample in part.samples], np.int64).reshape(-1, 2)
         self.clean = self.pieces(self.train)
         if self.tiling is not None:
             self.aligned = check_aligned(self.aligned, self.train.images)
@@ -250,6 +253,11 @@ class AnomalyDataModule(pl.LightningDataModule):
             height, width = self.image_size if sample.path is None else read_size(sample.path, self.max_pixels)
             return height * width * self.scale**2 * self.channels
         return 0
+
+    def _size(self, sample: Sample) -> tuple[int, int]:
+        """(H, W) of a file that was read."""
+        assert sample.path is not None
+        return read_size(sample.path, self.max_pixels)
 
     def _in_order(self, part: ImageSet, at_most: int | None = None) -> Loader:
         """In stored order; over all ranks every sample once."""

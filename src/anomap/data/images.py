@@ -44,11 +44,25 @@ def load_image(
     holds more than 8 bits. UnreadableImageError: missing, broken, truncated, not finite, or too large. UserError: the file
     is sound but these options cannot read it faithfully. Both name the file.
     """
+    return load_sized(path, channels, size, intensity_range, max_pixels, bands, background)[0]
+
+
+def load_sized(
+    path: AnyPath,
+    channels: int,
+    size: Size,
+    intensity_range: tuple[float, float] | None = None,
+    max_pixels: int = MAX_PIXELS,
+    bands: Sequence[int] | None = None,
+    background: str = "black",
+) -> tuple[Uint8, tuple[int, int]]:
+    """What `load_image` returns, and the (H, W) of the file itself."""
     pixels = read_pixels(Path(path), max_pixels, bands)
     values, limits = pixels.stored, intensity_range or pixels.limits
     if isinstance(values, Image.Image) and limits == EIGHT_BITS and pixels.alpha is None:
-        return _from_eight_bits(values, channels, size)
+        return _from_eight_bits(values, channels, size), (values.height, values.width)
     values = np.asarray(values)
+    own = (values.shape[0], values.shape[1])
     if limits is None:
         raise ImageFileError(
             f"{path} holds {values.dtype} values, which have no natural range",
@@ -63,7 +77,7 @@ def load_image(
         _tell_once("transparent", line, background)
         log.debug("%s has transparent pixels", path)
         values = on_background(values, pixels.alpha, limits[BACKGROUNDS.index(background)], pixels.multiplied)
-    return convert(values, channels, size, limits)
+    return convert(values, channels, size, limits), own
 
 
 _told: set[str] = set()  # kinds of doubt, in this process

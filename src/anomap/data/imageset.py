@@ -35,6 +35,7 @@ class ImageSet(Dataset[dict[str, Tensor]]):
     samples: list[Sample]
     masks: Masks | None = None  # ground truth at its own size; None without
     scaling: NDArray[np.bool_] | None = None  # (N,), which calibration normals set the scale of a score's parts
+    sizes: NDArray[np.int64] | None = None  # (N, 2), (H, W) of the files, where they are to be compared
 
     def __post_init__(self) -> None:
         self.labels = np.array([sample.label for sample in self.samples], dtype=np.int64)
@@ -43,8 +44,8 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         return len(self.samples)
 
     def __getitem__(self, index: NDArray[np.int64]) -> dict[str, Tensor]:
-        """A batch: `image` uint8 (B, C, H, W), `label`, `index` int64 (B,); `scaling` if there is."""
-        parts = {"image": self.images, "label": self.labels, "scaling": self.scaling}
+        """A batch: `image` uint8 (B, C, H, W), `label`, `index` int64 (B,); `scaling`, `size` (B, 2) if there are."""
+        parts = {"image": self.images, "label": self.labels, "scaling": self.scaling, "size": self.sizes}
         batch = {name: torch.from_numpy(values[index]) for name, values in parts.items() if values is not None}
         release(self.images)
         return {**batch, "index": torch.from_numpy(np.array(index))}

@@ -11,11 +11,14 @@ Prediction(abnormal, score=9.481, threshold=3.691, 50x40 px)
 ((40, 50), (40, 50, 3))
 >>> len(detector.predict(["part.png", "part.png"]))
 2
+>>> detector.drift().changed  # against the images that calibrated it
+False
 """
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, overload
@@ -25,17 +28,22 @@ import numpy.typing as npt
 from PIL import Image
 
 from anomap.data.checks import check_bands
-from anomap.data.images import BACKGROUNDS, MAX_PIXELS, Size, convert, load_image, on_background
+from anomap.data.images import BACKGROUNDS, MAX_PIXELS, Size, convert, load_sized, on_background
 from anomap.data.reading import read_size
+from anomap.detection.drift import ENOUGH, Drift, DriftMonitor, Reference
 from anomap.detection.prediction import Map, Prediction
 from anomap.errors import UserError
 
 Images = npt.NDArray[np.uint8]
 Scores = npt.NDArray[np.float64]
-Run = Callable[[Images], tuple[Scores, Map]]
-Look = Callable[[Images], tuple[Scores, Map, Map | None]]
+Table = npt.NDArray[np.float32]
+Run = Callable[[Images], tuple[Scores, Map, Table]]
+Look = Callable[[Images], tuple[Scores, Map, Table, Map | None]]
 
 BATCH = 32
+UNWATCHED = "whether the world has changed cannot be watched: this detector is of an older anomap, which kept no statistics"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,7 +73,11 @@ class Preprocessing:
 
     def read(self, path: str | os.PathLike[str]) -> Images:
         """One file -> uint8 (C, H, W). Raises UserError, which names the file."""
-        return load_image(path, **{field.name: getattr(self, field.name) for field in fields(self)})
+        return self.read_sized(path)[0]
+
+    def read_sized(self, path: str | os.PathLike[str]) -> tuple[Images, tuple[int, int]]:
+        """`read`, and the (H, W) of the file itself."""
+        return load_sized(path, **{field.name: getattr(self, field.name) for field in fields(self)})
 
     def take(self, values: Any, bgr: bool = False) -> Images:
         """An array or tensor as a file would hold it -> uint8 (C, H, W).
@@ -96,6 +108,12 @@ class Preprocessing:
         """A path, array or tensor -> uint8 (C, H, W)."""
         return self.read(image) if isinstance(image, str | os.PathLike) else self.take(image, bgr)
 
+    def see_sized(self, image: Any, bgr: bool = False) -> tuple[Images, tuple[int, int]]:
+        """`see`, and the (H, W) of the image as it is, before it is resized."""
+        if isinstance(image, str | os.PathLike):
+            return self.read_sized(image)
+        return self.take(image, bgr), self.size_of(image)
+
     def size_of(self, image: Any) -> tuple[int, int]:
         """(H, W) of a path, array or tensor as it is, before it is resized."""
         if isinstance(image, str | os.PathLike):
@@ -112,12 +130,15 @@ class Preprocessing:
 class Detector:
     """A trained detector; make one with `Detector.load`."""
 
-    run: Run  # `score_batch`, without its checks
+    run: Run  # scores, maps and `image_statistics` of what `score_batch` takes
     preprocessing: Preprocessing
     threshold: float  # an image is abnormal iff its score is above it; may be set
     pixel_threshold: float  # a pixel is abnormal iff its map value is above it
     map_scale: tuple[float, float]  # one range for the colours of all maps
     look: Look | None = None  # as `run`, with the attention maps too
+    reference: Reference | None = None  # what calibration kept to compare new images with
+    _monitor: DriftMonitor | None = field(default=None, init=False, repr=False)
+    _looks: int = field(default=0, init=False, repr=False)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str], device: str = "cpu") -> "Detector":
@@ -140,16 +161,41 @@ class Detector:
 
             model, config = load_model(path, device)
             preprocessing, look = Preprocessing.from_dict({**config["data"], "size": model.reads}), model.look
-        return cls(model.run, preprocessing, model.threshold, model.pixel_threshold, model.map_scale, look)
+        limits = model.threshold, model.pixel_threshold, model.map_scale
+        return cls(model.observe, preprocessing, *limits, look, model.reference)
 
     def score_batch(self, images: Images) -> tuple[Scores, Map]:
         """Scores (B,) and maps (B, H, W) of images uint8 (B, C, H, W) that `preprocessing` made; UserError for others."""
-        scores, maps = self.run(self._checked(images))
-        return scores, maps.reshape(len(images), *maps.shape[-2:])
+        return self.observe_batch(images)[:2]
+
+    def observe_batch(
+        self, images: Images, sizes: Sequence[tuple[int, int]] | None = None
+    ) -> tuple[Scores, Map, Table]:
+        """`score_batch`, and the statistics (B, 5) of images whose files have these (H, W); see `detection.drift`."""
+        scores, maps, pixels = self.run(self._checked(images))
+        return scores, maps.reshape(len(images), *maps.shape[-2:]), _with_sizes(pixels, sizes)
+
+    def drift(self, forget: bool = False) -> Drift:
+        """Compare all images that `predict` and `score` were given so far with those that calibrated the detector.
+
+        `print(detector.drift().text)` says what changed, and why; `forget` begins anew, as for each shift of a line.
+        UserError if the checkpoint, of an older anomap, has kept nothing to compare with.
+        """
+        if (monitor := self._watching()) is None:
+            raise UserError(f"{UNWATCHED}; train or calibrate again")
+        found = monitor.drift()
+        if forget:
+            monitor.forget()
+            self._looks = 0
+        return found
 
     def score(self, images: Any, bgr: bool = False) -> Scores:
         """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
-        parts = [self.score_batch(pixels)[0] for _, pixels in self._batches(_listed(images)[0], bgr)]
+        parts = []
+        for _, pixels, sizes in self._batches(_listed(images)[0], bgr):
+            scores, _, statistics = self.observe_batch(pixels, sizes)
+            self._watch(scores, statistics)
+            parts.append(scores)
         return np.concatenate(parts) if parts else np.zeros(0)
 
     @overload
@@ -172,16 +218,19 @@ class Detector:
         """
         listed, single = _listed(images)
         predictions = [
-            prediction for part, pixels in self._batches(listed, bgr) for prediction in self._decide(part, pixels, bgr)
+            prediction for batch in self._batches(listed, bgr) for prediction in self._decide(*batch, bgr)
         ]
         return predictions[0] if single else predictions
 
-    def _decide(self, images: Sequence[Any], pixels: Images, bgr: bool) -> Iterator[Prediction]:
+    def _decide(
+        self, images: Sequence[Any], pixels: Images, sizes: Sequence[tuple[int, int]], bgr: bool
+    ) -> Iterator[Prediction]:
         """Of images as they were given, and as the detector sees them (B, C, H, W)."""
         if self.look is None:
-            (scores, maps), attention = self.score_batch(pixels), None
+            scores, maps, statistics, attention = *self.run(self._checked(pixels)), None
         else:
-            scores, maps, attention = self.look(self._checked(pixels))
+            scores, maps, statistics, attention = self.look(self._checked(pixels))
+        self._watch(scores, _with_sizes(statistics, sizes))
         shape = maps.shape[-2:]
         for place, image in enumerate(images):
             yield Prediction(
@@ -189,18 +238,37 @@ class Detector:
                 bool(scores[place] > self.threshold),
                 self.threshold,
                 self.pixel_threshold,
-                self.preprocessing.size_of(image),
+                sizes[place],
                 maps[place].reshape(shape),
                 None if attention is None else attention[place].reshape(shape),
                 self.map_scale,
                 partial(self.preprocessing.photograph, image, bgr),
             )
 
-    def _batches(self, images: Sequence[Any], bgr: bool) -> Iterator[tuple[Sequence[Any], Images]]:
+    def _batches(
+        self, images: Sequence[Any], bgr: bool
+    ) -> Iterator[tuple[Sequence[Any], Images, Sequence[tuple[int, int]]]]:
         at_a_time = 1 if self.tiles else BATCH
         for start in range(0, len(images), at_a_time):
             part = images[start : start + at_a_time]
-            yield part, np.stack([self.preprocessing.see(image, bgr) for image in part])
+            seen, sizes = zip(*(self.preprocessing.see_sized(image, bgr) for image in part), strict=True)
+            yield part, np.stack(seen), sizes
+
+    def _watching(self) -> DriftMonitor | None:
+        """Made when it is first asked for."""
+        if self._monitor is None and self.reference is not None:
+            self._monitor = DriftMonitor(self.reference)
+        return self._monitor
+
+    def _watch(self, scores: Scores, statistics: Table) -> None:
+        """Add to what `drift` is about; each time that twice as many have come, say it in the log if they have changed."""
+        if (monitor := self._watching()) is None:
+            return
+        monitor.observe(scores, statistics, self.threshold)
+        if monitor.images >= ENOUGH * 2**self._looks:
+            self._looks = (monitor.images // ENOUGH).bit_length()
+            if text := monitor.drift(looks=self._looks).text:
+                log.warning("of the last %d images: %s", monitor.images, text)
 
     @property
     def tiles(self) -> bool:
@@ -216,6 +284,12 @@ class Detector:
                 "score and predict take images of any size"
             )
         return np.require(images, requirements=["C", "W"])  # torch warns of what it cannot write to
+
+
+def _with_sizes(pixels: Table, sizes: Sequence[tuple[int, int]] | None) -> Table:
+    """Statistics (B, 5) of `image_statistics` (B, 3) and the (H, W) of files; NaN where these are not known."""
+    known = np.full((len(pixels), 2), np.nan) if sizes is None else np.array(sizes).reshape(-1, 2)[:, ::-1]
+    return np.concatenate([pixels, known], 1, dtype=np.float32)
 
 
 def _listed(images: Any) -> tuple[Sequence[Any], bool]:

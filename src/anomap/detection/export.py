@@ -86,6 +86,7 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
         "map_scale": list(model.map_scale),
+        "reference": None if model.reference is None else model.reference.to_dict(),
         "calibration": {
             "n_images": len(model.calibration.scores),
             **config.get("threshold", {}),

@@ -10,6 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from anomap.data.tiles import Tiling, stitched
+from anomap.detection.drift import Reference
+from anomap.detection.image_statistics import image_statistics
 from anomap.detection.places import compared, from_plain
 from anomap.errors import UserError
 
@@ -65,6 +67,8 @@ class OnnxModel:
         self.pixel_threshold = float(metadata["pixel_threshold"])
         low, high = metadata["map_scale"]
         self.map_scale = (float(low), float(high))
+        reference = metadata.get("reference")  # which files of older versions have not
+        self.reference = None if reference is None else Reference.from_dict(reference)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> "OnnxModel":
@@ -97,6 +101,10 @@ class OnnxModel:
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """`decide` without the decisions, which are the caller's."""
         return self.decide(images)[:2]
+
+    def observe(self, images: npt.NDArray[np.uint8]) -> tuple[Any, Any, npt.NDArray[np.float32]]:
+        """`run`, and the `image_statistics` (B, 3) of the images."""
+        return *self.run(images), image_statistics(images)
 
     def _graph(self, *given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         named = zip((INPUT, HIGHEST), given, strict=False)

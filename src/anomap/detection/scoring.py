@@ -22,6 +22,8 @@ from anomap.data.images import Size
 from anomap.data.imageset import to_float
 from anomap.data.tiles import Tiling
 from anomap.detection.calibration import Threshold, resolve_threshold
+from anomap.detection.drift import Reference
+from anomap.detection.image_statistics import STATISTICS, image_statistics
 from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
 from anomap.detection.standardise import Calibration, Places, Standardiser
@@ -43,6 +45,8 @@ class ImageScores:
     map_peaks: np.ndarray  # (N,) float32, the highest value of each anomaly map
     pixel: dict[str, float | None]  # pixel metrics; empty without masks
     parts: dict[str, float | None] = field(default_factory=dict)  # `part_<name>_auroc`, unless there is but one part
+    # (N, 5), see `anomap.detection.image_statistics.STATISTICS`; NaN where not known
+    statistics: np.ndarray = field(default_factory=lambda: np.zeros((0, len(STATISTICS))))
     pixel_seconds: float = 0.0  # that the pixel metrics took, at the size of the masks
 
 
@@ -138,19 +142,44 @@ class ScoringModel(nn.Module):
         except (RuntimeError, AssertionError) as error:
             raise UserError(f"device={device}: not available here ({str(error).splitlines()[0]}); use cpu") from error
 
-    @torch.inference_mode()
+    @property
+    def reference(self) -> Reference | None:
+        """What new images are compared with; None of a checkpoint that kept none."""
+        stored = self.calibration
+        if not len(stored.statistics):
+            return None
+        scores = stored.scores[~stored.scaling].double().numpy()
+        return Reference(scores, stored.statistics.double().numpy(), self.threshold)
+
     def run(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """`forward` on arrays: uint8 (B, C, H, W) -> scores (B,) float64, maps (B, 1, *image_size) float32."""
-        given = torch.from_numpy(images)
-        scores, maps = self(given if self.tiling else given.to(self.standardiser.mean.device))
-        return scores.cpu().double().numpy(), maps.float().cpu().numpy()
+        return self.observe(images)[:2]
 
     @torch.inference_mode()
-    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
-        """`run` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
-        score, output = self.score(self.ready(torch.from_numpy(images)), MAPS[:2])
+    def observe(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`run`, and the `image_statistics` (B, 3) of the images."""
+        given = torch.from_numpy(images)
+        given = given if self.tiling else given.to(self.standardiser.mean.device)
+        scores, maps = self(given)
+        statistics = self._statistics(given)
+        return scores.cpu().double().numpy(), maps.float().cpu().numpy(), statistics
+
+    @torch.inference_mode()
+    def look(self, images: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]:
+        """`observe` of images of the detector's size, and the attention maps (B, 1, *image_size) of a method that has them."""
+        ready = self.ready(torch.from_numpy(images))
+        score, output = self.score(ready, MAPS[:2])
         attention = None if output.attention_map is None else output.attention_map.float().cpu().numpy()
-        return score.cpu().double().numpy(), output.anomaly_map.float().cpu().numpy(), attention
+        maps, statistics = output.anomaly_map.float().cpu().numpy(), self._statistics(ready)
+        return score.cpu().double().numpy(), maps, statistics, attention
+
+    @staticmethod
+    def _statistics(images: Tensor) -> np.ndarray:
+        """Where the images are; on the CPU by NumPy, which is faster there."""
+        if images.device.type == "cpu":
+            return image_statistics(images.numpy())
+        with torch.inference_mode(False), torch.no_grad():  # in which views of every kind of tensor can be taken
+            return image_statistics(images).cpu().numpy()
 
     @torch.no_grad()
     def learn_places(self, photographs: Iterable[npt.NDArray[np.uint8]]) -> None:
@@ -169,7 +198,7 @@ class ScoringModel(nn.Module):
 
         Args:
             batches: `image` (B, C, H, W) in [0, 1], and `scaling` (B,), True for the images that set the scale; without
-                it every second one does.
+                it every second one does; and `size` (B, 2), the (H, W) of the files.
             trained_on: how many images the method was trained on; a part that needs more is left out of the score.
         """
         if few := self.weigh_parts(trained_on):
@@ -182,16 +211,24 @@ class ScoringModel(nn.Module):
     @torch.no_grad()
     def recalibrate(self, batches: Iterable[Batch]) -> Tensor:
         """`calibrate`, with the parts weighed as they are; returns the scores (N,) that the images had before."""
-        rows, scaling = [], []
+        rows, scaling, statistics = [], [], []
         for batch in batches:
             with ieee_float32():
                 rows.append(self.calibration_rows(self.output(batch["image"], MAPS[:1])))
+            statistics.append(self.statistics_of(batch))
             if "scaling" in batch:
                 scaling.append(batch["scaling"].cpu())
         table = torch.cat(rows)
         before = self.standardiser(table[:, :-2]).cpu()
         self.learn_calibration(table, torch.cat(scaling) if scaling else torch.arange(len(table)) % 2 == 1)
+        self.calibration.statistics = torch.from_numpy(np.concatenate(statistics))
         return before
+
+    def statistics_of(self, batch: Batch) -> np.ndarray:
+        """The statistics (B, 5) of a batch's images, float32; NaN for the size of files that is not known."""
+        pixels = self._statistics(batch["image"])
+        size = batch["size"].cpu().numpy()[:, ::-1] if "size" in batch else np.full((len(pixels), 2), np.nan)
+        return np.concatenate([pixels, size], 1, dtype=np.float32)
 
     def calibration_rows(self, output: MethodOutput) -> Tensor:
         """What calibration takes of each image (B, K + 2): the parts, the highest and the middle value of its map."""
@@ -229,12 +266,13 @@ class ScoringModel(nn.Module):
         # imported here: torchmetrics takes seconds, and only masks need it
         measure = None if mask_of is None else import_module("anomap.detection.pixel_metrics").AgainstMasks(mask_of)
         # grown in place: many small tensors kept between the large ones of each batch would scatter the heap
-        scores, labels, peaks, parts = array("d"), array("q"), array("f"), array("f")
+        scores, labels, peaks, parts, statistics = array("d"), array("q"), array("f"), array("f"), array("f")
         names = self.part_names
         for batch in batches:
             score, output = self.score(batch["image"], MAPS[:1])
             scores.extend(score.cpu().tolist())
             parts.extend(self.parts(output).flatten().tolist())
+            statistics.extend(self.statistics_of(batch).ravel())
             labels.extend(batch["label"].tolist())
             peaks.extend(output.anomaly_map.flatten(1).amax(1).float().cpu().tolist())
             if measure is not None:
@@ -246,6 +284,7 @@ class ScoringModel(nn.Module):
             np.array(peaks),
             {} if measure is None else measure.compute(),
             {f"part_{name}_auroc": auroc(part, labels) for name, part in zip(names, columns, strict=False)},
+            np.array(statistics).reshape(-1, len(STATISTICS)),
             0.0 if measure is None else measure.seconds,
         )
 

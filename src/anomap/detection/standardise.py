@@ -1,12 +1,14 @@
 """What a detector learns from normal images once its method is trained: the scale of its score's parts, thresholds, places."""
 
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from anomap.detection import places
+from anomap.detection.image_statistics import STATISTICS
 from anomap.objectives.base import FittedState, compressed
 
 
@@ -70,15 +72,21 @@ class Calibration(OnCpu):
     scores: Tensor
     scaling: Tensor
     map_peaks: Tensor
+    statistics: Tensor
 
     def __init__(self) -> None:
         super().__init__()
         self.scores = nn.Buffer(torch.zeros(0))  # (N,)
         self.scaling = nn.Buffer(torch.zeros(0, dtype=torch.bool))  # (N,), True = sets the parts' scale, not thresholds
         self.map_peaks = nn.Buffer(torch.zeros(0))  # (N,), the highest value of each map
+        self.statistics = nn.Buffer(torch.zeros(0, len(STATISTICS)))  # (N, 5), see `drift`; NaN where not known
         self.map_middle = nn.Buffer(torch.zeros(()))  # the median of a typical normal map
         self.threshold = nn.Buffer(torch.full((), torch.nan, dtype=torch.float64))  # as reported, to the last digit
         self.pixel_threshold = nn.Buffer(torch.full((), torch.nan))  # of the map
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any, **kwargs: Any) -> None:
+        state_dict.setdefault(f"{prefix}statistics", torch.zeros(0, len(STATISTICS)))  # of checkpoints older than they
+        super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
 class Places(OnCpu):

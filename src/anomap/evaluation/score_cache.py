@@ -30,6 +30,7 @@ def save(path: Path, scored: ScoredSet) -> None:
     lists = {"names": list(scored.names), "defects": list(scored.defects)}
     text = json.dumps({**known, **lists, "pixel": test.pixel, "parts": test.parts})
     arrays = {"scores": test.scores, "labels": test.labels, "map_peaks": test.map_peaks}
+    arrays["statistics"] = test.statistics
     arrays |= {"text": np.frombuffer(text.encode(), np.uint8), "chosen": np.array(chosen, np.int64)}
     for index in chosen:  # photographs may differ in size
         arrays |= scored.pictures[index].arrays(f"{index}/")
@@ -58,6 +59,7 @@ def _scored_set(file: Mapping[str, npt.NDArray[Any]], pictures: bool) -> ScoredS
     text = json.loads(file["text"].tobytes())
     names, defects, interval = text["names"], text["defects"], text["interval"]
     test = ImageScores(file["scores"], file["labels"], file["map_peaks"], text["pixel"], text["parts"])
+    test.statistics = file["statistics"]
     shapes = {test.scores.shape, test.labels.shape, test.map_peaks.shape, (len(names),), (len(defects),)}
     if len(shapes) > 1 or not np.isfinite(test.scores).all():
         raise ValueError("lengths differ, or a score is not finite")
