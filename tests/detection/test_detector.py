@@ -15,8 +15,8 @@ from PIL import Image
 
 from anomap.detection import checkpoint, detector
 from anomap.detection.detector import Detector, Images, Prediction, Preprocessing
-from anomap.detection.scoring import ScoringModel
 from anomap.detection.image_statistics import image_statistics
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from tests import tiny
 from tests.data.helpers import png16, save

@@ -104,7 +104,16 @@ def test_the_files_of_a_prediction(run: Run, images: Path, tmp_path: Path, capsy
     (images / "=odd.png").write_bytes((images / "0.png").read_bytes()[:-30])
     command(config(run, images, overlays="all", batch_size=4), out)
     assert {path.name for path in out.iterdir()} == {
-        *("scores", "scores.csv", "scores.parquet", "unreadable.csv", "predict.json", "overlays", "contact_sheet.png"),
+        *(
+            "scores",
+            "scores.csv",
+            "scores.parquet",
+            "unreadable.csv",
+            "predict.json",
+            "drift.json",
+            "overlays",
+            "contact_sheet.png",
+        ),
         ".lock",
     }
     rows = read_predictions(out / "scores.csv")
@@ -500,23 +509,24 @@ def test_only_a_few_images_and_maps_are_in_memory(run: Run, tmp_path: Path, monk
     images: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
     maps: weakref.WeakValueDictionary[int, Any] = weakref.WeakValueDictionary()
     most_images, most_maps, numbers = 0, 0, itertools.count()
-    read, score_batch = Preprocessing.read, Detector.score_batch
+    read, observe_batch = Preprocessing.read_sized, Detector.observe_batch
 
     def counting_read(self: Preprocessing, path: Path) -> Any:
         nonlocal most_images
-        image = images[next(numbers)] = read(self, path).copy()
+        image, size = read(self, path)
+        image = images[next(numbers)] = image.copy()
         most_images = max(most_images, len(images))
-        return image
+        return image, size
 
-    def counting_score(self: Detector, batch: Any) -> Any:
+    def counting_score(self: Detector, batch: Any, sizes: Any = None) -> Any:
         nonlocal most_maps
-        scores, planes = score_batch(self, batch)
+        scores, planes, statistics = observe_batch(self, batch, sizes)
         planes = maps[next(numbers)] = planes.copy()
         most_maps = max(most_maps, len(maps))
-        return scores, planes
+        return scores, planes, statistics
 
-    monkeypatch.setattr(Preprocessing, "read", counting_read)
-    monkeypatch.setattr(Detector, "score_batch", counting_score)
+    monkeypatch.setattr(Preprocessing, "read_sized", counting_read)
+    monkeypatch.setattr(Detector, "observe_batch", counting_score)
     assert predict(config(run, tmp_path / "input", batch_size=10, overlays="all"), tmp_path / "out").scored == 200
     assert most_maps <= 2  # this batch's and the last one's
     assert most_images <= 20 + ITEMS_AT_A_TIME * (worker_count() + 2)  # two batches, and what is read ahead

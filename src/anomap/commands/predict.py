@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from anomap.detection.detector import Detector
+from anomap.detection.drift import Drift
 from anomap.errors import Stopped, UserError, signal_of
 from anomap.prediction import cluster, scoring
-from anomap.prediction.folder import UNREADABLE, PredictionSummary, claimed, first_reason, list_unreadable
+from anomap.prediction.folder import DRIFT, UNREADABLE, PredictionSummary, claimed, first_reason, list_unreadable, watch
 from anomap.prediction.inputs import OVERLAYS, Inputs, find_inputs
 from anomap.prediction.overlays import overlay_path
 from anomap.prediction.pictures import draw_sheet
@@ -63,6 +64,7 @@ def predict(config: dict[str, Any], folder: Path) -> PredictionSummary:
                 f"input={settings.input}: none of {summary.unreadable} files can be read; the first "
                 f"{first_reason(folder / UNREADABLE)}; {folder / UNREADABLE} has all reasons"
             )
+        summary.drift = watch(folder, detector, inputs, summary.gone)
         if settings.overlays != "none" or settings.view:
             summary.sheet = draw_sheet(detector, inputs, folder, count)
     return summary
@@ -97,6 +99,10 @@ def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) 
     return summary
 
 
+def _compared(drift: Drift) -> str:
+    return "CHANGED since calibration, see the warning" if drift.changed else f"no change seen, {drift.rate}"
+
+
 def print_summary(summary: PredictionSummary) -> None:
     """The last lines."""
     folder, overlays = summary.folder, summary.folder / OVERLAYS
@@ -115,6 +121,7 @@ def print_summary(summary: PredictionSummary) -> None:
         ("scores", f"{folder / SCORES} and {PARQUET}"),
         ("overlays", overlays if overlays.is_dir() else None),
         ("worst", summary.sheet),
+        ("drift", None if summary.drift is None else f"{_compared(summary.drift)}; {folder / DRIFT}"),
         ("interrupted", None if summary.stopped is None else f"give {shlex.quote(f'output={folder}')} to go on"),
     ):
         if text is not None:

@@ -41,7 +41,9 @@ Run = Callable[[Images], tuple[Scores, Map, Table]]
 Look = Callable[[Images], tuple[Scores, Map, Table, Map | None]]
 
 BATCH = 32
-UNWATCHED = "whether the world has changed cannot be watched: this detector is of an older anomap, which kept no statistics"
+UNWATCHED = (
+    "whether the world has changed cannot be watched: this detector is of an older anomap, which kept no statistics"
+)
 
 log = logging.getLogger(__name__)
 
@@ -217,9 +219,7 @@ class Detector:
             UserError: a file that cannot be read, or an array of a wrong shape or type.
         """
         listed, single = _listed(images)
-        predictions = [
-            prediction for batch in self._batches(listed, bgr) for prediction in self._decide(*batch, bgr)
-        ]
+        predictions = [prediction for batch in self._batches(listed, bgr) for prediction in self._decide(*batch, bgr)]
         return predictions[0] if single else predictions
 
     def _decide(

@@ -115,7 +115,9 @@ class Drift:
     @property
     def rate(self) -> str:
         """How many alarms, beside how many were promised."""
-        share = f"{100 * self.alarms / max(1, self.images):.2g} % alarms" if self.alarms != self.images else "100 % alarms"
+        share = (
+            f"{100 * self.alarms / max(1, self.images):.2g} % alarms" if self.alarms != self.images else "100 % alarms"
+        )
         if self.promised is None:
             return share
         return f"{share} where {100 * self.promised:.2g} % was {'to be expected' if self.own_threshold else 'promised'}"
@@ -128,7 +130,8 @@ class Drift:
         few = f" ({self.images} images)" if self.images < ENOUGH else ""
         advice = "recalibrate with anomap-calibrate or retrain"
         if self.moved:
-            rate = self.rate if self.improbable else f"images are not as at calibration ({self.rate})"
+            many = self.alarms_p_value is not None and self.alarms_p_value < LEVEL
+            rate = self.rate if many else f"images are not as at calibration ({self.rate})"
             return f"{rate}{few}: {self.cause}; {advice}"
         if self.improbable:
             return (
@@ -185,12 +188,12 @@ class DriftMonitor:
         self.images += len(given)
         self.alarms += int((given > self.threshold).sum())
         self._scores.add(given)
-        table = np.asarray(statistics, np.float64).reshape(len(given), -1)
+        table = np.atleast_2d(np.asarray(statistics, np.float64))
         for comparison, column in zip(self._statistics, table.T, strict=False):
             comparison.add(column)
 
     def drift(self, looks: int | None = None) -> Drift:
-        """Compare what came so far. For the `looks`-th look (1, 2, ...) at one stream, levels are such that all looks share `LEVEL`."""
+        """Compare what came so far. For the `looks`-th look (1, 2, ...) at one stream, all looks share `LEVEL`."""
         level = LEVEL / _TESTS / (1 if looks is None else looks * (looks + 1))
         own, normals = self.reference, len(self.reference.scores)
         rank = int((own.scores <= self.threshold).sum())

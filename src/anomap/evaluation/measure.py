@@ -1,5 +1,6 @@
 """What a test set says of a detector: scores, and the numbers of `metrics.json`."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext
@@ -16,11 +17,14 @@ from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.pictures import with_pictures
+from anomap.evaluation.promise import promise_kept
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.intervals import rate_interval
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch, device_of
 from anomap.training.progress import said
+
+log = logging.getLogger(__name__)
 
 
 def batches(loader: DataLoader[Any], detector: ScoringModel) -> Iterator[Batch]:
@@ -86,6 +90,9 @@ def measure(
             metrics |= {f"{name}_low": low, f"{name}_high": high}
     if scored.pixel_note:
         metrics["pixel_note"] = scored.pixel_note
+    metrics |= promise_kept(detector, scored, threshold)
+    if metrics.get("promise_note"):
+        log.warning("%s", metrics["promise_note"])
     missing = [kind for kind in ("normal", "abnormal") if metrics[f"n_test_{kind}"] == 0]
     if len(missing) == 2:
         metrics["test_note"] = "there is no test set: what needs one is null"

@@ -11,6 +11,7 @@ from anomap.data.imageset import ImageSet
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.cache_key import versions
 from anomap.evaluation.estimate import Estimate
+from anomap.evaluation.promise import compared
 from anomap.evaluation.scored_set import ScoredSet, take_pictures
 from anomap.runs.folder import RunFolder
 from anomap.runs.scores import ABNORMAL, ScoreRow
@@ -73,6 +74,7 @@ def write_pictures(
         pixel_threshold=scale[1],
         thresholds=scored.thresholds(threshold) if tested else (),
         estimate=None if estimated is None else estimated.table(threshold),
+        drift=found.to_dict() if tested and (found := compared(detector, scored)) and found.images else None,
         config=config,
         versions=versions(),
     )

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -10,14 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from anomap.detection.detector import UNWATCHED, Detector
+from anomap.detection.drift import Drift, DriftMonitor
 from anomap.errors import UserError
 from anomap.prediction.inputs import MARKER, Inputs
-from anomap.prediction.table import PARQUET, PARTS, SCORES, as_text
+from anomap.prediction.table import PARQUET, PARTS, SCORES, as_text, read_statistics
 from anomap.runs.folder import write_atomically
 from anomap.runs.lock import alone
 from anomap.runs.scores import escape_cell
 
-UNREADABLE = "unreadable.csv"
+UNREADABLE, DRIFT = "unreadable.csv", "drift.json"
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -34,6 +39,7 @@ class PredictionSummary:
     seconds: float = 0.0  # of reading, scoring and drawing
     stopped: int | None = None  # the signal that stopped it early; the files are valid, and the same command goes on
     sheet: Path | None = None  # the contact sheet, if one was drawn
+    drift: Drift | None = None  # from calibration, of all images that are there; None: not known
 
 
 @contextmanager
@@ -71,6 +77,25 @@ def _refuse_others(folder: Path, made_by: dict[str, Any]) -> None:
                 f"output={folder}: holds scores of another {name} ({named[name]}); give that one to go on there, or "
                 "another output=DIR"
             )
+
+
+def watch(folder: Path, detector: Detector, inputs: Inputs, gone: int) -> Drift | None:
+    """Compare all that is scored in the folder, and still there, with calibration; write `drift.json`, and say what changed.
+
+    A detector that has kept nothing to compare with is a line in the log.
+    """
+    if detector.reference is None:
+        (folder / DRIFT).unlink(missing_ok=True)
+        log.warning("%s", UNWATCHED)
+        return None
+    monitor = DriftMonitor(detector.reference)
+    for scores, statistics in read_statistics(folder, inputs.root if gone else None):
+        monitor.observe(scores, statistics, detector.threshold)
+    found = monitor.drift()
+    write_atomically(folder / DRIFT, json.dumps(found.to_dict(), indent=2) + "\n")
+    if found.changed:
+        log.warning("%s", found.text)
+    return found
 
 
 def first_reason(path: Path) -> str:

@@ -1,7 +1,7 @@
 """From names of files to rows of scores and drawn maps: the loop of both engines, and engine=local, which is one process."""
 
 import time
-from collections.abc import Collection, Generator
+from collections.abc import Collection, Generator, Sequence
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -52,15 +52,16 @@ def score_files(
 
     Yields rows of a batch, whose overlays are drawn, and the files before its end that cannot be read.
     """
-    batch: dict[str, tuple[State, Images]] = {}
+    batch: dict[str, tuple[State, Images, tuple[int, int]]] = {}
     failures: Failures = []
 
     def rows() -> list[PredictionRow]:
         if not batch:
             return []
-        scores, maps = detector.score_batch(np.stack([image for _, image in batch.values()]))
-        decided = zip(batch.items(), scores, strict=True)
-        found = [PredictionRow.decide(name, score, detector.threshold, state) for (name, (state, _)), score in decided]
+        states, images, sizes = zip(*batch.values(), strict=True)
+        scores, maps, statistics = detector.observe_batch(_stacked(images), sizes)
+        decided = zip(batch, scores, states, statistics, strict=True)
+        found = [PredictionRow.decide(name, score, detector.threshold, *rest) for name, score, *rest in decided]
         # before the row says that all is done
         draw(detector, inputs.root, found, list(maps), folder, settings.overlays)
         return found
@@ -80,9 +81,9 @@ def score_files(
     yield rows(), failures
 
 
-def _read(detector: Detector, root: Path, name: str) -> tuple[State, Images]:
+def _read(detector: Detector, root: Path, name: str) -> tuple[State, Images, tuple[int, int]]:
     state = state_of(root / name)  # before it is read: a file that changes meanwhile is scored again next time
-    return state, detector.preprocessing.read(root / name)
+    return state, *detector.preprocessing.read_sized(root / name)
 
 
 def _reason(error: UserError, path: Path) -> str:
@@ -91,6 +92,6 @@ def _reason(error: UserError, path: Path) -> str:
     return reason.removeprefix("cannot read image ").removeprefix(f"{path}").lstrip(": ")
 
 
-def _stacked(images: list[Images]) -> Images:
+def _stacked(images: Sequence[Images]) -> Images:
     """(B, C, H, W); a photograph that comes alone is not copied."""
     return images[0][None] if len(images) == 1 else np.stack(images)

@@ -2,16 +2,19 @@
 
 Whatever ends a prediction, the next one scores what no part holds. `scores.csv` and `scores.parquet` hold the same in one
 file each, sorted by path. In all of them, bytes of a file name that are not UTF-8 are backslash escapes. The parts also
-say of which state of a file a score is: once it has changed, the score is none of it.
+say of which state of a file a score is (once it has changed, the score is none of it), and what the image looked like.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
 
 from anomap.errors import UserError
 from anomap.runs.folder import replacing
@@ -35,14 +38,24 @@ class PredictionRow:
     prediction: str  # abnormal iff score > threshold
     size: int | None = None  # of the file that was scored, in bytes; like the next one, only in the parts
     mtime_ns: int | None = None  # when it was last written
+    statistics: tuple[float, ...] | None = None  # of the image, see `anomap.detection.drift`; only in the parts, too
 
     @classmethod
-    def decide(cls, path: str, score: float, threshold: float, state: "State" = (None, None)) -> "PredictionRow":
+    def decide(
+        cls,
+        path: str,
+        score: float,
+        threshold: float,
+        state: "State" = (None, None),
+        statistics: Iterable[float] | None = None,
+    ) -> "PredictionRow":
         """The row of an image, abnormal iff score > threshold."""
         score, threshold = float(score), float(threshold)
-        return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL, *state)
+        known = None if statistics is None else tuple(map(float, statistics))
+        return cls(path, score, threshold, ABNORMAL if score > threshold else NORMAL, *state, known)
 
 
+Columns = npt.NDArray[np.float64]
 State = tuple[int, int] | tuple[None, None]  # size and mtime_ns of a file; None: it is not there
 PREDICTION_COLUMNS = tuple(field.name for field in fields(PredictionRow))[:4]
 
@@ -117,6 +130,19 @@ def read_rows(folder: Path) -> Iterator[PredictionRow]:
     return (row for _, part in _parts(folder) for row in _rows(part))
 
 
+def read_statistics(folder: Path, root: Path | None = None) -> Iterator[tuple[Columns, Columns]]:
+    """Scores (B,) and statistics (B, K) of all images in this folder, NaN where none are stored, part by part.
+
+    With a `root`, only of files that are there. UserError as of `read_rows`.
+    """
+    for _, part in _parts(folder):
+        kept = [root is None or (root / as_name(name)).exists() for name in part.column("path").to_pylist()]
+        values = part.column("statistics").to_pylist()
+        width = next((len(row) for row in values if row is not None), 0)
+        table = np.array([[np.nan] * width if row is None else row for row in values], np.float64)
+        yield part.column("score").to_numpy()[kept], table.reshape(len(kept), width)[kept]
+
+
 def write_tables(folder: Path) -> None:
     """Make `scores.csv` and `scores.parquet` of the parts, each whole or not at all, in 100 bytes of memory for each image.
 
@@ -143,16 +169,16 @@ def _rows(table: "pa.Table") -> Iterator[PredictionRow]:
 
 
 def _parts(folder: Path) -> Iterator[tuple[Path, "pa.Table"]]:
-    """The files of `folder/scores`, one after the other. Those of a version that stored no state of files have none."""
+    """The files of `folder/scores`, one after the other. What versions before have not stored is null."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     for path in sorted((folder / PARTS).glob("part-*.parquet")):
         try:
             part = pq.ParquetFile(path).read()
-            for key in ("size", "mtime_ns"):
-                if key not in part.column_names:
-                    part = part.append_column(key, pa.nulls(part.num_rows, pa.int64()))
+            for column in _schema():
+                if column.name not in part.column_names and column.name not in PREDICTION_COLUMNS:
+                    part = part.append_column(column.name, pa.nulls(part.num_rows, column.type))
             yield path, part.select(_schema().names).cast(_schema())
         except (OSError, KeyError, pa.ArrowException) as error:
             raise UserError(f"{path}: not written by anomap-predict; delete it: its images are scored again") from error
@@ -178,5 +204,5 @@ def _table(rows: Sequence[PredictionRow]) -> "pa.Table":
 def _schema() -> "pa.Schema":
     import pyarrow as pa
 
-    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string(), pa.int64(), pa.int64())
+    kinds = (pa.string(), pa.float64(), pa.float64(), pa.string(), pa.int64(), pa.int64(), pa.list_(pa.float32()))
     return pa.schema(list(zip((field.name for field in fields(PredictionRow)), kinds, strict=True)))

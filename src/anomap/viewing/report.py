@@ -65,6 +65,7 @@ def write_report(
     pixel_threshold: float | None = None,
     thresholds: Sequence[Mapping[str, float | None]] = (),
     estimate: EstimateTable | None = None,
+    drift: Mapping[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
     limit: int = GALLERY_LIMIT,
@@ -74,8 +75,8 @@ def write_report(
     `metrics` are those of `metrics.json`, `rows` and `thresholds` the lines of `scores.csv` and `thresholds.csv`; what is
     missing or None is left out. `pictures` gives what there is to see of a row, by its index, for at most `limit` rows.
     With `tested=False` the rows are no test set, but calibration normals and damaged copies of them; `estimate` sums up
-    what was caught of such copies. `scale` is the range of all anomaly maps' colours; the overlays outline pixels above
-    `pixel_threshold`.
+    what was caught of such copies. `drift` compares the test normals with calibration (`Drift.to_dict`). `scale` is the range
+    of all anomaly maps' colours; the overlays outline pixels above `pixel_threshold`.
 
     Raises:
         ValueError: a score is not finite.
@@ -96,6 +97,7 @@ def write_report(
         metrics=metrics,
         tested=tested,
         estimate=estimate,
+        drift=drift,
         n_rows=len(rows),
         n_gallery=len(gallery),
         n_abnormal=int(abnormal.sum()),
@@ -187,6 +189,8 @@ def _warnings(metrics: Mapping[str, Any]) -> list[str]:
         warnings.append(f"The threshold ({strategy}) was chosen with the test labels: {bound}")
     elif note:
         warnings.append(f"Threshold: {note}.")
+    if broken := metrics.get("promise_note"):
+        warnings.append(f"Promise not kept: {broken}.")
     if auroc is not None and auroc < 0.5:
         warnings.append("The ranking is worse than chance: normal images score higher. No sign was flipped.")
     if pixels := metrics.get("pixel_note"):
