@@ -91,6 +91,7 @@ def test_loaders_yield_whole_batches(tmp_path: Path) -> None:
         "image": (torch.uint8, (4, 1, 8, 8)),
         "label": (torch.int64, (4,)),
         "index": (torch.int64, (4,)),
+        "size": (torch.int64, (4, 2)),
     }
     calibration, test = data.val_dataloader()
     assert sum(len(batch["index"]) for batch in calibration) == len(data.calibration)

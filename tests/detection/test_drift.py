@@ -99,7 +99,8 @@ def test_the_line_says_rate_cause_change_and_what_to_do() -> None:
     [
         ([1, 1, 0.5, 1, 1], "focus, dirt on the lens or compression changed? (sharpness -"),
         ([1, 1, 0.5, 2, 2], "another camera, crop or resolution? ("),
-        ([1, 1.5, 0.5, 1, 1], "camera or light changed? focus, dirt on the lens or compression changed? ("),
+        ([1, 1.8, 0.6, 1, 1], "camera or light changed? (contrast +"),
+        ([1, 0.7, 0.3, 1, 1], "focus, dirt on the lens or compression changed? (sharpness -"),
     ],
 )
 def test_the_cause_is_of_what_changed(factors: list[float], cause: str) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomap.detection.drift import DriftMonitor, Reference
 from anomap.detection.metrics import image_metrics
 from anomap.intervals import rate_interval
 from anomap.runs.scores import ScoreRow
@@ -419,3 +420,17 @@ def test_identical_scores_do_not_break_the_charts(tmp_path: Path) -> None:
     dom = open_page(page)
     assert _shown(dom, "count") == {"tn": "2", "fp": "0", "fn": "2", "tp": "0"}
     assert "NaN" not in dom.split("<main")[1].split("<script")[0]
+
+
+def test_test_normals_stand_beside_calibration(tmp_path: Path) -> None:
+    reference = Reference(np.arange(40.0), np.full((40, 5), [0.5, 0.1, 2, 640, np.nan]), 38)
+    monitor = DriftMonitor(reference)
+    monitor.observe(np.full(20, 90.0), np.full((20, 5), [0.7, 0.1, 2, 640, np.nan]))
+    make_report(tmp_path / "changed.html", drift=monitor.drift().to_dict())
+    text = re.sub(r"<[^>]*>|\s+", " ", (tmp_path / "changed.html").read_text())
+    assert "20 alarms on 20 normal test images : 100 % where 4.88 % was promised" in text.replace("images:", "images :")
+    for row in ("brightness 0.5 0.7 +40 %", "height – – – – – unknown", "width 640 640 +0 %"):
+        assert row in re.sub(" +", " ", text)
+    assert "camera or light changed? (brightness +40 %)" in text
+    make_report(tmp_path / "without.html")
+    assert "drift-table" not in (tmp_path / "without.html").read_text()

@@ -29,7 +29,7 @@ _OUTSIDE = 0.1  # more of the images outside of the range than expected
 _ALARMS = (1.5, 0.02)  # times the promise, and more than it
 _LEAST = 1e-3  # a mean below it is no unit
 
-CAUSES = {  # what may have moved a statistic, in the order in which it is said
+CAUSES = {  # what may have moved a statistic
     ("width", "height"): "another camera, crop or resolution?",
     ("brightness", "contrast"): "camera or light changed?",
     ("sharpness",): "focus, dirt on the lens or compression changed?",
@@ -106,21 +106,20 @@ class Drift:
     def cause(self) -> str:
         """What moved, and the likely cause; empty if no statistic moved."""
         moved = self.moved
-        causes = [cause for names, cause in CAUSES.items() if {*names} & {*moved}]
-        # what a change of size does to sharpness is no cause of its own
-        causes = causes[:1] if moved and causes and {"width", "height"} & {*moved} else causes[:2]
-        changes = ", ".join(f"{name} {self.statistics[name].change_percent:+.0f} %" for name in moved)
-        return f"{' '.join(causes)} ({changes})" if moved else ""
+        if not moved:
+            return ""
+        # a change of size moves sharpness; light moves contrast, and so does blur: what moved most is nearest to the cause
+        first = next((name for name in moved if name in ("width", "height")), moved[0])
+        cause = next(cause for names, cause in CAUSES.items() if first in names)
+        return f"{cause} ({', '.join(f'{name} {self.statistics[name].change_percent:+.0f} %' for name in moved)})"
 
     @property
     def rate(self) -> str:
         """How many alarms, beside how many were promised."""
-        share = (
-            f"{100 * self.alarms / max(1, self.images):.2g} % alarms" if self.alarms != self.images else "100 % alarms"
-        )
+        share = f"{percent(self.alarms / max(1, self.images))} alarms"
         if self.promised is None:
             return share
-        return f"{share} where {100 * self.promised:.2g} % was {'to be expected' if self.own_threshold else 'promised'}"
+        return f"{share} where {percent(self.promised)} was {'to be expected' if self.own_threshold else 'promised'}"
 
     @property
     def text(self) -> str:
@@ -165,6 +164,11 @@ class Drift:
             "level": LEVEL,
             **{name: {**asdict(shift), "verdict": shift.verdict} for name, shift in quantities.items()},
         }
+
+
+def percent(share: float) -> str:
+    """Two digits, all of whole per cents."""
+    return f"{100 * share:.2g} %" if share < 0.1 else f"{100 * share:.0f} %"
 
 
 class DriftMonitor:
