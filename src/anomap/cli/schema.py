@@ -18,7 +18,17 @@ from anomap.data.files import existing_folder
 from anomap.errors import UserError, nearest
 from anomap.runs.checkpoint_file import checkpoint_file
 
-_PATHS = ("checkpoint", "input", "output", "images", "resume", "study", "hydra.sweep.subdir", "encoder.weights")
+_PATHS = (
+    "checkpoint",
+    "input",
+    "output",
+    "images",
+    "resume",
+    "study",
+    "hydra.sweep.subdir",
+    "encoder.weights",
+    "data.exclude",
+)
 _FOLDERS = ("root", "dir", "category")  # ends of keys, also behind a `_`
 PRESETS = ("experiment", "ablation", "sweep", "debug")  # groups that only change what others define
 

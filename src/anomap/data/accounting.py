@@ -14,6 +14,7 @@ log = logging.getLogger(__name__)
 _SHOWN = 3  # names of a reason
 
 
+EXCLUDED = "excluded by"
 _OUTSIDE = "images outside the class folders"
 _HARMLESS = ("hidden", "of the operating system", "without an extension", "drawn by anomap-predict")
 
@@ -41,7 +42,7 @@ class LeftOut:
     @property
     def harmless(self) -> bool:
         """Whether none of it may have been meant as an image."""
-        return all(reason.startswith((".", "in ")) or reason in _HARMLESS for reason in self._counts)
+        return all(reason.startswith((".", "in ", EXCLUDED)) or reason in _HARMLESS for reason in self._counts)
 
     def __len__(self) -> int:
         return sum(self._counts.values())
@@ -67,17 +68,25 @@ def unaccounted() -> Iterator[None]:
         log.setLevel(level)
 
 
-def account(root: Path, folders: Collection[Path], used: Mapping[str, Collection[str]]) -> LeftOut:
+def account(
+    root: Path,
+    folders: Collection[Path],
+    used: Mapping[str, Collection[str]],
+    excluded: Collection[str] = (),
+    by: str = "",
+) -> LeftOut:
     """Log how many files below `folders`, which lie below `root`, are used, as what (`used`: names), and what is left out.
 
-    Links to folders count as entered where `folders` has them. Returns what is left out.
+    Links to folders count as entered where `folders` has them. `excluded` are names that the list `by` left out. Returns what is left out.
     """
     everything = {name for names in used.values() for name in names}
-    left = LeftOut()
+    excluded, left = {*excluded}, LeftOut()
     for name, reason in _found(root, folders):
         if name in everything:
             continue
-        if reason is None and is_image(name) and name.startswith("ground_truth/"):
+        if name in excluded:
+            reason = f"{EXCLUDED} {by}"
+        elif reason is None and is_image(name) and name.startswith("ground_truth/"):
             reason = "masks of no abnormal image"
         if reason is None:
             left.add_unused(name)

@@ -16,15 +16,16 @@ def build_datamodule(
 ) -> AnomalyDataModule:
     """Build the datamodule of a config; the other arguments are those of `AnomalyDataModule`.
 
-    `config["name"]` chooses the layout (`layout_class`). Other keys are options of that layout and of `AnomalyDataModule`.
-    UserError: a wrong value, or an unknown (the nearest is named) or missing key.
+    `config["name"]` chooses the layout (`layout_class`). Other keys are options of that layout and of `AnomalyDataModule`;
+    `exclude` leaves out what a list names, whatever the layout. UserError: a wrong value, or an unknown (the nearest is
+    named) or missing key.
     """
     options = dict(config)
     name = options.pop("name", None)
     make = layout_class(name)
     layout_keys, parameters = inspect.signature(make).parameters, inspect.signature(AnomalyDataModule).parameters
     module_keys = parameters.keys() - _NOT_IN_CONFIG
-    known = sorted(layout_keys.keys() | module_keys)
+    known = sorted(layout_keys.keys() | module_keys | {"exclude"})
     for key in options:
         if key not in known:
             raise UserError(f"data={name} has no key {key}{hint(key, known)}; its keys: {', '.join(known)}")

@@ -41,6 +41,7 @@ class Scan:
     test: list[Sample]  # normal and abnormal
     pixels: PixelSource | None = None  # for samples without a path
     left_out: str = ""  # which files are not used, and why; for people
+    excluded: tuple[str, ...] = ()  # names of samples that `data.exclude` left out of all of this
 
     def scan(self) -> "Scan":  # so that what was found is a layout, too
         return self

@@ -55,6 +55,8 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
     data = absolute_folders(config["data"])
     layout = build_datamodule(preliminary({"data": data})["data"]).layout
     found = layout if isinstance(layout, Scan) else layout.scan()
+    if data.get("exclude") is not None:  # names instead of a file, which may change or go
+        data["exclude"] = [*found.excluded] or None
     return with_data(config, settled(data, found)), found
 
 

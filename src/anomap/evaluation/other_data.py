@@ -32,4 +32,5 @@ def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dic
         return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
     if chosen.keys() & {"normal_dir", "abnormal_dir"}:
         return {"name": "folder", **chosen, **reading}
-    return {**trained, **chosen}
+    elsewhere = any(key in chosen and chosen[key] != trained.get(key) for key in ("root", "category"))
+    return {**trained, **({"exclude": None} if elsewhere else {}), **chosen}  # names of other files

@@ -43,6 +43,11 @@ def escape_cell(cell: str) -> str:
     return "'" + cell if _FORMULA.match(cell) else cell
 
 
+def unescape_cell(cell: str) -> str:
+    """What `escape_cell` was given."""
+    return cell[1:] if cell.startswith("'") and _FORMULA.match(cell) else cell
+
+
 def write_csv(path: str | os.PathLike[str], rows: Iterable[Sequence[str]]) -> None:
     """Write lines of cells, the header first, whole or not at all; names that are no UTF-8 keep their bytes."""
     with replacing(path) as file:

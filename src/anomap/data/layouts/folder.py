@@ -15,11 +15,12 @@ import logging
 import os
 import sys
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import permutations
 from pathlib import Path
 
 from anomap.data.accounting import account
+from anomap.data.exclusion import NOTHING, Exclusion
 from anomap.data.files import (
     KINDS,
     existing_folder,
@@ -49,6 +50,7 @@ class FolderLayout:
     normal_names: Sequence[str] = NORMAL_NAMES  # of folders with normal images; upper and lower case are the same
     normal_dir: str | os.PathLike[str] | None = None  # instead of `root`: a folder of normal test images
     abnormal_dir: str | os.PathLike[str] | None = None  # of abnormal test images; its sub-folders are the defects
+    exclude: Exclusion = NOTHING  # files that are left out of everything
 
     def __post_init__(self) -> None:
         if isinstance(self.normal_names, str) or not self.normal_names:
@@ -71,11 +73,12 @@ class FolderLayout:
         train, test = _samples(train_folders, root), _samples(test_folders, root)
         prefixes = [prefix_of(folder, root) for folder in (*train_folders, *test_folders)]
         self._check_inner_folders([*train, *test], prefixes)
-        test = with_masks(test, root)
+        scan = self.exclude.apply(Scan(train, test))
+        train, test = scan.train, with_masks(scan.test, root)
         parts = [root / part for part in _PARTS if (root / part).is_dir()]
         folders = [root, *parts, *train_folders, *(folder for part in parts for folder in subfolders(part))]
-        left = account(root, [*dict.fromkeys(folders)], _roles(train, test))
-        return Scan(train, test, left_out=str(left) if left else "")
+        left = account(root, [*dict.fromkeys(folders)], _roles(train, test), scan.excluded, self.exclude.source)
+        return replace(scan, test=test, left_out=str(left) if left else "")
 
     def _scan_two_folders(self) -> Scan:
         given = (("normal_dir", self.normal_dir, NORMAL), ("abnormal_dir", self.abnormal_dir, ABNORMAL))
@@ -87,9 +90,9 @@ class FolderLayout:
                 "images: name two folders of which neither is inside the other"
             )
         root = Path(os.path.commonpath([folder.parent for folder in folders]))
-        test = _samples(dict(labelled), root, by_subfolder=True)
-        left = account(root, folders, _roles([], test))
-        return Scan([], test, left_out=str(left) if left else "")
+        scan = self.exclude.apply(Scan([], _samples(dict(labelled), root, by_subfolder=True)))
+        left = account(root, folders, _roles([], scan.test), scan.excluded, self.exclude.source)
+        return replace(scan, left_out=str(left) if left else "")
 
     def _label(self, folder_name: str) -> int:
         known = (name.casefold() for name in self.normal_names)
@@ -169,6 +172,7 @@ class MVTecLayout:
 
     root: str | os.PathLike[str] | None = None  # the folder with the categories
     category: str | None = None  # one of them, such as `bottle`
+    exclude: Exclusion = NOTHING  # files that are left out of everything
 
     def scan(self) -> Scan:
         """UserError: as in `FolderLayout`, or an unknown category."""
@@ -178,7 +182,7 @@ class MVTecLayout:
             close, choices = nearest(str(self.category), categories), ", ".join(categories) or "none: no category"
             hint = f"did you mean {close}? " if close else ""
             raise UserError(f"data.category={self.category} is not a category of {root}: {hint}choose from {choices}")
-        return FolderLayout(root / self.category, normal_names=["good"]).scan()
+        return FolderLayout(root / self.category, normal_names=["good"], exclude=self.exclude).scan()
 
 
 def _loose(folder: Path) -> list[str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from anomap.config import find
+from anomap.data.exclusion import excluding, read_exclusion
 from anomap.data.layouts.elpv import ElpvLayout
 from anomap.data.layouts.fashion_mnist import FashionMnistLayout
 from anomap.data.layouts.folder import FolderLayout, MVTecLayout
@@ -28,10 +29,14 @@ def layout_class(name: Any) -> Callable[..., Layout]:
 
 
 def build_layout(config: Mapping[str, Any]) -> Layout:
-    """That of a plain `data` group whose keys are known; UserError: a wrong value."""
+    """That of a plain `data` group whose keys are known, without what its `exclude` lists; UserError: a wrong value."""
     make = layout_class(config.get("name"))
     known = inspect.signature(make).parameters.keys() - {"name"}
-    return make(**{key: value for key, value in config.items() if key in known})
+    options = {key: value for key, value in config.items() if key in known}
+    exclusion = read_exclusion(config.get("exclude"), config.get("root"))
+    if "exclude" in known:  # it accounts for all of its files by itself
+        return make(**{**options, "exclude": exclusion})
+    return excluding(make(**options), exclusion)
 
 
 def hint(wrong: str, known: Iterable[str]) -> str:
