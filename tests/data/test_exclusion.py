@@ -89,7 +89,7 @@ def test_of_suspicious_csv_the_rows_with_that_verdict_count(tmp_path: Path) -> N
     save(root / "train/0.normal/=1,5.png", seed=50)
     names = ["train/0.normal/=1,5.png", "train/0.normal/02.png", "train/0.normal/03.png"]
     verdicts = ["suspicious", "ok", "suspicious"]
-    rows = [TrainingRow(name, 1.0, 9.0, verdict) for name, verdict in zip(names, verdicts, strict=True)]
+    rows = [TrainingRow(name, "train", 1.0, 9.0, verdict) for name, verdict in zip(names, verdicts, strict=True)]
     write_suspicious(tmp_path / "suspicious.csv", rows)
     found = built(root, str(tmp_path / "suspicious.csv")).layout.scan()
     assert set(found.excluded) == {names[0], names[2]}

@@ -15,7 +15,7 @@ from anomap.data.differences import doubts
 from anomap.data.settle import preliminary, settle
 from anomap.data.shrink import lost_defects
 from anomap.detection.scoring import ScoringModel
-from anomap.errors import UserError
+from anomap.errors import UserError, optional
 from anomap.evaluation.controls import control_aurocs
 from anomap.evaluation.estimate import AUTO, check_estimate
 from anomap.evaluation.outcome import conclude
@@ -25,6 +25,7 @@ from anomap.runs.folder import RunFolder, remove_temporaries
 from anomap.training.checkpoints import goes_on
 from anomap.training.loggers import check_loggers
 from anomap.training.processes import go_on_alone
+from anomap.training.suspicion import check_training, trim
 from anomap.training.train import device_of, train_method
 
 log = logging.getLogger(__name__)
@@ -76,21 +77,26 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         log.warning("%s", lost)
     start_over(run, config)
 
+    check = trim(objective, data, device) if data.contamination else None
     objective, stages = train_method(objective, data, config, run)
     if stages:
         go_on_alone()
         data.trainer = None  # which knows of other processes
     detector = ScoringModel(objective, data.image_size, data.tiling, data.scale)
+    detector.contamination = data.contamination
     detector.place(str(device))
+    if check is None and data.check_training:
+        with optional("check of the training images"):
+            check = check_training(objective, data, device)
     controls = partial(control_aurocs, data, data.image_size, device) if config["controls"] else dict
-    return conclude(detector, data, config, run, stages, controls)
+    return conclude(detector, data, config, run, stages, controls, check)
 
 
 def start_over(run: RunFolder, config: dict[str, Any]) -> None:
     """Remove what must not be taken for this run's: results and checkpoints of another, half-written files."""
     checkpoints = (run.last_checkpoint, run.stage1.last_checkpoint)
     kept = [] if run.finished else [path for path in checkpoints if goes_on(path, config)]
-    for path in {run.metrics, *checkpoints}.difference(kept):
+    for path in {run.metrics, run.suspicious, *checkpoints}.difference(kept):
         path.unlink(missing_ok=True)
     remove_temporaries(run.path)
     if kept:

@@ -25,6 +25,13 @@ def check_bands(bands: object) -> tuple[int, ...] | None:
     return tuple(int(place) for place in places)
 
 
+def check_share(name: str, value: object) -> float:
+    """`data.<name>` as a float; UserError unless it is at least 0 and below a half."""
+    if not is_number(value) or not 0 <= value < 0.5:
+        raise UserError(f"data.{name}={value}: use a share from 0 to below 0.5, such as 0.05")
+    return float(value)
+
+
 def check_fraction(name: str, value: object) -> float:
     """A number strictly between 0 and 1; UserError, naming the key `data.<name>`, otherwise."""
     if not (is_number(value) and 0 < value < 1):

@@ -14,8 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anomap.config import check_choice, check_whole
-from anomap.data.checks import check_bands, check_channels, check_fraction, check_image_size, check_intensity_range
+from anomap.config import check_choice, check_switches, check_whole
+from anomap.data.checks import (
+    check_bands,
+    check_channels,
+    check_fraction,
+    check_image_size,
+    check_intensity_range,
+    check_share,
+)
 from anomap.data.decode import FileStore, MemoryStore
 from anomap.data.images import BACKGROUNDS, EIGHT_BITS, MAX_PIXELS, convert, load_image
 from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
@@ -70,6 +77,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         tile_overlap: float = 0.25,
         scale: float = 1.0,
         aligned: bool | str = "auto",
+        check_training: bool = True,
+        contamination: float = 0.0,
         seed: int = 0,
         stride: int = 1,
     ) -> None:
@@ -89,6 +98,8 @@ class AnomalyDataModule(pl.LightningDataModule):
         if not (isinstance(aligned, bool) or aligned == AUTO):
             raise UserError(f"data.aligned={aligned}: give auto, true or false")
         self.aligned = aligned
+        check_switches({"data.check_training": check_training}, "data.check_training")
+        self.check_training, self.contamination = check_training, check_share("contamination", contamination)
         self.channels = check_channels(channels)
         self.calibration_fraction = check_fraction("calibration_fraction", calibration_fraction)
         self.intensity_range = check_intensity_range(intensity_range)
@@ -139,10 +150,16 @@ class AnomalyDataModule(pl.LightningDataModule):
         if scan.pixels is None:
             for part in (self.calibration, self.test):
                 part.sizes = np.array([self._size(sample) for sample in part.samples], np.int64).reshape(-1, 2)
-        self.clean = self.pieces(self.train)
+        self.clean, self.left_out = self.pieces(self.train), self.train.part(np.arange(0))
         if self.tiling is not None:
             self.aligned = check_aligned(self.aligned, self.train.images)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
+
+    def leave_out(self, unlike: Sequence[int]) -> None:
+        """Learn from all training images but these indices, which become `left_out`."""
+        kept = np.setdiff1d(np.arange(len(self.train)), unlike)
+        self.left_out, self.train = self.train.part(np.array(unlike, np.int64)), self.train.part(kept)
+        self.clean = self.pieces(self.train)
 
     def counts(self) -> dict[str, int]:
         """Sizes of the sets, under their names in `metrics.json`."""

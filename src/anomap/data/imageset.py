@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from anomap.data.decode import FileStore, MemoryStore, in_flight, release
 from anomap.data.files import shorten
 from anomap.data.masks import Masks
-from anomap.data.ragged import RaggedStore
+from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 
@@ -49,6 +49,17 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         batch = {name: torch.from_numpy(values[index]) for name, values in parts.items() if values is not None}
         release(self.images)
         return {**batch, "index": torch.from_numpy(np.array(index))}
+
+    def part(self, kept: NDArray[np.int64]) -> "ImageSet":
+        """Some of the images, without masks; what is mapped from a file stays there."""
+        mapped = self.images if isinstance(self.images, np.memmap) else getattr(self.images, "mapped", None)
+        whole = isinstance(self.images, np.ndarray) and mapped is None
+        images = self.images[kept] if whole else Ragged([self.images[int(place)] for place in kept], mapped)
+        return ImageSet(
+            images,
+            [self.samples[place] for place in kept],
+            scaling=None if self.scaling is None else self.scaling[kept],
+        )
 
     def mask_of(self, index: int) -> NDArray[np.bool_] | None:
         """The true mask of an image, (H, W) of its own size, True = abnormal; None where nothing is known."""

@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from anomap.detection.metrics import oracle_f1_threshold
 from anomap.errors import UserError
+from anomap.objectives.left_out import share_of
 
 STRATEGIES = ("quantile", "gaussian", "manual", "oracle_f1")
 
@@ -83,11 +84,14 @@ def resolve_threshold(
     calibration_scores: npt.ArrayLike,
     test_scores: npt.ArrayLike | None = None,
     test_labels: npt.ArrayLike | None = None,
+    contamination: float = 0.0,
 ) -> Threshold:
     """Make the threshold that `config` asks for: `strategy`, and `quantile` (quantile, gaussian) or `value` (manual).
 
-    Only oracle_f1 reads the test scores (M,) and labels (M,); it and manual do without calibration scores (N,). UserError
-    for an unknown strategy, an impossible number, or too few images; ValueError if a score is not finite.
+    Only oracle_f1 reads the test scores (M,) and labels (M,); it and manual do without calibration scores (N,). With
+    `contamination`, that share of the highest calibration scores is taken for those of abnormal images: the threshold is
+    that of the others, and the promise that which holds if all of them are normal, so it is weaker. UserError for an
+    unknown strategy, an impossible number, or too few images; ValueError if a score is not finite.
     """
     name = config.get("strategy")
     if name not in STRATEGIES:
@@ -117,11 +121,25 @@ def resolve_threshold(
                 f"threshold={name}: needs at least {minimum} calibration images, not {scores.size}; "
                 "add normal images or give threshold=manual threshold.value=NUMBER"
             )
-        value, note = rule(scores, quantile)
+        doubted = share_of(scores.size, contamination) if contamination else 0
+        trusted = np.sort(scores)[: scores.size - doubted] if doubted else scores
+        value, note = rule(trusted, quantile)
         if name == "quantile":
-            promised = (scores.size + 1 - conformal_rank(scores.size, quantile)) / (scores.size + 1)
+            rank = conformal_rank(trusted.size, quantile)
+            promised = (scores.size + 1 - rank) / (scores.size + 1)
+            if doubted:
+                aimed = (trusted.size + 1 - rank) / (trusted.size + 1)
+                note = _assumed(contamination, doubted, scores.size, aimed, promised) + (note and f"; {note}")
     fpr = float((scores > value).mean()) if scores.size else None
     return Threshold(value, str(name), fpr, note, promised)
+
+
+def _assumed(contamination: float, doubted: int, count: int, aimed: float, promised: float) -> str:
+    """What a threshold rests on that leaves out the highest calibration scores."""
+    return (
+        f"data.contamination={contamination:g}: the {doubted} highest of {count} calibration scores do not count, as if they were "
+        f"of abnormal images; if they are, at most {aimed:.3g} of normal images are false alarms, if all are normal {promised:.3g}"
+    )
 
 
 def _number(config: Mapping[str, Any], key: str) -> float:

@@ -87,6 +87,7 @@ def load_model(path: str | os.PathLike[str], device: str = "cpu") -> tuple[Scori
         state.setdefault(name, empty)  # older versions compared no places
     if state["places.level"].numel():
         model.standardiser = Standardiser(1)
+    model.contamination = float(config["data"].get("contamination", 0.0))
     try:
         model.load_state_dict(state)
     except RuntimeError as error:

@@ -30,6 +30,7 @@ from anomap.detection.standardise import Calibration, Places, Standardiser
 from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective, device_of
+from anomap.objectives.left_out import share_of
 
 log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ class ScoringModel(nn.Module):
         self.image_size = image_size
         self.tiling = tiling  # of photographs of any size; `image_size` is that of a tile then
         self.scale = scale  # of photographs, before they are tiled
+        self.contamination = 0.0  # suspected share of abnormal images among those given to `calibrate`
         self.eval()
 
     @property
@@ -240,7 +242,7 @@ class ScoringModel(nn.Module):
         """Learn from the `calibration_rows` (N, K + 2) of normal images; `scaling` (N,) marks those that set the scale."""
         parts = rows[:, :-2]
         chosen = scaling & self.standardiser.scales
-        self.standardiser.fit(parts[chosen.to(parts.device)])
+        self.standardiser.fit(_without_highest(parts[chosen.to(parts.device)], self.contamination))
         self.calibration.scores = self.standardiser(parts).cpu()
         self.calibration.scaling = chosen
         self.calibration.map_peaks = rows[:, -2].cpu()
@@ -298,7 +300,7 @@ class ScoringModel(nn.Module):
         stored, deciding = self.calibration, ~self.calibration.scaling
         scores = stored.scores[deciding].double().numpy()
         labelled = (None, None) if test is None else (test.scores, test.labels)
-        threshold = resolve_threshold(config, scores, *labelled)
+        threshold = resolve_threshold(config, scores, *labelled, contamination=self.contamination)
         stored.threshold.fill_(threshold.value)
         if len(scores):
             rank = max(1, int((scores <= threshold.value).sum()))
@@ -307,3 +309,12 @@ class ScoringModel(nn.Module):
             others = f"; {int(stored.scaling.sum())} more calibration image(s) set the scale of the score's parts"
             threshold = dataclasses.replace(threshold, note=threshold.note + others)
         return threshold
+
+
+def _without_highest(parts: Tensor, share: float) -> Tensor:
+    """Parts (N, K) without those of the share of images that are farthest above the median in any part, in robust deviations."""
+    if not share or len(parts) < 2:
+        return parts
+    offset = parts - parts.median(0).values
+    far = (offset / offset.abs().median(0).values.clamp(min=1e-12)).amax(1)
+    return parts[far.argsort(stable=True)[: len(parts) - share_of(len(parts), share)].sort().values]

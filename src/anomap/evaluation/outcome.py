@@ -12,10 +12,13 @@ from anomap.evaluation.estimate import AUTO, calibration_normals, estimate, want
 from anomap.evaluation.measure import batches, measure, rate, score_test
 from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
 from anomap.evaluation.scored_set import ScoredSet
+from anomap.evaluation.suspects import pictures_of
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import write_scores, write_thresholds
+from anomap.runs.suspicious import write_suspicious
 from anomap.training.loggers import close, log_results, make_loggers
 from anomap.training.progress import said
+from anomap.training.suspicion import TrainingCheck
 from anomap.training.train import Stage
 
 
@@ -26,11 +29,13 @@ def conclude(
     run: RunFolder,
     stages: Sequence[Stage],
     controls: Callable[[], Mapping[str, Any]],
+    check: TrainingCheck | None = None,
 ) -> dict[str, Any]:
     """End a training: calibrate, test, and write checkpoint, scores, figures, report, and last of all `metrics.json`.
 
     The detector is saved before anything that it does not need is tried. Controls, estimate, figures and report may fail,
-    each with a line in the log. `controls` gives more for the metrics, which are returned.
+    each with a line in the log. `controls` gives more for the metrics, which are returned; `check` says which training images
+    stand out.
     """
     if places := data.learned_places():
         with said(f"places of {len(places)} training photographs"):
@@ -50,6 +55,9 @@ def conclude(
     seconds, images = sum(stage.seconds for stage in stages), sum(stage.images for stage in stages)
     rates = {"train_seconds": seconds, "train_images_per_second": rate(images, seconds)}
     metrics = measure(detector, scored, threshold, config, run.last_checkpoint, {**trained, **rates, **controls()})
+    if check is not None:
+        metrics |= {"n_suspicious": len(check.suspicious), "training_note": check.note(run.suspicious) or None}
+        write_suspicious(run.suspicious, check.rows)
     estimated = None
     if wanted(config.get("estimate", AUTO), metrics["n_test_abnormal"]):
         with optional("estimate"):
@@ -62,7 +70,8 @@ def conclude(
         with optional("figures and report"):
             if estimated is None and not len(data.test):
                 estimated = calibration_normals(detector, data, pictures=True)
-            write_pictures(detector, with_pictures(scored, detector, data.test), metrics, config, run, estimated)
+            shown = None if check is None else pictures_of(check, detector, data)
+            write_pictures(detector, with_pictures(scored, detector, data.test), metrics, config, run, estimated, shown)
     loggers = stages[-1].loggers if stages else make_loggers(config, run)  # a control is compared all the same
     log_results(loggers, run, metrics, length["steps"])
     close([*loggers, *(logger for stage in stages[:-1] for logger in stage.loggers)])

@@ -19,6 +19,7 @@ from anomap.viewing import figures, grids
 from anomap.viewing.pixels import Scale
 from anomap.viewing.report import GALLERY_LIMIT, write_report
 from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
+from anomap.viewing.suspects import Suspects
 
 _MISTAKES = 6  # of each kind
 _PHOTOGRAPHS = 24  # in the gallery at most where each is tiled, since all are scored once more to be seen
@@ -46,6 +47,7 @@ def write_pictures(
     config: Mapping[str, Any],
     run: RunFolder,
     estimated: Estimate | None = None,
+    suspects: Suspects | None = None,
 ) -> None:
     """Draw the figures and the report of a test set with pictures, by a detector with its thresholds set.
 
@@ -75,6 +77,7 @@ def write_pictures(
         thresholds=scored.thresholds(threshold) if tested else (),
         estimate=None if estimated is None else estimated.table(threshold),
         drift=found.to_dict() if tested and (found := compared(detector, scored)) and found.images else None,
+        suspects=suspects,
         config=config,
         versions=versions(),
     )

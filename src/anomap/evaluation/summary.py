@@ -39,7 +39,7 @@ def print_summary(metrics: Mapping[str, Any], run: RunFolder) -> None:
             table.add_row(name, f"{value:.1f}" if key.endswith("second") else readable(value))
     console = Console(file=sys.stdout, soft_wrap=True)
     console.print(table)
-    for key in ("threshold_note", "promise_note", "test_note", "pixel_note", "estimate_note"):
+    for key in ("threshold_note", "promise_note", "test_note", "pixel_note", "estimate_note", "training_note"):
         if metrics.get(key):
             console.print(f"note: {metrics[key]}")
     if found := _estimated(metrics):

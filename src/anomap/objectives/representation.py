@@ -152,6 +152,20 @@ class WhitenedFeatures(Representation):
             return map(self, batches)
         return map(_on_grid, zip(*(group.split(64) for group in self._cache), strict=True))
 
+    def clean_local(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
+        """The whitened local features (B, F, h, w) of all training images, in order; only these are computed, if any."""
+        return map(self.seen_local, batches) if self._cache is None else self._cache[0].split(64)
+
+    @torch.no_grad()
+    def seen_local(self, images: Tensor) -> Tensor:
+        """The whitened local features (B, F, h, w) of images (B, C, H, W) in [0, 1]."""
+        return self.whiten_local(self.raw(images)[0])
+
+    @property
+    def cached(self) -> bool:
+        """Whether the features of the training images are kept."""
+        return self._cache is not None
+
     def _apply(self, fn: Callable[[Tensor], Tensor], *args: Any, **kwargs: Any) -> "WhitenedFeatures":
         """The cache moves along to another device, so that no step waits for an index or for features."""
         if self._cache is not None:
@@ -188,18 +202,13 @@ class DenseFeatures(WhitenedFeatures):
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
         """Learn the whitening, then the mixture and its scale; the cache then holds the rarity too."""
         super().learn_statistics(batches)
-        fit_to_cells(self.mixture, self._clean_local(batches), self.samples)
-        rarities = [self.mixture(local) for local in self._clean_local(batches)]
+        fit_to_cells(self.mixture, self.clean_local(batches), self.samples)
+        rarities = [self.mixture(local) for local in self.clean_local(batches)]
         for rarity in rarities:
             self.scale_rarity.add(rarity)
         self.scale_rarity.finish()
         if self._cache is not None:
             self._cache = (*self._cache, self.scale_rarity(torch.cat(rarities)))
-
-    def _clean_local(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
-        if self._cache is None:
-            return (self.whiten_local(self.raw(images)[0]) for images in batches)
-        return self._cache[0].split(64)
 
 
 def _on_grid(maps: Sequence[Tensor]) -> Tensor:

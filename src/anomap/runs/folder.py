@@ -23,6 +23,7 @@ _METRIC_ORDER = (
     *("test_fpr", "test_fpr_low", "test_fpr_high", "test_tpr", "test_tpr_low", "test_tpr_high"),
     *("pixel_auroc", "pixel_ap", "pixel_aupro", "pixel_note"),
     *("estimate_auroc", "estimate_tpr", "estimate_note"),
+    *("n_suspicious", "training_note"),
     *("n_train", "n_calibration", "n_scaling", "n_test_normal", "n_test_abnormal"),
     *("train_seconds", "train_images_per_second", "score_images_per_second", "score_mflop_per_image"),
     "peak_rss_mb",
@@ -40,6 +41,7 @@ class RunFolder:
         self.metrics = self.path / "metrics.json"
         self.scores = self.path / "scores.csv"
         self.thresholds = self.path / "thresholds.csv"
+        self.suspicious = self.path / "suspicious.csv"
         self.estimate = self.path / "estimate.csv"
         self.last_checkpoint = self.path / "checkpoints" / "last.ckpt"
         self.tensorboard = self.path / "tensorboard"

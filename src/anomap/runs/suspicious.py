@@ -10,13 +10,15 @@ from itertools import chain
 from anomap.runs.scores import escape_cell, unescape_cell, write_csv
 
 SUSPICIOUS, OK = "suspicious", "ok"
+TRAIN, CALIBRATION, TRIMMED = "train", "calibration", "trimmed"
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One line: a training image, scored as if it had been left out of training."""
+    """One line: an image from the training folder, scored as if it had been left out of training."""
 
     path: str  # relative to the data root
+    role: str  # train | calibration | trimmed, by data.contamination
     score: float  # higher = less like the others
     robust_z: float  # of the score's logarithm: deviations above the median
     verdict: str  # suspicious | ok
@@ -27,7 +29,7 @@ COLUMNS = tuple(field.name for field in fields(TrainingRow))
 
 def write_suspicious(path: str | os.PathLike[str], rows: Iterable[TrainingRow]) -> None:
     """Write it whole or not at all; every digit is kept."""
-    lines = ((escape_cell(row.path), repr(row.score), repr(row.robust_z), row.verdict) for row in rows)
+    lines = ((escape_cell(row.path), row.role, repr(row.score), repr(row.robust_z), row.verdict) for row in rows)
     write_csv(path, chain([COLUMNS], lines))
 
 

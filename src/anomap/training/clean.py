@@ -6,20 +6,33 @@ import torch
 from torch import Tensor
 
 from anomap.data.datamodule import AnomalyDataModule
-from anomap.data.imageset import to_float
+from anomap.data.imageset import ImageSet, to_float
 from anomap.data.sampler import SequentialBatches
+from anomap.data.samples import Sample
 
 
 class CleanBatches:
     """All training images, or a sample of their tiles, (B, C, H, W) in [0, 1], in stored order, each time anew.
 
-    UserError if there are none.
+    With `at_most`, as many of them, spread evenly; or those of another set of `images`. UserError if there are none.
     """
 
-    def __init__(self, data: AnomalyDataModule, device: torch.device | str = "cpu") -> None:
+    def __init__(
+        self,
+        data: AnomalyDataModule,
+        device: torch.device | str = "cpu",
+        at_most: int | None = None,
+        images: ImageSet | None = None,
+    ) -> None:
         data.train_dataloader()  # says so if there are none
-        self.images, self.batch_size, self.device = data.clean, data.batch_size, device
+        self.images, self.device = data.clean if images is None else images, device
+        self.order = SequentialBatches(len(self.images), data.batch_size, at_most=at_most)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """Those that the images are of, in the same order."""
+        return [self.images.samples[place] for index in self.order for place in index]
 
     def __iter__(self) -> Iterator[Tensor]:
-        for index in SequentialBatches(len(self.images), self.batch_size):
+        for index in self.order:
             yield to_float(self.images[index]["image"].to(self.device))  # which they reach as bytes

@@ -14,6 +14,7 @@ from anomap.data.build import build_datamodule
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.samples import Scan
 from anomap.data.settle import settle, with_data
+from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import RunFolder
 from anomap.training import steps
@@ -52,6 +53,10 @@ class Trials:
 
     def run(self, config: dict[str, Any], report: Report) -> float:
         """Train with a plain configuration of anomap-train; the objective's value. UserError if that is wrong or diverges."""
+        if config["data"].get("contamination"):
+            raise UserError(
+                "data.contamination: anomap-tune learns from all images; list those to leave out in data.exclude"
+            )
         config, found = self._settled(config)
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])

@@ -24,6 +24,7 @@ from anomap.viewing.estimate import EstimateTable
 from anomap.viewing.html import render, source
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
 from anomap.viewing.selection import gallery_indices
+from anomap.viewing.suspects import Suspects
 
 GALLERY_LIMIT = 120
 THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
@@ -66,6 +67,7 @@ def write_report(
     thresholds: Sequence[Mapping[str, float | None]] = (),
     estimate: EstimateTable | None = None,
     drift: Mapping[str, Any] | None = None,
+    suspects: Suspects | None = None,
     config: Mapping[str, Any] | None = None,
     versions: Mapping[str, str] | None = None,
     limit: int = GALLERY_LIMIT,
@@ -75,8 +77,9 @@ def write_report(
     `metrics` are those of `metrics.json`, `rows` and `thresholds` the lines of `scores.csv` and `thresholds.csv`; what is
     missing or None is left out. `pictures` gives what there is to see of a row, by its index, for at most `limit` rows.
     With `tested=False` the rows are no test set, but calibration normals and damaged copies of them; `estimate` sums up
-    what was caught of such copies. `drift` compares the test normals with calibration (`Drift.to_dict`). `scale` is the range
-    of all anomaly maps' colours; the overlays outline pixels above `pixel_threshold`.
+    what was caught of such copies. `drift` compares the test normals with calibration (`Drift.to_dict`), `suspects` are the
+    training images that stand out. `scale` is the range of all anomaly maps' colours; the overlays outline pixels above
+    `pixel_threshold`.
 
     Raises:
         ValueError: a score is not finite.
@@ -98,6 +101,10 @@ def write_report(
         tested=tested,
         estimate=estimate,
         drift=drift,
+        suspects=suspects,
+        suspect_images=[_thumbnails(0, one.picture, scale, pixel_threshold) for one in suspects.shown]
+        if suspects
+        else [],
         n_rows=len(rows),
         n_gallery=len(gallery),
         n_abnormal=int(abnormal.sum()),
