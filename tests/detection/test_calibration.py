@@ -139,3 +139,28 @@ def test_every_config_resolves_and_starts_with_its_command(path: Path) -> None:
         config.value = 0.42
     threshold = resolve_threshold(config, np.arange(50.0), [0.0, 1.0], [0, 1])  # type: ignore[arg-type]
     assert threshold.strategy == path.stem
+
+
+def test_contamination_takes_the_highest_scores_for_abnormal_and_says_what_that_rests_on() -> None:
+    clean = np.arange(95.0)
+    contaminated = np.concatenate([clean, [1e3, 2e3, 3e3, 4e3, 5e3]])
+    config = {"strategy": "quantile", "quantile": 0.95}
+    alone, found = resolve_threshold(config, clean), resolve_threshold(config, contaminated, contamination=0.05)
+    assert found.value == alone.value < resolve_threshold(config, contaminated).value
+    rank = conformal_rank(95, 0.95)
+    assert found.promised_fpr == (101 - rank) / 101  # what holds if all of them are normal
+    assert found.promised_fpr > 0.05
+    assert "the 5 highest of 100 calibration scores do not count" in found.note
+    assert f"{(96 - rank) / 96:.3g}" in found.note
+    assert resolve_threshold(config, clean, contamination=0.0) == alone
+
+
+def test_the_weaker_promise_is_kept_if_all_images_are_normal() -> None:
+    rng, alarms = np.random.default_rng(0), []
+    for _ in range(400):
+        found = resolve_threshold(
+            {"strategy": "quantile", "quantile": 0.9}, rng.standard_normal(40), contamination=0.05
+        )
+        alarms.append((rng.standard_normal(200) > found.value).mean())
+    assert found.promised_fpr is not None
+    assert np.mean(alarms) == pytest.approx(found.promised_fpr, abs=0.01)

@@ -14,12 +14,16 @@ from torch.nn import functional as F
 
 from anomap.objectives.base import Objective
 from anomap.objectives.density import Mixture, sample_cells
+from anomap.objectives.expectation_maximisation import log_constants
 from anomap.objectives.losses import top_mean
 from anomap.objectives.representation import WhitenedFeatures
 from anomap.objectives.whitening import Whitening
 
 FOLDS = 5
 CELLS, COMPONENTS, ITERATIONS = 15_000, 8, 5  # of each fold's mixture: a few seconds for all, and enough to rank by
+LEAST_WEIGHT = (
+    0.02  # of a Gaussian of that mixture: what few cells are like is no standard, or defects of one kind would be
+)
 TOP = 0.01  # share of the cells whose mean is an image's score
 PATCH, SIDE = 4, 128  # pixels of a patch's side, where a method has no features; of an image's that is cut into them
 OUTLYING = (
@@ -59,6 +63,13 @@ class _Fold(nn.Module):
         self.whitening.add(rows.T[None, :, :, None])
         self.whitening.finish()
         self.mixture.fit(self.whitening(rows.T[None, :, :, None])[0, :, :, 0].T, images)
+        self._forget_rare()
+
+    def _forget_rare(self) -> None:
+        mixture = self.mixture
+        kept = (mixture.log_weights - log_constants(mixture.factors)).exp() >= LEAST_WEIGHT
+        mixture.log_weights, mixture.means = mixture.log_weights[kept], mixture.means[kept]
+        mixture.factors = mixture.factors[kept]
 
     def forward(self, maps: Tensor) -> Tensor:
         """(B, F, h, w) -> scores (B,), higher = less like the others."""
@@ -90,7 +101,7 @@ def left_out_scores(maps: Callable[[], Iterable[Tensor]], held_out: Iterable[Ten
     for x in chain(maps(), held_out):
         part = torch.empty(len(x))
         for fold, model in enumerate(folds):  # one held out is as new to any of them
-            own = torch.arange((fold - start) % len(folds), len(x), len(folds))
+            own = torch.tensor(range((fold - start) % len(folds), len(x), len(folds)))
             if len(own):
                 part[own] = model(x[own.to(x.device)]).cpu().float()
         parts.append(part)
