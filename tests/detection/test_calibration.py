@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
-from anomap.detection.calibration import Threshold, resolve_threshold
+from anomap.detection.calibration import Threshold, conformal_rank, resolve_threshold
 from anomap.errors import UserError
 
 CONFIGS = sorted((Path(__file__).parents[2] / "conf" / "threshold").glob("*.yaml"))
