@@ -77,7 +77,8 @@ def account(
 ) -> LeftOut:
     """Log how many files below `folders`, which lie below `root`, are used, as what (`used`: names), and what is left out.
 
-    Links to folders count as entered where `folders` has them. `excluded` are names that the list `by` left out. Returns what is left out.
+    Links to folders count as entered where `folders` has them. `excluded` are names that the list `by` left out. Returns what
+    is left out.
     """
     everything = {name for names in used.values() for name in names}
     excluded, left = {*excluded}, LeftOut()

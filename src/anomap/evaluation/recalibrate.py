@@ -149,7 +149,7 @@ def recalibrate(
             f"{LEAST} in all, which promise {100 / (LEAST // 2 + 1):.0f} % false alarms at most; 38 promise 5 %"
         )
     deciding = stored.scores[~stored.scaling].double().numpy()
-    old = replace(_resolved(before, deciding), value=detector.threshold)
+    old = replace(_resolved(before, deciding, detector.contamination), value=detector.threshold)
     with said(f"scoring {count} calibration images"):
         scores = detector.recalibrate(batches(data.calibration_dataloader(), detector)).double().numpy()
     threshold = detector.set_threshold(config)
@@ -162,8 +162,8 @@ def recalibrate(
     return Recalibration(threshold, old, names, stored.scores.double().numpy(), n_scaling, alarms, chance)
 
 
-def _resolved(config: Mapping[str, Any], scores: npt.NDArray[np.float64]) -> Threshold:
+def _resolved(config: Mapping[str, Any], scores: npt.NDArray[np.float64], contamination: float = 0.0) -> Threshold:
     """That of a checkpoint; one that did not come from its calibration promises nothing."""
     if config.get("strategy") in ("quantile", "gaussian"):
-        return resolve_threshold(config, scores)
+        return resolve_threshold(config, scores, contamination=contamination)
     return Threshold(0.0, str(config.get("strategy")), None)
