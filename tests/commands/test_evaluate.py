@@ -30,7 +30,15 @@ pytestmark = [
 ]
 
 # of the training, or of the machine
-OTHERWISE = {"train_seconds", "train_images_per_second", "score_images_per_second", "peak_rss_mb", "checkpoint"}
+OTHERWISE = {
+    "n_suspicious",
+    "training_note",
+    "train_seconds",
+    "train_images_per_second",
+    "score_images_per_second",
+    "peak_rss_mb",
+    "checkpoint",
+}
 
 
 def config(path: object, *overrides: str) -> dict[str, Any]:
@@ -327,3 +335,10 @@ def test_a_sweep_over_thresholds_scores_once(checkpoint: Path, run: Run, tmp_pat
     thresholds: list[Any] = [metrics[quantile]["threshold"] for quantile in sorted(metrics)]
     assert thresholds == sorted(thresholds)
     assert all((job / "scores.csv").is_file() and not (job / "report.html").exists() for job in jobs)
+
+
+def test_names_that_training_excluded_are_not_looked_for_in_another_folder() -> None:
+    trained = {**TRAINED, "exclude": ["train/good/000.png"]}
+    assert evaluation_data(trained, {})["exclude"] == ["train/good/000.png"]
+    assert "exclude" not in evaluation_data(trained, {"root": "/b"})
+    assert evaluation_data(trained, {"root": "/b", "exclude": "list.txt"})["exclude"] == "list.txt"

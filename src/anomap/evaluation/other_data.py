@@ -32,5 +32,6 @@ def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dic
         return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
     if chosen.keys() & {"normal_dir", "abnormal_dir"}:
         return {"name": "folder", **chosen, **reading}
-    elsewhere = any(key in chosen and chosen[key] != trained.get(key) for key in ("root", "category"))
-    return {**trained, **({"exclude": None} if elsewhere else {}), **chosen}  # names of other files
+    if any(chosen.get(key, trained.get(key)) != trained.get(key) for key in ("root", "category")):
+        trained = {key: value for key, value in trained.items() if key != "exclude"}  # names of other files
+    return {**trained, **chosen}
