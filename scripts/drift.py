@@ -13,6 +13,7 @@ import argparse
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -31,7 +32,7 @@ Change = Callable[[Pixels], Pixels]
 PART = 32  # images at a time
 
 
-def _bytes(values: npt.NDArray[np.float64]) -> Pixels:
+def _bytes(values: npt.NDArray[Any]) -> Pixels:
     return np.clip(np.rint(values), 0, 255).astype(np.uint8)
 
 
@@ -52,7 +53,7 @@ def blur(pixels: Pixels, sigma: float) -> Pixels:
 
 def shift(pixels: Pixels, distance: float) -> Pixels:
     """To the right and down, in pixels; what enters is mirrored."""
-    return ndimage.shift(pixels, (distance, distance, 0)[: pixels.ndim], order=0, mode="reflect")
+    return np.asarray(ndimage.shift(pixels, (distance, distance, 0)[: pixels.ndim], order=0, mode="reflect"), np.uint8)
 
 
 def jpeg(pixels: Pixels, quality: float) -> Pixels:
@@ -113,7 +114,7 @@ def redrawn(images: Seen, rng: np.random.Generator, count: int, times: int) -> f
 
 def main() -> None:
     """Print the tables."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("checkpoint")
     parser.add_argument("normals", help="folder of normal images, or a pattern")
     parser.add_argument("--images", type=int, default=20, help="of one draw")
@@ -143,7 +144,7 @@ def main() -> None:
         )
         rates = f"{percent(drift.promised or 0)} | {percent(drift.alarms / drift.images)}"
         print(
-            f"| {name} | {strength} | {rates} | {'yes' if drift.changed else 'no'} | {percent(said)} | {drift.text} |"
+            f"| {name} | {strength} | {rates} | {'yes' if drift.changed else 'no'} | {percent(float(said))} | {drift.text} |"
         )
     own = np.mean([compare(reference, plain, chosen).changed for chosen in draws(rng, len(paths), count, given.draws)])
     print(f"\n| undisturbed: {count} of {len(paths)} normals, {given.draws} draws | something is said |\n|---|---:|")

@@ -212,7 +212,7 @@ class DriftMonitor:
             and p_value < level
             and self.alarms / self.images >= max(_ALARMS[0] * promised, promised + _ALARMS[1])
         )
-        shifts = dict(zip(STATISTICS, (c.shift(level) for c in self._statistics), strict=False))
+        shifts: dict[str, Shift] = dict(zip(STATISTICS, (c.shift(level) for c in self._statistics), strict=False))
         scores = self._scores.shift(level, of_scores=True)
         own_threshold = self.threshold != own.threshold
         return Drift(self.images, self.alarms, promised, p_value, improbable, scores, shifts, own_threshold)
