@@ -190,7 +190,7 @@ class ScoringModel(nn.Module):
         with ieee_float32():
             outputs = (measured(self.objective, one, self.tiling, MAPS[:1]) for one in copies)
             self.places.learn(output.anomaly_map.float().cpu() for output in outputs)
-        self.standardiser = Standardiser(1)
+        self.standardiser = Standardiser(1).to(device_of(self))
 
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:
         """Learn the scale of the score's parts from held-out normal images, and keep their scores.
