@@ -149,18 +149,18 @@ def test_contamination_takes_the_highest_scores_for_abnormal_and_says_what_that_
     assert found.value == alone.value < resolve_threshold(config, contaminated).value
     rank = conformal_rank(95, 0.95)
     assert found.promised_fpr == (101 - rank) / 101  # what holds if all of them are normal
-    assert found.promised_fpr > 0.05
+    assert (found.promised_fpr or 0) > 0.05
     assert "the 5 highest of 100 calibration scores do not count" in found.note
     assert f"{(96 - rank) / 96:.3g}" in found.note
     assert resolve_threshold(config, clean, contamination=0.0) == alone
 
 
 def test_the_weaker_promise_is_kept_if_all_images_are_normal() -> None:
-    rng, alarms = np.random.default_rng(0), []
+    rng, alarms, promised = np.random.default_rng(0), [], set[float | None]()
+    config = {"strategy": "quantile", "quantile": 0.9}
     for _ in range(400):
-        found = resolve_threshold(
-            {"strategy": "quantile", "quantile": 0.9}, rng.standard_normal(40), contamination=0.05
-        )
+        found = resolve_threshold(config, rng.standard_normal(40), contamination=0.05)
         alarms.append((rng.standard_normal(200) > found.value).mean())
-    assert found.promised_fpr is not None
-    assert np.mean(alarms) == pytest.approx(found.promised_fpr, abs=0.01)
+        promised.add(found.promised_fpr)
+    (only,) = promised
+    assert only == pytest.approx(np.mean(alarms), abs=0.01)
