@@ -214,6 +214,19 @@ def test_too_few_say_what_they_can_promise(run: Run, runs: Runs, tmp_path: Path)
     assert "which promises 0.5" in found["threshold_note"]
 
 
+def test_suspected_defects_among_the_new_normals_do_not_count(run: Run, tmp_path: Path) -> None:
+    root = normals(tmp_path / "new", 40)
+    plain, wary = (
+        calibrate(config(run.folder.last_checkpoint, root, {"contamination": share}), tmp_path / "found")
+        for share in (None, 0.2)
+    )
+    assert "4 highest of 20 calibration scores do not count" in wary["threshold_note"]
+    assert plain["promised_fpr"] < wary["promised_fpr"]
+    detector, kept = load_model(wary["checkpoint"])
+    assert kept["data"]["contamination"] == detector.contamination == 0.2
+    assert load_model(plain["checkpoint"])[0].contamination == 0
+
+
 # --- where it goes, and which threshold ---
 
 

@@ -252,6 +252,7 @@ def test_images_cannot_be_read_otherwise(key: str, value: Any) -> None:
         (["data.root=/no/such"], "data.root=/no/such.*does not exist"),
         (["data=folder"], "data.root is not set"),
         (["data.image_size=64"], "trained with 32"),
+        (["data.contamination=0.1"], "an evaluation calibrates nothing"),
         (["data.category=bottle"], "no key category"),
         (["data.normal_dir=/no/such"], "data.normal_dir=/no/such"),
         (["view=true", "figures=false"], "view=true needs the figures"),

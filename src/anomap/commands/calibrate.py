@@ -65,7 +65,8 @@ def calibrate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "date": datetime.datetime.now().isoformat(timespec="seconds"),
         "instead_of": str(old.resolve()),
     }
-    new = {**trained, "threshold": wanted, "calibration": note}
+    suspected = {**trained["data"], "contamination": detector.contamination}
+    new = {**trained, "data": suspected, "threshold": wanted, "calibration": note}
     kept = {key: value for key, value in section.items() if key == "trained"}
     checkpoint.save(path, {checkpoint.SECTION: {**checkpoint.section(detector, new), **kept}})
     run = RunFolder(folder)

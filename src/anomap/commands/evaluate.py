@@ -52,6 +52,10 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     path = checkpoint_file(config)
     detector, trained, facts = _load(path, path.stat().st_mtime_ns)
     detector.place(device_for(config["device"], path))
+    if (share := config["data"].get("contamination")) not in (None, detector.contamination):
+        raise UserError(
+            f"data.contamination={share}: an evaluation calibrates nothing; give it to anomap-train or anomap-calibrate"
+        )
     if not str(config["threshold"].get("strategy")).startswith("oracle"):
         detector.set_threshold(config["threshold"])  # refuses a wrong one before the scoring
     used = absolute_folders(evaluation_data(trained["data"], config["data"]))

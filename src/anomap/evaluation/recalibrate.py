@@ -150,6 +150,7 @@ def recalibrate(
         )
     deciding = stored.scores[~stored.scaling].double().numpy()
     old = replace(_resolved(before, deciding, detector.contamination), value=detector.threshold)
+    detector.contamination = data.contamination  # of the new normals
     with said(f"scoring {count} calibration images"):
         scores = detector.recalibrate(batches(data.calibration_dataloader(), detector)).double().numpy()
     threshold = detector.set_threshold(config)
