@@ -172,7 +172,7 @@ def test_which_keys_are_paths() -> None:
         found |= {key: value for key, value in flat(config).items() if is_path(key)}  # pyright: ignore[reportArgumentType]
     assert set(found) - {"encoder.weights"} == {
         *("checkpoint", "input", "output", "images", "resume", "study", "logger.tensorboard.save_dir"),
-        *("data.root", "data.normal_dir", "data.abnormal_dir", "data.cache_dir", "data.category"),
+        *("data.root", "data.normal_dir", "data.abnormal_dir", "data.cache_dir", "data.category", "data.exclude"),
     }
     assert all(isinstance(value, str | None) for value in found.values())
     assert is_path("hydra.run.dir")

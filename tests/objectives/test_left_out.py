@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomap.objectives.left_out import OUTLYING, left_out_scores, patches, robust_z, share_of
+from anomap.detection.calibration import share_of
+from anomap.objectives.left_out import OUTLYING, left_out_scores, patches, robust_z
 
 
 def drawn(count: int, seed: int = 0) -> Tensor:

@@ -22,6 +22,7 @@ def test_run_folder_names_the_files_of_the_design(tmp_path: Path) -> None:
             "scores.csv",
             "thresholds.csv",
             "estimate.csv",
+            "suspicious.csv",
             "checkpoints/last.ckpt",
         ),
         *("tensorboard", "figures", "report.html"),

@@ -14,7 +14,6 @@ import numpy.typing as npt
 
 from anomap.detection.metrics import oracle_f1_threshold
 from anomap.errors import UserError
-from anomap.objectives.left_out import share_of
 
 STRATEGIES = ("quantile", "gaussian", "manual", "oracle_f1")
 
@@ -37,6 +36,11 @@ class Threshold:
     def decide(self, scores: npt.ArrayLike) -> npt.NDArray[np.bool_]:
         """True = abnormal, for scores of any shape."""
         return np.asarray(scores, np.float64) > self.value
+
+
+def share_of(count: int, share: float) -> int:
+    """How many of so many images a share of them is, rounded up; never all."""
+    return min(count - 1, math.ceil(share * count - _ROUNDING))
 
 
 def conformal_rank(n: int, quantile: float) -> int:

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from anomap.data.images import Size
 from anomap.data.imageset import to_float
 from anomap.data.tiles import Tiling
-from anomap.detection.calibration import Threshold, resolve_threshold
+from anomap.detection.calibration import Threshold, resolve_threshold, share_of
 from anomap.detection.drift import Reference
 from anomap.detection.image_statistics import STATISTICS, image_statistics
 from anomap.detection.metrics import auroc
@@ -30,7 +30,6 @@ from anomap.detection.standardise import Calibration, Places, Standardiser
 from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective, device_of
-from anomap.objectives.left_out import share_of
 
 log = logging.getLogger(__name__)
 

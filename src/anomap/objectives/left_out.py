@@ -4,7 +4,6 @@ The images are dealt into `FOLDS`. A fold's images are scored by a whitening and
 of the other folds: the mean of the highest cells, as a density scores new images. A defect cannot vouch for itself.
 """
 
-import math
 from collections.abc import Callable, Iterable
 from itertools import chain
 
@@ -116,8 +115,3 @@ def robust_z(scores: Tensor) -> Tensor:
     above = offset[offset > 0]
     spread = 1.4826 * float(above.median()) if len(above) else 0.0  # that of a Gaussian's median deviation
     return offset / max(spread, _LEAST_SPREAD)
-
-
-def share_of(count: int, share: float) -> int:
-    """How many of so many images a share of them is, rounded up; never all."""
-    return min(count - 1, math.ceil(share * count - 1e-9))

@@ -12,6 +12,7 @@ import torch
 
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.files import printable, shorten
+from anomap.detection.calibration import share_of
 from anomap.objectives.base import Objective
 from anomap.objectives.left_out import (
     MINIMUM,
@@ -20,7 +21,6 @@ from anomap.objectives.left_out import (
     left_out_scores,
     local_maps,
     robust_z,
-    share_of,
 )
 from anomap.objectives.representation import WhitenedFeatures
 from anomap.runs.suspicious import CALIBRATION, OK, SUSPICIOUS, TRAIN, TRIMMED, TrainingRow
