@@ -244,7 +244,7 @@ def test_what_may_fail_comes_after_the_detector_is_saved(
     assert metrics["control_mean_auroc"] is None
     assert 0 <= metrics["control_pca_auroc"] <= 1
     assert read_metrics(tmp_path / "metrics.json")["image_auroc"] == metrics["image_auroc"]
-    said = [record.message for record in caplog.records if "left out" in record.message]
+    said = [record.message for record in caplog.records if "left out:" in record.message]
     assert said == [
         "control_mean left out: MemoryError: 15 GB",
         "figures and report left out: OSError: No space left on device",
