@@ -25,9 +25,7 @@ LEAST_WEIGHT = (
 )
 TOP = 0.01  # share of the cells whose mean is an image's score
 PATCH, SIDE = 4, 128  # pixels of a patch's side, where a method has no features; of an image's that is cut into them
-OUTLYING = (
-    7.0  # robust deviations above the median: of clean images, drawn and photographed, far less than 1 in 200 is above
-)
+OUTLYING = 7.0  # robust deviations above the median: of clean images, drawn and photographed, about 1 in 200 at most
 MINIMUM = 20  # images: of fewer, the spread is unknown
 _LEAST_SPREAD = 0.01  # of the scores' logarithm: copies are no standard to judge others by
 
