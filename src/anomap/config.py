@@ -18,6 +18,8 @@ ALLOWED_TARGETS = (
     *("pytorch_lightning.loggers.", "pytorch_lightning.callbacks."),
 )
 
+AUTO = "auto"  # of an option that is found out
+
 QUOTED = r"""(?:'(?:\\.|[^'\\])*'|"(?:\\.|[^"\\])*")"""  # text in Hydra's quotes, as a regular expression
 
 # Modules of yours that may be named too, with commas between: ANOMAP_PLUGINS=mine anomap-train model=mine

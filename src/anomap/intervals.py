@@ -32,7 +32,7 @@ def chance_of_alarms(alarms: int, of: int, normals: int, rank: int) -> float:
     The number of alarms is BetaBinomial(of, normals + 1 - rank, rank), whatever the distribution of scores (Vovk 2012,
     "Conditional validity of inductive conformal predictors"): the binomial, averaged over the calibration sets that might
     have set the threshold. Its tail is a hypergeometric sum: the highest `alarms` + `normals` - `rank` of all images hold
-    at most `normals` - `rank` calibration images.
+    at most `normals` - `rank` calibration images. (`scipy.stats.betabinom.sf` is 1 - cdf, which ends at 1e-16.)
     """
     if alarms <= 0:
         return 1.0

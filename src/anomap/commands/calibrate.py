@@ -21,7 +21,7 @@ from anomap.evaluation.recalibrate import (
     recalibrate,
     without_trained,
 )
-from anomap.runs.checkpoint_file import checkpoint_file, device_for
+from anomap.runs.checkpoint_file import check_place, checkpoint_file, device_for
 from anomap.runs.folder import RunFolder, write_metrics
 from anomap.runs.scores import ScoreRow, write_scores
 
@@ -142,10 +142,7 @@ def new_checkpoint(given: str | None, old: Path) -> Path:
         raise UserError(f"output={path}: exists, and is not overwritten; give another name, or leave output out")
     if path.suffix in (".onnx", ".pt2"):
         raise UserError(f"output={path}: is to be a checkpoint; name it .ckpt, then anomap-export it")
-    if not path.parent.is_dir():
-        raise UserError(f"output={path}: there is no folder {path.parent}; make it, or give another output=FILE")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent}: cannot be written to; give output=FILE elsewhere")
+    check_place(path)
     return path
 
 

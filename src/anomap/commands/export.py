@@ -16,7 +16,7 @@ from anomap.detection import export as exporting
 from anomap.detection.checkpoint import load_model
 from anomap.detection.probe_images import probe_images
 from anomap.errors import UserError
-from anomap.runs.checkpoint_file import checkpoint_file
+from anomap.runs.checkpoint_file import check_place, checkpoint_file
 from anomap.runs.folder import write_atomically
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -100,10 +100,7 @@ def output_file(given: str | None, checkpoint: Path, suffix: str) -> Path:
         raise UserError(f"output={given}: name it {suffix}, by which it is known later")
     if path.is_dir():
         raise UserError(f"output={path}: is a folder; give the name of a file, such as {path / f'last{suffix}'}")
-    if not path.parent.is_dir():
-        raise UserError(f"output={path}: there is no folder {path.parent}; make it, or give another output=FILE")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"output={path}: the folder cannot be written to; give another output=FILE")
+    check_place(path)
     return path
 
 

@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 
 from anomap.cli import resume
-from anomap.config import build, check_switches
+from anomap.config import AUTO, build, check_switches
 from anomap.data.build import build_datamodule
 from anomap.data.differences import doubts
 from anomap.data.settle import preliminary, settle
@@ -17,7 +17,7 @@ from anomap.data.shrink import lost_defects
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError, optional
 from anomap.evaluation.controls import control_aurocs
-from anomap.evaluation.estimate import AUTO, check_estimate
+from anomap.evaluation.estimate import check_estimate
 from anomap.evaluation.outcome import conclude
 from anomap.evaluation.summary import print_summary
 from anomap.objectives.base import AdversarialObjective

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from anomap.config import AUTO
 from anomap.data.checks import check_bands, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import in_flight
 from anomap.data.differences import differences, mixed_shapes, roles
@@ -23,18 +24,17 @@ from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import find_near_copies
 from anomap.data.reading import EIGHT_BITS, read_size
-from anomap.data.samples import ABNORMAL, Sample, Scan, split_calibration
+from anomap.data.samples import ABNORMAL, Sample, Scan, split_calibration, spread
 from anomap.data.settle import (
-    AUTO,
-    SMALL,
-    Look,
+    SAMPLE,
     absolute_folders,
     look_at,
     natural_range,
+    numbers,
     one_range,
     preliminary,
     settled,
-    spread,
+    small_share,
 )
 from anomap.data.shrink import SURVIVES, masked_defects, shrink_factors, smallest_surviving, too_small
 from anomap.errors import UserError
@@ -152,7 +152,7 @@ def _sizes(check: Check, found: Scan, data: Mapping[str, Any]) -> dict[str, list
     sizes: dict[str, list[Size]] = {}
     broken: list[UserError] = []
     for role, part in roles(found).items():
-        samples = part if found.pixels is None else spread(part)
+        samples = part if found.pixels is None else spread(part, SAMPLE)
         read = in_flight(samples, lambda sample: _size(sample, found, data), UserError)
         sizes[role] = []
         for _, size in read:
@@ -212,8 +212,8 @@ def _shrink(check: Check, sizes: Sequence[Size], given: Mapping[str, Any], data:
 def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[str, Any]) -> dict[str, Any]:
     """Colours and intensities of a sample; the `data` group with which all of it can be read."""
     bands = check_bands(data.get("bands"))
-    looks = look_at(spread(found.train or found.test), found.pixels, data.get("max_pixels"), bands)
-    tested = look_at(spread(found.test), found.pixels, data.get("max_pixels"), bands) if found.train else []
+    looks = look_at(spread(found.train or found.test, SAMPLE), found.pixels, data.get("max_pixels"), bands)
+    tested = look_at(spread(found.test, SAMPLE), found.pixels, data.get("max_pixels"), bands) if found.train else []
     if not looks:
         return dict(data)
     grey = all(look.grey for look in looks)
@@ -240,7 +240,7 @@ def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[s
     check.rows["values"] = f"{' and '.join(kinds)}: {low:g} to {high:g}{of}{bits}"
     check.facts |= {"grey": int(grey), "value_type": " ".join(kinds), "lowest": low, "highest": high}
     if data.get("intensity_range") is not None:
-        check.rows["values"] += f"; data.intensity_range={_list(data['intensity_range'])}"
+        check.rows["values"] += f"; data.intensity_range=[{numbers(data['intensity_range'])}]"
         return dict(data)
     if None in limits:
         check.settings["data.intensity_range"] = AUTO
@@ -248,22 +248,9 @@ def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[s
             f"{' and '.join(kinds)} values have no natural range: training stops without data.intensity_range"
         )
         return {**data, "intensity_range": one_range(looks)}
-    if _narrow(looks):
-        check.settings["data.intensity_range"] = _list(natural_range(low, high))
+    if small_share(looks) is not None:
+        check.settings["data.intensity_range"] = f"[{numbers(natural_range(low, high))}]"
     return dict(data)
-
-
-def _narrow(looks: Sequence[Look]) -> bool:
-    """Whether `small_share` warns."""
-    limits = {look.limits for look in looks}
-    first = looks[0].limits
-    if len(limits) != 1 or first is None:
-        return False
-    return 0 < max(look.high for look in looks) - min(look.low for look in looks) < SMALL * (first[1] - first[0])
-
-
-def _list(values: Sequence[float]) -> str:
-    return f"[{','.join(f'{value:.10g}' for value in values)}]"
 
 
 def _masks(check: Check, found: Scan, data: Mapping[str, Any], pixels: int) -> None:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anomap.config import check_choice, check_switches, check_whole
+from anomap.config import AUTO, check_choice, check_switches, check_whole
 from anomap.data.checks import (
     check_bands,
     check_channels,
@@ -29,11 +29,11 @@ from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, 
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import warn_of_near_copies, warn_of_trained_copies
-from anomap.data.photographs import AUTO, PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
+from anomap.data.photographs import PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
 from anomap.data.ragged import Ragged, RaggedStore
 from anomap.data.reading import read_size
 from anomap.data.sampler import Index, SequentialBatches, TileBatches, TrainBatches, TrainLoader
-from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration
+from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration, spread
 from anomap.data.tiles import TrainingWindows
 from anomap.errors import UserError
 
@@ -199,8 +199,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         """Some of the whole training photographs (C, H, W), if they are to be compared place by place; or none."""
         if self.tiling is None or not self.aligned:
             return []
-        count = min(len(self.train), PLACES)
-        return [self.train.images[place * len(self.train) // count] for place in range(count)]
+        return spread(self.train.images, PLACES)
 
     def calibration_dataloader(self) -> Loader:
         return self._in_order(self.calibration)
@@ -243,10 +242,7 @@ class AnomalyDataModule(pl.LightningDataModule):
         if limit is None or all(len(samples) <= limit for samples in lists.values()):
             return lists
         log.info("data.limit=%d: of %s", limit, ", ".join(f"{len(found)} {name}" for name, found in lists.items()))
-        return {
-            name: [found[place * len(found) // limit] for place in range(limit)] if len(found) > limit else found
-            for name, found in lists.items()
-        }
+        return {name: spread(found, limit) for name, found in lists.items()}
 
     def _decode(self, pixels: PixelSource | None, sample: Sample) -> Decoded:
         if sample.path is None:

@@ -4,8 +4,8 @@ import os
 from collections.abc import Collection, Hashable, Iterator, Mapping, Sequence
 from typing import Any
 
-from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan
-from anomap.data.settle import sizes_of, spread
+from anomap.data.samples import ABNORMAL, NORMAL, Sample, Scan, spread
+from anomap.data.settle import SAMPLE, sizes_of
 
 MIXED = 1.5  # of the greatest to the least ratio of sides
 FEW = 3  # kinds or sizes of a set: more say nothing about it, as of crops
@@ -30,7 +30,7 @@ def kind_of(name: str) -> str:
 
 def doubts(found: Scan, data: Mapping[str, Any]) -> list[str]:
     """What a training says of a settled `data` group beside all else: `differences` and `mixed_shapes` of some files."""
-    sizes = {role: sizes_of(spread(part), data.get("max_pixels")) for role, part in roles(found).items()}
+    sizes = {role: sizes_of(spread(part, SAMPLE), data.get("max_pixels")) for role, part in roles(found).items()}
     return [*differences(found, sizes), *mixed_shapes(sizes["train"], data)]
 
 

@@ -16,13 +16,12 @@ from anomap.config import is_number
 from anomap.data.checks import check_image_size
 from anomap.data.decode import release
 from anomap.data.imageset import ImageSet
-from anomap.data.samples import NORMAL, Sample
+from anomap.data.samples import NORMAL, Sample, spread
 from anomap.data.tiles import Tiling, TrainingWindows
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
 ALIGNED = 0.4  # `agreement` of photographs that are compared place by place
 LOOKED_AT = 8  # photographs, to find that out
 FEWEST = 10  # photographs that tell by themselves what is normal at a place
@@ -73,8 +72,7 @@ def agreement(photographs: Sequence[NDArray[np.uint8]]) -> float | None:
     Of what is small in them, seen at an eighth of their size: about 0 for a surface, above 0.5 for the same board each
     time. None if their sizes differ.
     """
-    count = len(photographs)
-    chosen = [photographs[place * count // min(count, LOOKED_AT)] for place in range(min(count, LOOKED_AT))]
+    chosen = spread(photographs, LOOKED_AT)
     if len(chosen) < 2 or len({photograph.shape for photograph in chosen}) > 1:
         return None
     shrunk = []

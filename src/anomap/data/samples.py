@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 from anomap.errors import UserError
 
 NORMAL, ABNORMAL = 0, 1
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +30,12 @@ class Sample:
     def path(self) -> Path | None:
         """The file, or None when the layout supplies the pixels itself."""
         return None if self.root is None else self.root / self.name
+
+
+def spread(items: Sequence[T], at_most: int) -> list[T]:
+    """At most so many of them, spread evenly."""
+    count = min(at_most, len(items))
+    return [items[place * len(items) // count] for place in range(count)]
 
 
 PixelSource = Callable[[Sample], NDArray[np.uint8]]  # sample -> (H, W) or (H, W, C)

@@ -10,22 +10,18 @@ from typing import Any
 
 import numpy as np
 
+from anomap.config import AUTO
 from anomap.data.checks import check_bands
 from anomap.data.decode import in_flight
 from anomap.data.reading import Pixels, read_pixels, read_size
-from anomap.data.samples import PixelSource, Sample, Scan
+from anomap.data.samples import PixelSource, Sample, Scan, spread
 from anomap.data.tiles import choose_tile
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 
-AUTO = "auto"
-UNSETTLED = {
-    "channels": 3,
-    "intensity_range": None,
-    "tile": None,
-    "aligned": False,
-}  # stand for it until the files were looked at
+# stand for `auto` until the files were looked at
+UNSETTLED = {"channels": 3, "intensity_range": None, "tile": None, "aligned": False}
 SAMPLE = 32  # training files that are looked at, spread evenly
 SMALL = 1 / 8  # of the range of a type: who uses less of it has probably stored fewer bits
 _OUTLIERS = 1e-4  # of an image's pixels at either end, hot or dead ones, say nothing about the range
@@ -64,7 +60,9 @@ def settled(data: Mapping[str, Any], found: Scan) -> dict[str, Any]:
     """A plain `data` group with numbers for `auto`; warnings and errors as of `settle`."""
     data = dict(data)
     if AUTO in (data.get("channels"), data.get("intensity_range")) or data.get("intensity_range") is None:
-        looks = look_at(spread(found.train), found.pixels, data.get("max_pixels"), check_bands(data.get("bands")))
+        looks = look_at(
+            spread(found.train, SAMPLE), found.pixels, data.get("max_pixels"), check_bands(data.get("bands"))
+        )
         of = f"{len(looks)} of {len(found.train)} training files"
         if data.get("channels") == AUTO:
             grey = bool(looks) and all(look.grey for look in looks)
@@ -81,12 +79,12 @@ def settled(data: Mapping[str, Any], found: Scan) -> dict[str, Any]:
         if data.get("intensity_range") == AUTO:
             data["intensity_range"] = one_range(looks)
             if data["intensity_range"] is not None:
-                log.info("data.intensity_range=[%s]: of %s", _numbers(data["intensity_range"]), of)
+                log.info("data.intensity_range=[%s]: of %s", numbers(data["intensity_range"]), of)
         elif data.get("intensity_range") is None and (doubt := small_share(looks)):
             log.warning("%s", doubt)
     if data.get("tile") == AUTO:
         data["tile"], why = choose_tile(
-            sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], data["scale"]
+            sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], data["scale"]
         )
         log.info("data.tile=%s: %s", "null" if data["tile"] is None else data["tile"], why)
     elif data.get("tile") is None and "tile" in data and (lost := squeezed(found, data)):
@@ -140,7 +138,7 @@ def look_at(
 
 def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
     """A line if photographs lose so much by being squeezed to the network's size that small defects vanish."""
-    tile, why = choose_tile(sizes_of(spread(found.train), data.get("max_pixels")), data["image_size"], 1.0)
+    tile, why = choose_tile(sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], 1.0)
     if tile is None:
         return None
     return f"{why}: squeezed, small defects may vanish; data.tile=auto keeps their size, in more time"
@@ -151,12 +149,6 @@ def sizes_of(samples: Sequence[Sample], max_pixels: int | None) -> list[tuple[in
     paths = [sample.path for sample in samples if sample.path is not None]
     sizes = in_flight(paths, lambda path: read_size(path, max_pixels or 2**62), UserError)
     return [size for _, size in sizes if isinstance(size, tuple)]
-
-
-def spread(samples: Sequence[Sample], count: int = SAMPLE) -> list[Sample]:
-    """At most so many of them, spread evenly."""
-    count = min(count, len(samples))
-    return [samples[place * len(samples) // count] for place in range(count)]
 
 
 def _look(pixels: Pixels) -> Look:
@@ -184,7 +176,7 @@ def small_share(looks: Sequence[Look]) -> str | None:
         return None
     return (
         f"the training files use {share:.1%} of their range ({low:g} to {high:g} of {limits[0]:g} to {limits[1]:g}), so all "
-        f"of them look nearly flat: is it data.intensity_range=[{_numbers(natural_range(low, high))}], or auto?"
+        f"of them look nearly flat: is it data.intensity_range=[{numbers(natural_range(low, high))}], or auto?"
     )
 
 
@@ -223,7 +215,8 @@ def _rounded(value: float, towards: Any) -> float:
     return towards(value * 10**digits) / 10**digits
 
 
-def _numbers(values: Sequence[float]) -> str:
+def numbers(values: Sequence[float]) -> str:
+    """As an override has them, between brackets."""
     return ",".join(f"{value:.10g}" for value in values)
 
 

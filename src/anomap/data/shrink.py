@@ -12,8 +12,7 @@ from anomap.data.checks import check_image_size
 from anomap.data.decode import in_flight
 from anomap.data.files import printable
 from anomap.data.masks import Masks
-from anomap.data.samples import Sample
-from anomap.data.settle import spread
+from anomap.data.samples import Sample, spread
 
 SURVIVES = 4  # pixels at the network's size that a defect needs across: docs/trust.md
 LOOKED_AT = 200  # masks at most, spread evenly

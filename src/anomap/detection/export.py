@@ -62,7 +62,7 @@ class TileDecider(Decider):
         After the last tiles, score and decision are the photograph's.
         """
         output = self.model.objective.score(images.float() / 255)
-        parts = torch.stack([output.parts[name].float() for name in self.model.objective.part_names], dim=1)
+        parts = output.columns(self.model.objective.part_names)
         highest = torch.maximum(highest, parts.amax(0, keepdim=True))
         # of photographs that are compared place by place, the score is found in the whole map
         score = highest.amax(1) if self.model.places.known else self.model.standardiser(highest)

@@ -98,7 +98,7 @@ class ScoringModel(nn.Module):
 
     def parts(self, output: MethodOutput) -> Tensor:
         """The parts of a score as one tensor (B, K)."""
-        return torch.stack([output.parts[name].float() for name in self.part_names], dim=1)
+        return output.columns(self.part_names)
 
     def ready(self, stored: Tensor) -> Tensor:
         """Stored images, uint8 (B, C, H, W), as `output` takes them: in [0, 1], where it computes; as they are to be tiled."""

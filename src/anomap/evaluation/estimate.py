@@ -19,6 +19,7 @@ import numpy.typing as npt
 import torch
 
 from anomap.augmentation.damages import KINDS, STRENGTHS, damage
+from anomap.config import AUTO
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.reading import read_size
 from anomap.detection.metrics import auroc
@@ -39,7 +40,6 @@ SIZES = (0.02, 0.04, 0.08, 0.16)  # shares of the shorter side
 EACH = 5  # copies of each kind, strength and size: 5 x 2 x 4 x 5 = 200 in all
 SEEN = 4  # pixels that must have changed visibly: a copy in which fewer did is not counted
 NORMALS_SHOWN = 24
-AUTO = "auto"
 
 
 @dataclass(frozen=True)

@@ -3,12 +3,12 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from anomap.config import targets
+from anomap.config import AUTO, targets
 from anomap.data.datamodule import AnomalyDataModule
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import optional
-from anomap.evaluation.estimate import AUTO, calibration_normals, estimate, wanted, write_estimate
+from anomap.evaluation.estimate import calibration_normals, estimate, wanted, write_estimate
 from anomap.evaluation.measure import batches, measure, rate, score_test
 from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
 from anomap.evaluation.scored_set import ScoredSet

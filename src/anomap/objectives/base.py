@@ -30,6 +30,10 @@ class MethodOutput:
     attention_map: Tensor | None = None  # (B, 1, H, W) in [0, 1], 1 = normal region
     reconstruction: Tensor | None = None  # (B, C, H, W) in [0, 1], of methods that have one in image space
 
+    def columns(self, names: Sequence[str]) -> Tensor:
+        """These parts, (B, K)."""
+        return torch.stack([self.parts[name].float() for name in names], dim=1)
+
     @classmethod
     def of_images(cls, parts: dict[str, Tensor], x: Tensor, reconstruction: Tensor) -> "MethodOutput":
         """Of images and their reconstructions in [-1, 1], whose difference is the map."""

@@ -20,9 +20,8 @@ from anomap.objectives.whitening import Whitening
 
 FOLDS = 5
 CELLS, COMPONENTS, ITERATIONS = 15_000, 8, 5  # of each fold's mixture: a few seconds for all, and enough to rank by
-LEAST_WEIGHT = (
-    0.02  # of a Gaussian of that mixture: what few cells are like is no standard, or defects of one kind would be
-)
+# of a Gaussian of that mixture: what few cells are like is no standard, or defects of one kind would be
+LEAST_WEIGHT = 0.02
 TOP = 0.01  # share of the cells whose mean is an image's score
 PATCH, SIDE = 4, 128  # pixels of a patch's side, where a method has no features; of an image's that is cut into them
 OUTLYING = 7.0  # robust deviations above the median: of clean images, drawn and photographed, about 1 in 200 at most

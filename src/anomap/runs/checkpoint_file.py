@@ -37,6 +37,14 @@ def checkpoint_file(config: Mapping[str, Any]) -> Path:
     return path
 
 
+def check_place(path: Path) -> None:
+    """UserError unless a file can be written there: its folder is there, and takes it."""
+    if not path.parent.is_dir():
+        raise UserError(f"output={path}: there is no folder {path.parent}; make it, or give another output=FILE")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"output={path}: the folder cannot be written to; give another output=FILE")
+
+
 def device_for(device: str, checkpoint: str | os.PathLike[str]) -> str:
     """The value of `device=`: `auto` is the first of cuda, mps and cpu that is there, and cpu for an exported file."""
     if device != "auto":
