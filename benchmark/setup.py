@@ -13,8 +13,8 @@ from hydra.core.global_hydra import GlobalHydra
 from torch import Tensor
 
 from anomap.config import build, config_dir, plain
-from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
 from anomap.data.settle import settle
@@ -55,7 +55,7 @@ class Setup:
 
     config: dict[str, Any]
     objective: AdversarialObjective
-    data: AnomalyDataModule
+    data: AnomalyData
     batches: list[Batch]
     _fits: int = 0
 
@@ -104,7 +104,7 @@ def prepare(
     pl.seed_everything(seed, verbose=False)
     objective = adapt(build(config["model"]["objective"]))
     augmentation = build(config["augmentation"]) if objective.uses_augmentation else None
-    data = build_datamodule(config["data"], augmentation, seed, objective.stride)
+    data = build_data(config["data"], augmentation, seed, objective.stride)
     data.layout = found
     data.setup()
     stage1 = getattr(objective, "stage1", None)
@@ -115,7 +115,7 @@ def prepare(
     return Setup(config, objective, data, batches)
 
 
-def training_batch(data: AnomalyDataModule, index: Any, epoch: int = 0) -> Batch:
+def training_batch(data: AnomalyData, index: Any, epoch: int = 0) -> Batch:
     """A batch as a training step gets it."""
     batch = data.train[index]
     batch["image"] = to_float(batch["image"])

@@ -19,7 +19,7 @@ import torch
 from torch.nn import functional as F
 
 from anomap.config import build
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.imageset import to_float
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
@@ -46,7 +46,7 @@ def restoration_error(run: Path, device: str) -> dict[str, Any]:
         )
     others = [name for name in chosen["fills"] if name not in chosen["only_fills"]]
     augmentation = build({**chosen, "only_fills": others, "count": [1, 1], "seed": 1})
-    data = build_datamodule(config["data"], None, config["seed"], method.stride)
+    data = build_data(config["data"], None, config["seed"], method.stride)
     data.setup()
     errors: list[torch.Tensor] = []
     for epoch in range(EPOCHS):

@@ -12,7 +12,7 @@ import pytest
 from hydra.utils import get_object
 
 from anomap.config import find
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, read_metrics
 from tests import tiny
@@ -73,9 +73,9 @@ def test_a_class_of_ones_own_must_be_trusted(tmp_path: Path, monkeypatch: pytest
     monkeypatch.syspath_prepend(tmp_path)
     config = {"name": "mine_layout.Listed", "root": str(tmp_path), "image_size": 32, "channels": 1, "batch_size": 4}
     with pytest.raises(UserError, match="ANOMAP_PLUGINS"):
-        build_datamodule(config)
+        build_data(config)
     monkeypatch.setenv("ANOMAP_PLUGINS", "other, mine_layout")
-    layout = build_datamodule(config).layout
+    layout = build_data(config).layout
     assert type(layout) is get_object("mine_layout.Listed")
     with pytest.raises(UserError, match="not allowed"):
         find("mine_layout.csv.DictReader")  # reached through the module, but not its own

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import photographs
@@ -72,7 +72,7 @@ def test_spots_are_dark_and_light() -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_data_set_loads_as_a_folder(family: str, tmp_path: Path) -> None:
     photographs.make(tmp_path, family, SIZE, train=4, test=2, each=1, diameters=(4, 40), contrasts=(20, 80))
-    data = build_datamodule(
+    data = build_data(
         {"name": "folder", "root": str(tmp_path), "image_size": 64, "channels": 1, "batch_size": 4, "on_error": "raise"}
     )
     data.setup()

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import textures
@@ -84,9 +84,7 @@ def test_missing_part_leaves_its_pads() -> None:
 @pytest.mark.parametrize("name", FAMILIES)
 def test_data_set_loads_as_a_folder(name: str, tmp_path: Path) -> None:
     textures.make(tmp_path, name, train=4, test=1, each=1)
-    data = build_datamodule(
-        {"name": "folder", "root": str(tmp_path), "image_size": 256, "channels": 1, "batch_size": 4}
-    )
+    data = build_data({"name": "folder", "root": str(tmp_path), "image_size": 256, "channels": 1, "batch_size": 4})
     data.setup()
     assert {sample.defect for sample in data.test.samples} == {"good", *FAMILIES[name].defects}
     for sample in data.test.samples:

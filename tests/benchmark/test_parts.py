@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.detection.operations import flops
 from anomap.errors import UserError
 from benchmark import command, roofline, suite
@@ -88,7 +88,7 @@ def test_generated_files_all_differ_and_come_again_with_the_same_seed(tmp_path: 
 
 def test_generated_data_is_a_data_set_of_anomap(tmp_path: Path) -> None:
     root = write_data_set(tmp_path, 20, 3, 32)
-    data = build_datamodule({**tiny.config()["data"], "root": str(root)})
+    data = build_data({**tiny.config()["data"], "root": str(root)})
     data.setup()
     assert len(data.train) + len(data.calibration) == 20
     assert data.counts()["n_test_normal"] == data.counts()["n_test_abnormal"] == 3

@@ -14,7 +14,7 @@ from anomap.commands.evaluate import evaluate
 from anomap.commands.preview import preview
 from anomap.commands.train import train
 from anomap.config import config_dir, plain
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.layouts.fashion_mnist import DEBIAN_ROOT
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
@@ -59,9 +59,9 @@ def test_a_limit_is_of_photographs(photographs: Path, tmp_path: Path) -> None:
 
 def test_what_is_monitored_is_counted_in_tiles_but_a_few_photographs_always(photographs: Path) -> None:
     def watched(images: int) -> int:
-        data = build_datamodule({**folder(photographs)["data"], "monitor_images": images}, stride=32)
+        data = build_data({**folder(photographs)["data"], "monitor_images": images}, stride=32)
         data.setup()
-        return len(data.val_dataloader()[1])
+        return len(data.monitored_dataloaders()[1])
 
     assert (watched(1), watched(400)) == (6, 8)
 

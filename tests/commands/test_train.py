@@ -11,7 +11,7 @@ from sklearn.metrics import average_precision_score, roc_auc_score
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from anomap.commands.train import train
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.detection.calibration import quantile_threshold
 from anomap.detection.checkpoint import load_model, read
 from anomap.detection.scoring import ScoringModel
@@ -100,7 +100,7 @@ def test_the_checkpoint_scores_as_the_run_did(run: Run) -> None:
     """A fresh detector and a fresh reading of the files give `scores.csv` again, whatever the batches."""
     detector, config = load_model(run.folder.last_checkpoint)
     assert config == run.config
-    data = build_datamodule(config["data"])
+    data = build_data(config["data"])
     data.setup()
     rows = {row.path: row.score for row in read_scores(run.folder.scores)}
     order = torch.randperm(len(data.test)).tolist()
@@ -129,7 +129,7 @@ def test_the_threshold_is_that_of_the_stored_calibration_scores(run: Run) -> Non
 
 def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> None:
     detector, config = load_model(run.folder.last_checkpoint)
-    data = build_datamodule(config["data"])
+    data = build_data(config["data"])
     data.setup()
     assert not {s.name for s in data.calibration.samples} & {s.name for s in [*data.train.samples, *data.test.samples]}
     with torch.no_grad():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.samples import Layout
 
@@ -40,10 +40,10 @@ def make_dataset(root: Path, train: int = 12, normal: int = 4, abnormal: int = 3
     return root
 
 
-def module(source: Path | Layout, **options: Any) -> AnomalyDataModule:
-    """A datamodule of a folder data set, or of a layout, with small defaults."""
+def module(source: Path | Layout, **options: Any) -> AnomalyData:
+    """The data of a folder data set, or of a layout, with small defaults."""
     layout = FolderLayout(source) if isinstance(source, Path) else source
-    return AnomalyDataModule(layout, **{"image_size": 8, "channels": 1, "batch_size": 4, **options})
+    return AnomalyData(layout, **{"image_size": 8, "channels": 1, "batch_size": 4, **options})
 
 
 def png16(values: NDArray[np.uint16]) -> bytes:

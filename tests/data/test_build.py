@@ -1,4 +1,4 @@
-"""From the config to the datamodule, and the config files themselves."""
+"""From the config to the data of a run, and the config files themselves."""
 
 from pathlib import Path
 from typing import Any
@@ -7,7 +7,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.layouts.named import LAYOUTS
 from anomap.errors import UserError
@@ -29,7 +29,7 @@ def config(name: str, *overrides: str) -> dict[str, Any]:
 def test_every_config_builds_and_has_every_key(name: str) -> None:
     given = config(name)
     auto = given["channels"] == "auto"  # settled by a look at the files
-    data = build_datamodule({**given, "channels": 3} if auto else given, seed=3, stride=32)
+    data = build_data({**given, "channels": 3} if auto else given, seed=3, stride=32)
     assert type(data.layout) is LAYOUTS[name]
     assert data.seed == 3
     assert data.channels == (1 if name in ("elpv", "fashion_mnist") else 3)
@@ -56,7 +56,7 @@ def test_overrides_reach_the_data(tmp_path: Path) -> None:
         "background=white",
         "intensity_range=[0,128]",
     ]
-    data = build_datamodule(config("folder", *overrides))
+    data = build_data(config("folder", *overrides))
     data.setup()
     assert data.train.images.shape[1:] == (1, 16, 8)
     assert data.preprocessing == {
@@ -73,23 +73,23 @@ def test_overrides_reach_the_data(tmp_path: Path) -> None:
 
 def test_an_unknown_key_gets_the_nearest_one() -> None:
     with pytest.raises(UserError, match=r"data=folder has no key imagesize \(did you mean image_size\?\)"):
-        build_datamodule({**config("folder"), "imagesize": 3})
+        build_data({**config("folder"), "imagesize": 3})
     with pytest.raises(UserError, match="no key cells"):
-        build_datamodule({**config("folder"), "cells": "mono"})
+        build_data({**config("folder"), "cells": "mono"})
     for internal in ("layout", "seed", "stride", "augmentation"):
         with pytest.raises(UserError, match=f"no key {internal}"):
-            build_datamodule({**config("folder"), internal: 1})
+            build_data({**config("folder"), internal: 1})
 
 
 def test_unknown_names_and_missing_keys() -> None:
     with pytest.raises(UserError, match=r"data\.name=foldr: .*did you mean folder"):
-        build_datamodule({"name": "foldr"})
+        build_data({"name": "foldr"})
     with pytest.raises(UserError, match=r"data\.name=None"):
-        build_datamodule({})
+        build_data({})
     with pytest.raises(UserError, match=r"data\.batch_size is not set"):
-        build_datamodule({"name": "folder"})
+        build_data({"name": "folder"})
 
 
 def test_the_stride_reaches_the_check() -> None:
     with pytest.raises(UserError, match=r"data\.image_size=64 or data\.image_size=96"):
-        build_datamodule({**config("folder"), "image_size": 70}, stride=32)
+        build_data({**config("folder"), "image_size": 70}, stride=32)

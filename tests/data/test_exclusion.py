@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.data.settle import settle
 from anomap.errors import UserError
 from anomap.runs.suspicious import TrainingRow, write_suspicious
@@ -16,12 +16,12 @@ from tests.data.helpers import make_dataset, save
 Sets = dict[str, set[str]]
 
 
-def built(root: Path, exclude: object, **options: object) -> AnomalyDataModule:
+def built(root: Path, exclude: object, **options: object) -> AnomalyData:
     config = {"name": "folder", "root": str(root), "image_size": 8, "channels": 1, "batch_size": 4}
-    return build_datamodule({**config, "exclude": exclude, **options})
+    return build_data({**config, "exclude": exclude, **options})
 
 
-def sets(data: AnomalyDataModule) -> Sets:
+def sets(data: AnomalyData) -> Sets:
     """The names in each set."""
     data.setup()
     return {part: {s.name for s in getattr(data, part).samples} for part in ("train", "calibration", "test")}
@@ -106,15 +106,15 @@ def test_settled_names_stand_for_the_file_which_may_go(tmp_path: Path, caplog: p
     assert config["data"]["exclude"] == ["train/0.normal/03.png", "train/0.normal/04.png"]
     Path(file).unlink()
     (root / "train/0.normal/03.png").unlink()
-    again = build_datamodule(config["data"]).layout.scan()
+    again = build_data(config["data"]).layout.scan()
     assert again.train == found.train
     assert not [record for record in caplog.records if "data.exclude" in record.message]
 
 
 def test_layouts_that_know_nothing_of_it_exclude_too(tmp_path: Path) -> None:
     elpv = ("data=elpv", "data.root=null")
-    whole = build_datamodule(tiny.config(*elpv)["data"]).layout.scan()
+    whole = build_data(tiny.config(*elpv)["data"]).layout.scan()
     out = whole.train[3].name
-    found = build_datamodule(tiny.config(*elpv, f"data.exclude={listing(tmp_path, out)}")["data"]).layout.scan()
+    found = build_data(tiny.config(*elpv, f"data.exclude={listing(tmp_path, out)}")["data"]).layout.scan()
     assert [s.name for s in found.train] == [s.name for s in whole.train if s.name != out]
     assert found.test == whole.test

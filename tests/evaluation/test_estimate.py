@@ -58,12 +58,12 @@ def test_the_metrics_are_those_of_the_table(made: tuple[RunFolder, dict[str, Any
 def test_copies_are_of_calibration_images_that_pass_and_not_of_the_one_that_is_the_threshold(
     made: tuple[RunFolder, dict[str, Any]],
 ) -> None:
-    from anomap.data.build import build_datamodule
+    from anomap.data.build import build_data
     from anomap.detection.checkpoint import load_model
 
     run, metrics = made
     detector, config = load_model(run.last_checkpoint)
-    data = build_datamodule(config["data"])
+    data = build_data(config["data"])
     data.setup()
     scores = dict(zip((s.name for s in data.calibration.samples), detector.calibration.scores.tolist(), strict=True))
     passing = {name for name, score in scores.items() if score < metrics["threshold"]}

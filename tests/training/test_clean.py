@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.outcome import batches
+from anomap.evaluation.measure import batches
 from anomap.objectives.base import MethodOutput, Objective
 from anomap.training.clean import CleanBatches
 from anomap.training.train import learn_statistics
@@ -21,7 +21,7 @@ from tests import tiny
 def test_CleanBatches_are_all_training_images_in_stored_order(tmp_path: Path) -> None:
     """Image i of the pass is image i of the training set: what a batch's `index` points to."""
     root = tiny.write_folder(tmp_path / "data")
-    data = build_datamodule(tiny.config("model=control_mean", f"data.root={root}")["data"])
+    data = build_data(tiny.config("model=control_mean", f"data.root={root}")["data"])
     data.setup()
     images = torch.cat(list(CleanBatches(data)))
     assert images.dtype == torch.float32
@@ -42,7 +42,7 @@ class Told(Objective):
 def test_statistics_are_learned_on_the_device_that_trains(tmp_path: Path) -> None:
     """The meta device stands in for one that is not the CPU."""
     root = tiny.write_folder(tmp_path / "data")
-    data = build_datamodule(tiny.config("model=control_mean", f"data.root={root}")["data"])
+    data = build_data(tiny.config("model=control_mean", f"data.root={root}")["data"])
     data.setup()
     told = Told()
     learn_statistics(told, data, torch.device("meta"))
@@ -56,7 +56,7 @@ def test_statistics_are_learned_on_the_device_that_trains(tmp_path: Path) -> Non
 def test_without_training_images_it_says_so(tmp_path: Path) -> None:
     root = tiny.write_folder(tmp_path / "data")
     overrides = (f"data.normal_dir={root}/test/0.normal", f"data.abnormal_dir={root}/test/hole", "data.root=null")
-    data = build_datamodule(tiny.config("model=control_mean", *overrides)["data"])
+    data = build_data(tiny.config("model=control_mean", *overrides)["data"])
     data.setup()
     with pytest.raises(UserError, match="no training images"):
         CleanBatches(data)

@@ -50,6 +50,12 @@ class Batches(pl.LightningDataModule):
         return batch
 
 
+@pytest.fixture(autouse=True)
+def ready_made(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`train_stage` hands Lightning what it is given: `Batches` is no `AnomalyData`."""
+    monkeypatch.setattr("anomap.training.train.AnomalyDataModule", lambda data: data)
+
+
 def module(method: AdversarialObjective, **options: Any) -> AdversarialTraining:
     defaults: dict[str, Any] = {
         "lr_generator": 1e-3,

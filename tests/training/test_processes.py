@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DDPStrategy
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.sampler import TrainBatches
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
@@ -114,7 +114,7 @@ def test_two_processes_share_the_training_and_one_does_the_rest(model: str, data
         assert sorted(samples) == list(range(count))
     # one process on the same weights: the same scores, each test image once
     detector, config = load_model(RunFolder(folder).last_checkpoint)
-    module = build_datamodule(config["data"])
+    module = build_data(config["data"])
     module.setup()
     rows = {row.path: row.score for row in read_scores(RunFolder(folder).scores)}
     assert len(read_scores(RunFolder(folder).scores)) == len(rows) == 7

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from anomap.training import progress
+from anomap.training import progress, said
 from anomap.training.monitoring import AUROC
 from anomap.training.progress import Progress
 from anomap.training.steps import Pace
@@ -50,10 +50,10 @@ def test_work_without_steps_is_said_to_go_on_until_it_ends(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO)
-    monkeypatch.setattr(progress, "SECONDS", 0.02)
+    monkeypatch.setattr(said, "SECONDS", 0.02)
 
     def fail() -> None:
-        with progress.said("statistics"):
+        with said.said("statistics"):
             time.sleep(0.2)
             raise KeyError
 

@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from anomap.commands.train import train
-from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
 from anomap.training.clean import CleanBatches
@@ -37,13 +37,13 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def module(root: Path, *overrides: str) -> AnomalyDataModule:
-    data = build_datamodule(tiny.config(MODEL, f"data.root={root}", *overrides)["data"])
+def module(root: Path, *overrides: str) -> AnomalyData:
+    data = build_data(tiny.config(MODEL, f"data.root={root}", *overrides)["data"])
     data.setup()
     return data
 
 
-def holes(data: AnomalyDataModule) -> set[str]:
+def holes(data: AnomalyData) -> set[str]:
     return {sample.name for sample in (*data.train.samples[:2], data.calibration.samples[0])}
 
 

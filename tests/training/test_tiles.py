@@ -9,7 +9,7 @@ import torch
 
 from anomap import Detector
 from anomap.commands.train import train
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.imageset import to_float
 from anomap.data.sampler import TrainBatches
 from anomap.runs.folder import RunFolder, read_metrics
@@ -50,7 +50,7 @@ def test_stopped_inside_an_epoch_and_at_its_end(whole: Whole, tmp_path: Path) ->
 
 def test_a_mapped_file_trains_and_scores_as_memory_does(whole: Whole, tmp_path: Path) -> None:
     config = {**whole.config, "data": {**whole.config["data"], "cache_mb": 0, "cache_dir": str(tmp_path)}}
-    data = build_datamodule(config["data"], stride=32)
+    data = build_data(config["data"], stride=32)
     data.setup()
     assert isinstance(data.train.images.mapped, np.memmap)  # pyright: ignore[reportAttributeAccessIssue]
     run = Whole(config, tmp_path / "mapped", train(config, tmp_path / "mapped"), whole.steps)
@@ -62,7 +62,7 @@ def test_a_mapped_file_trains_and_scores_as_memory_does(whole: Whole, tmp_path: 
 
 def test_every_epoch_draws_other_tiles_and_the_same_when_drawn_again(photographs: Path) -> None:
     def tiles(epoch: int) -> dict[int, bytes]:
-        data = build_datamodule(tiny.config(f"data.root={photographs}", *TILED)["data"], stride=32)
+        data = build_data(tiny.config(f"data.root={photographs}", *TILED)["data"], stride=32)
         data.setup()
         loader: Any = data.train_dataloader()
         loader.sampler.set_epoch(epoch)
@@ -100,7 +100,7 @@ def test_two_processes_share_the_tiles_and_one_does_the_rest(photographs: Path, 
     both = steps(folder)
     assert len(both) == 2
     assert [step[2] for step in both[0]] == [step[2] for step in both[1]]
-    data = build_datamodule(tiny.config(f"data.root={photographs}", *TILED)["data"], stride=32)
+    data = build_data(tiny.config(f"data.root={photographs}", *TILED)["data"], stride=32)
     data.setup()
     count = len(data.windows(data.train))
     epoch_length = len(TrainBatches(count, 8, world_size=2))
@@ -119,7 +119,7 @@ def test_two_processes_share_the_tiles_and_one_does_the_rest(photographs: Path, 
 def test_features_kept_for_the_statistics_are_not_taken_for_those_of_other_tiles(photographs: Path) -> None:
     config = tiny.config(f"data.root={photographs}", *TILED, "model=feature_attention_network")
     objective = tiny.objective("feature_attention_network")
-    data = build_datamodule(config["data"], seed=1, stride=objective.stride)
+    data = build_data(config["data"], seed=1, stride=objective.stride)
     data.setup()
     learn_statistics(objective, data, torch.device("cpu"))
     batch = next(iter(data.train_dataloader()))

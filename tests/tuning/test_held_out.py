@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from anomap.config import build
-from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.objectives.base import MethodOutput, Objective
@@ -68,17 +68,17 @@ class Roughness(Objective):
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyDataModule:
+def data(tmp_path_factory: pytest.TempPathFactory) -> AnomalyData:
     root = tiny.write_folder(tmp_path_factory.mktemp("data"), train=40)
     for path in (root / "test").rglob("*.png"):
         path.write_text("no image")
-    made = build_datamodule(tiny.config(f"data.root={root}")["data"])
+    made = build_data(tiny.config(f"data.root={root}")["data"])
     made.layout = replace(made.layout.scan(), test=[])
     made.setup()
     return made
 
 
-def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(data: AnomalyDataModule) -> None:
+def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(data: AnomalyData) -> None:
     assert len(data.test) == 0
     held = HeldOut(data, {**HELD, "only_fills": ["noise"]})
     assert sum(len(batch["image"]) for batch in held.normal()) == len(data.calibration)
@@ -88,7 +88,7 @@ def test_the_objective_ranks_changed_images_against_the_same_images_unchanged(da
 
 
 def test_the_scale_is_set_by_the_images_that_set_it_in_every_run(
-    data: AnomalyDataModule, monkeypatch: pytest.MonkeyPatch
+    data: AnomalyData, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     detectors: list[ScoringModel] = []
     calibrate = ScoringModel.calibrate
@@ -103,7 +103,7 @@ def test_the_scale_is_set_by_the_images_that_set_it_in_every_run(
     assert detectors[0].calibration.scaling.tolist() == data.calibration.scaling.tolist()
 
 
-def test_a_part_learned_from_too_few_images_is_left_out_as_in_a_run(data: AnomalyDataModule) -> None:
+def test_a_part_learned_from_too_few_images_is_left_out_as_in_a_run(data: AnomalyData) -> None:
     class Drowned(Roughness):
         """Its second part ranks the images the wrong way round, and counts for more."""
 
@@ -122,14 +122,14 @@ def test_a_part_learned_from_too_few_images_is_left_out_as_in_a_run(data: Anomal
     assert held.auroc(Hungry()) == 1.0
 
 
-def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyDataModule) -> None:
+def test_an_image_in_which_nothing_changed_is_not_called_abnormal(data: AnomalyData) -> None:
     half = HeldOut(data, {**HELD, "probability": 0.5})
     assert 0 < sum(map(len, half.abnormal())) < len(data.calibration)
     with pytest.raises(UserError, match="no image was changed"):
         HeldOut(data, {**HELD, "probability": 0.0})
 
 
-def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyData, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data, "batch_size", 1)
     given: list[weakref.ref[torch.Tensor]] = []
 
@@ -143,7 +143,7 @@ def test_one_batch_of_images_is_in_memory_at_a_time(data: AnomalyDataModule, mon
     assert len(given) >= 2 * len(data.calibration) > 2
 
 
-def test_a_score_that_is_no_number_gives_no_value(data: AnomalyDataModule) -> None:
+def test_a_score_that_is_no_number_gives_no_value(data: AnomalyData) -> None:
     class Broken(Roughness):
         def score(self, images: torch.Tensor) -> MethodOutput:
             scored = super().score(images)

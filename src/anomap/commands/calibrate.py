@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.settle import absolute_folders
 from anomap.detection import checkpoint
 from anomap.errors import UserError
@@ -55,7 +55,7 @@ def calibrate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         "%s: %d normal images%s", given_source(used), len(normals), f"; {found.left_out}" if found.left_out else ""
     )
     detector.place(device_for(config["device"], old))
-    data = build_datamodule(used, stride=detector.objective.stride)
+    data = build_data(used, stride=detector.objective.stride)
     calibration_only(data, normals, found)
     done = recalibrate(detector, data, trained["threshold"], wanted)
 

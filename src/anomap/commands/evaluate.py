@@ -11,16 +11,16 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 
 from anomap.config import check_switches
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.settle import absolute_folders
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation import score_cache
 from anomap.evaluation.cache_key import cache_path
+from anomap.evaluation.files import write_files
 from anomap.evaluation.measure import measure, score_test
 from anomap.evaluation.other_data import evaluation_data
-from anomap.evaluation.outcome import write_files
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.evaluation.summary import print_summary
 from anomap.runs.checkpoint_file import checkpoint_file, device_for
@@ -82,7 +82,7 @@ def _load(path: Path, _changed: int) -> tuple[ScoringModel, dict[str, Any], dict
 
 def _score(path: Path, detector: ScoringModel, config: Mapping[str, Any], pictures: bool, own: bool) -> ScoredSet:
     """The scored test set, out of the cache if it is there; UserError if there is none."""
-    data = build_datamodule(config, stride=detector.objective.stride)
+    data = build_data(config, stride=detector.objective.stride)
     try:
         found = data.layout.scan()
     except UserError as error:

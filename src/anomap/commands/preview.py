@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from anomap.config import build
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.imageset import to_float
 from anomap.data.settle import settle
 from anomap.viewing.augmentation_grid import augmentation_grid
@@ -27,7 +27,7 @@ def preview(config: dict[str, Any], folder: Path) -> Path:
     """
     config, found = settle(config)
     augmentation, epoch = build(config["augmentation"]), config["epoch"]
-    data = build_datamodule(config["data"], augmentation, config["seed"])
+    data = build_data(config["data"], augmentation, config["seed"])
     data.layout = found
     data.setup()
     index = _spread(len(data.clean), _CHOICE * config["count"])

@@ -10,7 +10,7 @@ from hydra.core.hydra_config import HydraConfig
 
 from anomap.cli import resume
 from anomap.config import AUTO, build, check_switches
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.differences import doubts
 from anomap.data.settle import preliminary, settle
 from anomap.data.shrink import lost_defects
@@ -61,14 +61,14 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     except UserError:  # what is wrong with the options is said before what is wrong with the data
         options = preliminary(config)
         objective = build(options["model"]["objective"])
-        build_datamodule(options["data"], build(options["augmentation"]), config["seed"], objective.stride)
+        build_data(options["data"], build(options["augmentation"]), config["seed"], objective.stride)
         raise
     pl.seed_everything(config["seed"], verbose=False)
     objective = build(config["model"]["objective"])
     device = device_of(config["trainer"])
     augmentation = build(config["augmentation"])
     needed = isinstance(objective, AdversarialObjective) and objective.uses_augmentation
-    data = build_datamodule(config["data"], augmentation if needed else None, config["seed"], objective.stride)
+    data = build_data(config["data"], augmentation if needed else None, config["seed"], objective.stride)
     data.layout = found
     for doubt in doubts(found, config["data"]):
         log.warning("%s", doubt)
@@ -81,7 +81,6 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     objective, stages = train_method(objective, data, config, run)
     if stages:
         go_on_alone()
-        data.trainer = None  # which knows of other processes
     detector = ScoringModel(objective, data.image_size, data.tiling, data.scale)
     detector.contamination = data.contamination
     detector.place(str(device))

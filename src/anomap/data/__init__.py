@@ -1,1 +1,1 @@
-"""Data: `layouts` find labelled samples, `decode` reads each once, `datamodule` splits and serves whole batches."""
+"""Data: `layouts` find labelled samples, `decode` reads each once, `anomaly_data` splits and serves whole batches."""

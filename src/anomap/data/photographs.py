@@ -8,7 +8,6 @@ from itertools import combinations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -72,6 +71,8 @@ def agreement(photographs: Sequence[NDArray[np.uint8]]) -> float | None:
     Of what is small in them, seen at an eighth of their size: about 0 for a surface, above 0.5 for the same board each
     time. None if their sizes differ.
     """
+    from scipy.ndimage import gaussian_filter  # a third of a second
+
     chosen = spread(photographs, LOOKED_AT)
     if len(chosen) < 2 or len({photograph.shape for photograph in chosen}) > 1:
         return None

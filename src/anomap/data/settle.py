@@ -46,10 +46,10 @@ def settle(config: Mapping[str, Any]) -> tuple[dict[str, Any], Scan]:
 
     Warns where the files use little of their type's range. UserError: from the layout, or no one range fits the files.
     """
-    from anomap.data.build import build_datamodule  # it needs torch, of which `settled` needs none
+    from anomap.data.build import build_data  # it needs torch, of which `settled` needs none
 
     data = absolute_folders(config["data"])
-    layout = build_datamodule(preliminary({"data": data})["data"]).layout
+    layout = build_data(preliminary({"data": data})["data"]).layout
     found = layout if isinstance(layout, Scan) else layout.scan()
     if data.get("exclude") is not None:  # names instead of a file, which may change or go
         data["exclude"] = [*found.excluded] or None

@@ -4,8 +4,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from unittest.mock import patch
 
-from torch.utils.flop_counter import FlopCounterMode
-
 from anomap.networks import convolutions
 from anomap.networks.encoder import PretrainedEncoder
 
@@ -15,6 +13,8 @@ def flops(work: Callable[[], object]) -> int:
 
     Those of the convolutions as the networks define them, padding included, however they are computed.
     """
+    from torch.utils.flop_counter import FlopCounterMode  # it loads triton, if that is there
+
     with as_defined(), FlopCounterMode(display=False) as counter:
         work()
     return counter.get_total_flops()

@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter
 
 Plane = NDArray[np.float32]
 
@@ -36,6 +35,8 @@ def learned(planes: Iterable[Plane]) -> tuple[Plane, Plane]:
         grid = cells(plane).astype(np.float64)
         count, total, squares = count + 1, total + grid, squares + grid**2
     mean = total / count
+    from scipy.ndimage import maximum_filter  # a third of a second
+
     variance = np.maximum(squares / count - mean**2, 0)
     whole = variance.mean() + mean.var()  # of all cells of all photographs
     spread = np.sqrt(maximum_filter(variance, 3) + SOFT**2 * max(float(whole), 1e-12))

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from anomap.data.accounting import unaccounted
-from anomap.data.build import build_datamodule
+from anomap.data.build import build_data
 from anomap.data.files import find_images
 from anomap.detection.detector import Images, Preprocessing
 from anomap.errors import UserError
@@ -33,7 +33,7 @@ def probe_images(given: str | None, data: Mapping[str, Any], preprocessing: Prep
         return _together([preprocessing.read(path) for path in paths], preprocessing), f"{len(paths)} images of {given}"
     try:
         with unaccounted():
-            scan = build_datamodule(data).layout.scan()
+            scan = build_data(data).layout.scan()
         images = [
             preprocessing.read(sample.path) if sample.path is not None else preprocessing.take(scan.pixels(sample))  # pyright: ignore[reportOptionalCall]
             for sample in _spread(scan.test or scan.train)

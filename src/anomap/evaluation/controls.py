@@ -2,7 +2,7 @@
 
 import torch
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import optional
@@ -11,7 +11,7 @@ from anomap.objectives.controls import CHEAP
 from anomap.training.clean import CleanBatches
 
 
-def control_aurocs(data: AnomalyDataModule, size: tuple[int, int], device: torch.device) -> dict[str, float | None]:
+def control_aurocs(data: AnomalyData, size: tuple[int, int], device: torch.device) -> dict[str, float | None]:
     """Image AUROC of the controls that take seconds, at `size` (H, W); None for one that failed, with a line."""
     found: dict[str, float | None] = {}
     for name, control in CHEAP.items():

@@ -20,7 +20,7 @@ import torch
 
 from anomap.augmentation.damages import KINDS, STRENGTHS, damage
 from anomap.config import AUTO
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.reading import read_size
 from anomap.detection.metrics import auroc
 from anomap.detection.pictures import as_pictures, to_bytes
@@ -28,7 +28,7 @@ from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.scored_set import take_pictures
 from anomap.runs.scores import ScoreRow, escape_cell, write_csv
-from anomap.training.progress import said
+from anomap.training.said import said
 from anomap.viewing.estimate import EstimateTable, Line
 from anomap.viewing.pixels import Picture
 
@@ -141,7 +141,7 @@ def wanted(value: Any, n_abnormal: int) -> bool:
     return n_abnormal == 0 if value == AUTO else bool(value)
 
 
-def calibration_normals(detector: ScoringModel, data: AnomalyDataModule, pictures: bool) -> Estimate:
+def calibration_normals(detector: ScoringModel, data: AnomalyData, pictures: bool) -> Estimate:
     """The calibration normals without any copy; `pictures` keeps some to be shown."""
     count = len(data.calibration)
     spread = sorted({count * k // NORMALS_SHOWN for k in range(NORMALS_SHOWN)}) if pictures else []
@@ -152,7 +152,7 @@ def calibration_normals(detector: ScoringModel, data: AnomalyDataModule, picture
 
 @torch.inference_mode()
 def estimate(
-    detector: ScoringModel, data: AnomalyDataModule, trained: Collection[str] = (), seed: int = 0, pictures: bool = True
+    detector: ScoringModel, data: AnomalyData, trained: Collection[str] = (), seed: int = 0, pictures: bool = True
 ) -> Estimate:
     """Damage and score; the same for the same `seed`, which is that of the places and directions.
 
@@ -182,7 +182,7 @@ def estimate(
 
 
 def _copies(
-    detector: ScoringModel, data: AnomalyDataModule, passing: Indices, kind: str, strength: str, size: int, seed: int
+    detector: ScoringModel, data: AnomalyData, passing: Indices, kind: str, strength: str, size: int, seed: int
 ) -> tuple[list[Damaged], Callable[[int], Picture]]:
     """Those damaged visibly, of `EACH` of the calibration images `passing`; and what makes the picture of one of them."""
     number = torch.arange(EACH) + size * EACH  # faint and clear ones of all kinds are at the same places

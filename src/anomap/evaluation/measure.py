@@ -10,19 +10,19 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.ragged import Ragged
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.operations import flops
 from anomap.detection.scoring import ScoringModel
-from anomap.evaluation.pictures import with_pictures
+from anomap.evaluation.chosen import with_pictures
 from anomap.evaluation.promise import promise_kept
 from anomap.evaluation.scored_set import ScoredSet
 from anomap.intervals import rate_interval
 from anomap.memory import peak_rss
 from anomap.objectives.base import Batch, device_of
-from anomap.training.progress import said
+from anomap.training.said import said
 
 log = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ def batches(loader: DataLoader[Any], detector: ScoringModel) -> Iterator[Batch]:
         yield {**batch, "image": detector.ready(batch["image"])}
 
 
-def score_test(detector: ScoringModel, data: AnomalyDataModule, pictures: bool = True) -> ScoredSet:
+def score_test(detector: ScoringModel, data: AnomalyData, pictures: bool = True) -> ScoredSet:
     """Score the test set; with `pictures`, also keep what figures and report may show of it."""
     began = time.perf_counter()
     with said(f"scoring {len(data.test)} test images") if len(data.test) else nullcontext():

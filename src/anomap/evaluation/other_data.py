@@ -4,14 +4,14 @@ import inspect
 from collections.abc import Mapping
 from typing import Any
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.errors import UserError
 
 FIXED = (
     *("image_size", "tile", "tile_overlap", "scale", "aligned"),
     *("channels", "intensity_range", "bands", "background"),
 )  # the weights know no other
-_READING = frozenset(inspect.signature(AnomalyDataModule).parameters)
+_READING = frozenset(inspect.signature(AnomalyData).parameters)
 
 
 def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,30 +1,30 @@
-"""The end of a training: calibrate, test, and write what people and programs read, as an evaluation does too."""
+"""The end of a training: calibrate, test, and write what people and programs read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from anomap.config import AUTO, targets
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.detection import checkpoint
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import optional
+from anomap.evaluation.chosen import with_pictures
 from anomap.evaluation.estimate import calibration_normals, estimate, wanted, write_estimate
+from anomap.evaluation.files import write_files
 from anomap.evaluation.measure import batches, measure, rate, score_test
-from anomap.evaluation.pictures import remove_pictures, with_pictures, write_pictures
-from anomap.evaluation.scored_set import ScoredSet
+from anomap.evaluation.pictures import write_pictures
 from anomap.evaluation.suspects import pictures_of
 from anomap.runs.folder import RunFolder, write_metrics
-from anomap.runs.scores import write_scores, write_thresholds
 from anomap.runs.suspicious import write_suspicious
 from anomap.training.loggers import close, log_results, make_loggers
-from anomap.training.progress import said
+from anomap.training.said import said
 from anomap.training.suspicion import TrainingCheck
 from anomap.training.train import Stage
 
 
 def conclude(
     detector: ScoringModel,
-    data: AnomalyDataModule,
+    data: AnomalyData,
     config: dict[str, Any],
     run: RunFolder,
     stages: Sequence[Stage],
@@ -77,24 +77,3 @@ def conclude(
     close([*loggers, *(logger for stage in stages[:-1] for logger in stage.loggers)])
     write_metrics(run.metrics, metrics)
     return metrics
-
-
-def write_files(
-    detector: ScoringModel,
-    scored: ScoredSet,
-    metrics: Mapping[str, Any],
-    config: Mapping[str, Any],
-    run: RunFolder,
-    pictures: bool = True,
-) -> None:
-    """Write `scores.csv`, `thresholds.csv`, and with `pictures` the figures and the report.
-
-    With `pictures=False`, figures and report of an earlier run are deleted: they show another result. So is its estimate.
-    """
-    run.estimate.unlink(missing_ok=True)
-    write_scores(run.scores, scored.rows(metrics["threshold"]))
-    write_thresholds(run.thresholds, scored.thresholds(metrics["threshold"]))
-    if pictures:
-        write_pictures(detector, scored, metrics, config, run)
-    else:
-        remove_pictures(run)

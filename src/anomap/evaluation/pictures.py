@@ -1,43 +1,26 @@
 """What people look at after a run: everything in `figures/`, and `report.html`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
 
-from anomap.data.imageset import ImageSet
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.cache_key import versions
+from anomap.evaluation.chosen import MISTAKES, some_of_each
 from anomap.evaluation.estimate import Estimate
 from anomap.evaluation.promise import compared
-from anomap.evaluation.scored_set import ScoredSet, take_pictures
+from anomap.evaluation.scored_set import ScoredSet
 from anomap.runs.folder import RunFolder
 from anomap.runs.scores import ABNORMAL, ScoreRow
 from anomap.viewing import figures, grids
 from anomap.viewing.pixels import Scale
-from anomap.viewing.report import GALLERY_LIMIT, write_report
-from anomap.viewing.selection import gallery_indices, lowest, worst_false_alarms, worst_misses
+from anomap.viewing.report import write_report
+from anomap.viewing.selection import worst_false_alarms, worst_misses
 from anomap.viewing.suspects import Suspects
 
-_MISTAKES = 6  # of each kind
-_PHOTOGRAPHS = 24  # in the gallery at most where each is tiled, since all are scored once more to be seen
 _ESTIMATE = "Drawn damage, an estimate and no test: of each kind the largest missed and the smallest caught"
-FIGURES = ("score_distribution", "roc", "precision_recall", "attention_maps", "worst_mistakes", "estimate")
-
-
-def with_pictures(scored: ScoredSet, detector: ScoringModel, images: ImageSet) -> ScoredSet:
-    """Add every image that the figures or the report may show, whatever the threshold will be."""
-    scores, abnormal = scored.test.scores, scored.test.labels.astype(bool)
-    chosen = {
-        *gallery_indices(scores, abnormal, GALLERY_LIMIT if detector.tiling is None else _PHOTOGRAPHS),
-        *_some_of_each(scored.defects),
-        # the worst at any threshold are the first of these
-        *lowest(scores, abnormal, _MISTAKES),
-        *lowest(-scores, ~abnormal, _MISTAKES),
-    }
-    return replace(scored, pictures=take_pictures(detector, images, sorted(chosen)))
 
 
 def write_pictures(
@@ -87,15 +70,15 @@ def _of_test(
     detector: ScoringModel, scored: ScoredSet, rows: Sequence[ScoreRow], scale: tuple[Scale, float]
 ) -> dict[str, Figure]:
     """The figures of a test set, by name; `scale` is of the maps' colours, with a pixel's threshold."""
-    test, pictures, shown = scored.test, scored.pictures, _some_of_each(scored.defects)
-    mistakes = [*worst_misses(rows, _MISTAKES), *worst_false_alarms(rows, _MISTAKES)]
+    test, pictures, shown = scored.test, scored.pictures, some_of_each(scored.defects)
+    mistakes = [*worst_misses(rows, MISTAKES), *worst_false_alarms(rows, MISTAKES)]
     of_mistakes = [rows[i] for i in mistakes], [pictures[i] for i in mistakes]
     return {
         "score_distribution": figures.score_distribution(test.scores, test.labels, detector.threshold),
         "roc": figures.roc_curve(test.scores, test.labels, detector.threshold),
         "precision_recall": figures.precision_recall_curve(test.scores, test.labels, detector.threshold),
         "attention_maps": grids.attention_map_grid([rows[i] for i in shown], [pictures[i] for i in shown], *scale),
-        "worst_mistakes": grids.worst_mistakes(*of_mistakes, *scale, count=_MISTAKES),
+        "worst_mistakes": grids.worst_mistakes(*of_mistakes, *scale, count=MISTAKES),
     }
 
 
@@ -114,12 +97,6 @@ def _of_estimate(
     return drawn
 
 
-def remove_pictures(run: RunFolder) -> None:
-    """Remove what `write_pictures` has written."""
-    for path in (run.report, *(run.figures / f"{name}.png" for name in FIGURES)):
-        path.unlink(missing_ok=True)
-
-
 def _name_of(data: Mapping[str, Any]) -> str:
     """What people call a data set: the name of its folder, or of its kind with the category or class."""
     place = data.get("root") or data.get("abnormal_dir") or data.get("normal_dir")
@@ -127,13 +104,3 @@ def _name_of(data: Mapping[str, Any]) -> str:
         return Path(place).resolve().name
     which = next((data[key] for key in ("category", "normal_class") if data.get(key) is not None), "")
     return f"{data['name']} {which}".strip()
-
-
-def _some_of_each(defects: Sequence[str]) -> list[int]:
-    """Four images of each kind (defect type), spread over the set; at most 12, so fewer of many kinds."""
-    kinds: dict[str, list[int]] = {}
-    for index, defect in enumerate(defects):
-        kinds.setdefault(defect, []).append(index)
-    each = max(1, min(4, 12 // max(len(kinds), 1)))
-    spread = [[kind[len(kind) * i // each] for i in range(min(each, len(kind)))] for kind in kinds.values()]
-    return sorted({index for kind in spread for index in kind})[:12]

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from anomap.data.build import build_datamodule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.data.check import heard
-from anomap.data.datamodule import AnomalyDataModule
 from anomap.data.files import shorten
 from anomap.data.leakage import same_content, without_test_copies
 from anomap.data.samples import NORMAL, Sample, Scan, choose_scaling, split_calibration
@@ -21,7 +21,7 @@ from anomap.errors import UserError
 from anomap.evaluation.measure import batches
 from anomap.evaluation.other_data import evaluation_data
 from anomap.intervals import chance_of_alarms
-from anomap.training.progress import said
+from anomap.training.said import said
 
 log = logging.getLogger(__name__)
 
@@ -70,7 +70,7 @@ def new_normals(given: Mapping[str, Any], trained: Mapping[str, Any]) -> tuple[d
     ):  # whose own images are another kind of folder
         used = evaluation_data(trained, {"name": "folder", **given})
     with _told(but="nothing will be tested"):
-        found = build_datamodule(used).layout.scan()
+        found = build_data(used).layout.scan()
     normals = found.train or [sample for sample in found.test if sample.label == NORMAL]
     if not normals:
         raise UserError("no normal image to calibrate on: give data.root=DIR, a folder of new normal images")
@@ -88,7 +88,7 @@ def without_trained(
     unknown = "whether it was trained on some of these images cannot be known"
     try:
         with heard([]):  # of a set that nobody asked about
-            known, same = without_test_copies(build_datamodule(trained).layout.scan(), leave_out=True)
+            known, same = without_test_copies(build_data(trained).layout.scan(), leave_out=True)
             learned, _ = split_calibration(known, trained["calibration_fraction"], same)
     except UserError:
         return normals, f"{unknown}: the images of the training are not where they were"
@@ -114,8 +114,8 @@ def _any(group: Sequence[Sample], paths: set[Any]) -> bool:
     return any(sample.path in paths for sample in group)
 
 
-def calibration_only(data: AnomalyDataModule, normals: list[Sample], found: Scan) -> None:
-    """Set up a datamodule all of whose images calibrate."""
+def calibration_only(data: AnomalyData, normals: list[Sample], found: Scan) -> None:
+    """Set up data all of whose images calibrate."""
     normals, same = without_test_copies(Scan(normals, []))
     data.layout = Scan([], normals, found.pixels)
     with _told():  # it would count a test set
@@ -136,7 +136,7 @@ def _told(but: str | None = None) -> Iterator[None]:
 
 
 def recalibrate(
-    detector: ScoringModel, data: AnomalyDataModule, before: Mapping[str, Any], config: Mapping[str, Any]
+    detector: ScoringModel, data: AnomalyData, before: Mapping[str, Any], config: Mapping[str, Any]
 ) -> Recalibration:
     """Calibrate a detector anew on `data.calibration`; `before` and `config` are the old and the new threshold's group.
 

@@ -1,6 +1,6 @@
 """Pictures of the training images that look most unlike the others."""
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.detection.scoring import ScoringModel
 from anomap.evaluation.scored_set import take_pictures
 from anomap.objectives.left_out import OUTLYING
@@ -12,7 +12,7 @@ from anomap.viewing.suspects import Suspect, Suspects
 SHOWN, LEAST = 24, 6  # images: of those that stand out at most, and where fewer do
 
 
-def pictures_of(check: TrainingCheck, detector: ScoringModel, data: AnomalyDataModule) -> Suspects:
+def pictures_of(check: TrainingCheck, detector: ScoringModel, data: AnomalyData) -> Suspects:
     """Those that stand out, or the few farthest, with what the calibrated detector shows of them."""
     rows = check.rows[: min(SHOWN, max(LEAST, len(check.suspicious)))]
     found: dict[str, Picture] = {}

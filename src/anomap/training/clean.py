@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.imageset import ImageSet, to_float
 from anomap.data.sampler import SequentialBatches
 from anomap.data.samples import Sample
@@ -19,7 +19,7 @@ class CleanBatches:
 
     def __init__(
         self,
-        data: AnomalyDataModule,
+        data: AnomalyData,
         device: torch.device | str = "cpu",
         at_most: int | None = None,
         images: ImageSet | None = None,

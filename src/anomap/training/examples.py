@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.imageset import to_float
 from anomap.data.samples import Sample
 from anomap.detection.pictures import as_pictures, to_bytes
@@ -33,7 +33,7 @@ class Examples:
     copy of epoch 0, so that its strips differ by what the method has learned since.
     """
 
-    def __init__(self, data: AnomalyDataModule) -> None:
+    def __init__(self, data: AnomalyData) -> None:
         self.data = data
         self.chosen: list[int] | None = None  # indices in the test set
 

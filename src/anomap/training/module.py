@@ -146,5 +146,5 @@ class AdversarialTraining(pl.LightningModule):
 
     def validation_step(self, batch: dict[str, Tensor], *_: Any) -> Any:
         """Score with the averaged weights: a `MethodOutput`, which callbacks collect."""
-        tiling = self.trainer.datamodule.tiling  # pyright: ignore[reportAttributeAccessIssue]
+        tiling = self.trainer.datamodule.data.tiling  # pyright: ignore[reportAttributeAccessIssue]
         return measured(self.ema.objective, batch["image"], tiling)

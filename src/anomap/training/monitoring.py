@@ -8,7 +8,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.imageset import to_float
 from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc
@@ -18,7 +18,7 @@ from anomap.training import steps
 from anomap.training.distributions import log_distributions
 from anomap.training.examples import Examples
 
-CALIBRATION, TEST = 0, 1  # the two validation loaders of the datamodule
+CALIBRATION, TEST = 0, 1  # the two validation loaders of `AnomalyDataModule`
 AUROC = "AUROC/test (monitoring)"  # capitals come first in TensorBoard
 CONTRAST = "reconstruction/contrast (monitoring)"
 MIN_CONTRAST = 0.05  # of the images': a reconstruction with less is a constant, as black as in a collapsed GAN
@@ -41,7 +41,7 @@ class Monitoring(pl.Callback):
         quantile: of this epoch's calibration normals, which sets the threshold of the decisions shown.
     """
 
-    def __init__(self, objective: Objective, data: AnomalyDataModule, quantile: float) -> None:
+    def __init__(self, objective: Objective, data: AnomalyData, quantile: float) -> None:
         self.objective, self.data = objective, data
         self.rule = {"strategy": "quantile", "quantile": quantile}
         self.examples = Examples(data)

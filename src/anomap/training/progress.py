@@ -5,10 +5,7 @@
 
 import logging
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytorch_lightning as pl
@@ -19,29 +16,9 @@ from rich.progress import Progress as Bar
 
 from anomap.training import steps
 from anomap.training.monitoring import AUROC
-
-SECONDS = 10.0  # between two lines
+from anomap.training.said import SECONDS
 
 log = logging.getLogger(__name__)
-
-
-@contextmanager
-def said(what: str) -> Iterator[None]:
-    """Say what begins, and every ten seconds that it goes on: for work whose steps a library counts for itself."""
-    done, began = threading.Event(), time.monotonic()
-
-    def tell() -> None:
-        while not done.wait(SECONDS):
-            log.info("%s: %.0f s so far", what, time.monotonic() - began)
-
-    log.info("%s", what)
-    teller = threading.Thread(target=tell, daemon=True)
-    teller.start()
-    try:
-        yield
-    finally:
-        done.set()
-        teller.join()
 
 
 class Progress(pl.Callback):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.files import printable, shorten
 from anomap.detection.calibration import share_of
 from anomap.objectives.base import Objective
@@ -25,7 +25,7 @@ from anomap.objectives.left_out import (
 from anomap.objectives.representation import WhitenedFeatures
 from anomap.runs.suspicious import CALIBRATION, OK, SUSPICIOUS, TRAIN, TRIMMED, TrainingRow
 from anomap.training.clean import CleanBatches
-from anomap.training.progress import said
+from anomap.training.said import said
 
 AT_MOST = 1000  # images that are looked at where their features are not kept
 NAMED = 10  # in a line at most
@@ -67,7 +67,7 @@ class TrainingCheck:
 
 
 @torch.no_grad()
-def check_training(objective: Objective, data: AnomalyDataModule, device: torch.device) -> TrainingCheck:
+def check_training(objective: Objective, data: AnomalyData, device: torch.device) -> TrainingCheck:
     """Score all training and calibration images, of each `AT_MOST` where that takes another pass through an encoder."""
     features = features_of(objective)
     kept = features is not None and features.cached
@@ -106,7 +106,7 @@ def check_training(objective: Objective, data: AnomalyDataModule, device: torch.
     return check
 
 
-def trim(objective: Objective, data: AnomalyDataModule, device: torch.device) -> TrainingCheck:
+def trim(objective: Objective, data: AnomalyData, device: torch.device) -> TrainingCheck:
     """Leave the share `data.contamination` of the training images out of training, those that look most unlike the others."""
     objective.to(device)
     if features := features_of(objective):  # without what a subclass adds: all is learned anew from those that are left

@@ -14,7 +14,7 @@ from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.callbacks import LearningRateMonitor
 from pytorch_lightning.loggers import Logger
 
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective, Objective
@@ -23,11 +23,13 @@ from anomap.runs.folder import RunFolder
 from anomap.training import steps
 from anomap.training.checkpoints import AtomicCheckpointIO, LastCheckpoint, goes_on
 from anomap.training.clean import CleanBatches
+from anomap.training.datamodule import AnomalyDataModule
 from anomap.training.loggers import make_callbacks, make_loggers
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
 from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
-from anomap.training.progress import Progress, Stopwatch, said
+from anomap.training.progress import Progress, Stopwatch
+from anomap.training.said import said
 from anomap.training.stopping import Stop
 
 QUANTILE = 0.95  # of the threshold of the decisions shown while a model trains, unless `threshold` has one
@@ -61,7 +63,7 @@ class Stage:
 
 def train_method(
     objective: Objective,
-    data: AnomalyDataModule,
+    data: AnomalyData,
     config: Mapping[str, Any],
     run: RunFolder,
     callbacks: Sequence[pl.Callback] = (),
@@ -118,7 +120,7 @@ def load_stage1(stage1: Objective, path: str) -> None:
         ) from None
 
 
-def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torch.device) -> None:
+def learn_statistics(objective: Objective, data: AnomalyData, device: torch.device) -> None:
     """The closed-form part of a method's training, from clean images."""
     if type(objective).learn_statistics is not Objective.learn_statistics:
         with said(f"statistics of {len(data.clean)} training {'images' if data.tiling is None else 'tiles'}"):
@@ -132,7 +134,7 @@ def learn_statistics(objective: Objective, data: AnomalyDataModule, device: torc
 
 def train_stage(
     objective: AdversarialObjective,
-    data: AnomalyDataModule,
+    data: AnomalyData,
     model: Mapping[str, Any],
     config: Mapping[str, Any],
     run: RunFolder,
@@ -177,7 +179,7 @@ def train_stage(
         log.info("profile: %s", profiler.dirpath)
     start = run.last_checkpoint if goes_on(run.last_checkpoint, config) else None
     with stop, torch.random.fork_rng([]):
-        trainer.fit(module, data, ckpt_path=start)
+        trainer.fit(module, AnomalyDataModule(data), ckpt_path=start)
         if stop.check(trainer):  # it came when there was nothing left to do
             raise stop.stopped()
     done = steps.done(trainer)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from anomap.config import build
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.imageset import to_float
 from anomap.data.sampler import SequentialBatches
 from anomap.detection.metrics import auroc
@@ -60,7 +60,7 @@ class HeldOut:
     the `held_out` group, plain, makes the abnormal ones. UserError if it changes none visibly.
     """
 
-    def __init__(self, data: AnomalyDataModule, augmentation: Mapping[str, Any]) -> None:
+    def __init__(self, data: AnomalyData, augmentation: Mapping[str, Any]) -> None:
         self._data, self._normals, self._augmentation = data, data.pieces(data.calibration), build(augmentation)
         if not any(len(changed) for changed in self.abnormal()):
             raise UserError("held_out: no image was changed visibly; choose other regions and fills")

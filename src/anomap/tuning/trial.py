@@ -10,8 +10,8 @@ from typing import Any
 import pytorch_lightning as pl
 
 from anomap.config import build
-from anomap.data.build import build_datamodule
-from anomap.data.datamodule import AnomalyDataModule
+from anomap.data.anomaly_data import AnomalyData
+from anomap.data.build import build_data
 from anomap.data.samples import Scan
 from anomap.data.settle import settle, with_data
 from anomap.errors import UserError
@@ -48,7 +48,7 @@ class Trials:
 
     def __init__(self, folder: Path, held_out: Mapping[str, Any], every: int) -> None:
         self.folder, self.held_out, self.every = folder, held_out, every
-        self._made: tuple[str, AnomalyDataModule, HeldOut] | None = None
+        self._made: tuple[str, AnomalyData, HeldOut] | None = None
         self._known: tuple[str, dict[str, Any], Scan] | None = None
 
     def run(self, config: dict[str, Any], report: Report) -> float:
@@ -79,12 +79,10 @@ class Trials:
         _, data, found = self._known
         return with_data(config, data), found
 
-    def _images(
-        self, found: Scan, config: Mapping[str, Any], seed: int, stride: int
-    ) -> tuple[AnomalyDataModule, HeldOut]:
+    def _images(self, found: Scan, config: Mapping[str, Any], seed: int, stride: int) -> tuple[AnomalyData, HeldOut]:
         key = json.dumps([config, seed, stride], sort_keys=True)
         if self._made is None or self._made[0] != key:
-            data = build_datamodule(config, None, seed, stride)
+            data = build_data(config, None, seed, stride)
             data.layout = replace(found, test=[])  # no test image is opened
             data.setup()
             self._made = key, data, HeldOut(data, self.held_out)

@@ -8,11 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
-import matplotlib
 import numpy as np
 import numpy.typing as npt
 from PIL import Image
-from scipy import ndimage
 
 from anomap.viewing import palette
 
@@ -93,6 +91,8 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
         # the darkest third of the colours would darken the image instead of marking it
         colours = coloured(1 / 3 + strength[..., 0] * 2 / 3, palette.HEAT)
         return np.rint(rgb * (1 - _OPAQUE * strength) + colours * _OPAQUE * strength).astype(np.uint8)
+    from scipy import ndimage  # a third of a second
+
     region, width = plane > threshold, max(1, round(_OUTLINE * max(plane.shape)))
     grown: npt.NDArray[np.bool_] = np.asarray(ndimage.maximum_filter(region, 2 * width + 1), bool)
     at_edge = np.ones_like(region)
@@ -131,6 +131,8 @@ def to_rgb_image(image: Pixels) -> Pixels:
 
 def coloured(values: npt.NDArray, colours: str) -> Pixels:
     """[0, 1] (H, W) -> (H, W, 3), by the name of a colour map."""
+    import matplotlib  # half a second
+
     return matplotlib.colormaps[colours](np.asarray(values, np.float64), bytes=True)[..., :3]
 
 

@@ -23,10 +23,9 @@ from anomap.viewing.axis import score_axis
 from anomap.viewing.estimate import EstimateTable
 from anomap.viewing.html import render, source
 from anomap.viewing.pixels import VIEWS, Picture, Pixels, Scale, views
-from anomap.viewing.selection import gallery_indices
+from anomap.viewing.selection import GALLERY_LIMIT, gallery_indices
 from anomap.viewing.suspects import Suspects
 
-GALLERY_LIMIT = 120
 THUMBNAIL = 224  # longest side, in pixels: 120 images in five views stay near 5 MB
 _ZOOMED = (
     "image",

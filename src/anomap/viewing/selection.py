@@ -7,6 +7,8 @@ import numpy.typing as npt
 
 from anomap.runs.scores import ABNORMAL, NORMAL, ScoreRow
 
+GALLERY_LIMIT = 120  # images in a report
+
 
 def worst_misses(rows: Sequence[ScoreRow], count: int) -> list[int]:
     """Indices of the abnormal images decided normal, lowest score first."""

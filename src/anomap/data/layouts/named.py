@@ -1,4 +1,4 @@
-"""Which layout `data.name` means, without the datamodule, which needs torch."""
+"""Which layout `data.name` means, without `AnomalyData`, which needs torch."""
 
 import inspect
 from collections.abc import Callable, Iterable, Mapping

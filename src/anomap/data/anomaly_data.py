@@ -1,14 +1,14 @@
-"""The LightningDataModule: training on normal images, calibration on held-out ones, mixed testing."""
+"""The data of a run: normal images to train on, held-out ones to calibrate with, mixed ones to test on."""
 
 import functools
 import logging
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import pytorch_lightning as pl
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -25,7 +25,7 @@ from anomap.data.checks import (
 )
 from anomap.data.decode import FileStore, MemoryStore
 from anomap.data.images import BACKGROUNDS, EIGHT_BITS, MAX_PIXELS, convert, load_image
-from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set, to_float
+from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import warn_of_near_copies, warn_of_trained_copies
@@ -46,7 +46,19 @@ Batch = dict[str, Tensor]
 Loader = DataLoader[Batch]
 
 
-class AnomalyDataModule(pl.LightningDataModule):
+@dataclass(frozen=True)
+class Share:
+    """Whose batches a loader gives, where several processes share them."""
+
+    rank: int = 0
+    world_size: int = 1
+    pinned: bool = False  # in memory from which a GPU copies without waiting
+
+
+ALONE = Share()
+
+
+class AnomalyData:
     """Serves a layout's images as whole batches, indexed out of one uint8 array with no per-sample Python.
 
     `conf/data/base.yaml` explains the options; `seed` is that of the training order, and the model needs an image size
@@ -82,7 +94,6 @@ class AnomalyDataModule(pl.LightningDataModule):
         seed: int = 0,
         stride: int = 1,
     ) -> None:
-        super().__init__()
         check_choice("data.on_error", on_error, ("raise", "skip"))
         check_whole("data.batch_size", batch_size, 1)
         check_whole("data.cache_mb", cache_mb, 0)
@@ -122,7 +133,7 @@ class AnomalyDataModule(pl.LightningDataModule):
             "background": self.background,
         }
 
-    def setup(self, stage: str | None = None) -> None:
+    def setup(self) -> None:
         """Find, check, split and decode all images into `train`, `calibration`, `test`; later calls do nothing."""
         if hasattr(self, "train"):
             return
@@ -171,19 +182,18 @@ class AnomalyDataModule(pl.LightningDataModule):
             "n_test_abnormal": abnormal,
         }
 
-    def train_dataloader(self) -> Loader:
+    def train_dataloader(self, share: Share = ALONE) -> Loader:
         """Shuffled training batches; UserError when the data is a test set only."""
         if len(self.train) == 0:
             raise UserError(
                 "no training images: data.normal_dir and data.abnormal_dir make a test set only; set data.root to train"
             )
         if self.tiling is None:
-            return self._loader(
-                self.train, TrainBatches(len(self.train), self.batch_size, self.seed, *self._rank()), TrainLoader
-            )
+            order = TrainBatches(len(self.train), self.batch_size, self.seed, share.rank, share.world_size)
+            return self._loader(self.train, order, share, TrainLoader)
         windows = self.windows(self.train)
-        order = TileBatches(len(windows), self.batch_size, self.seed, *self._rank(), windows=windows.at)
-        return self._loader(TileSet(self.train, self.tiling), order, TrainLoader)
+        order = TileBatches(len(windows), self.batch_size, self.seed, share.rank, share.world_size, windows=windows.at)
+        return self._loader(TileSet(self.train, self.tiling), order, share, TrainLoader)
 
     def windows(self, part: ImageSet) -> TrainingWindows:
         """Of photographs that are tiled, to be drawn at random."""
@@ -207,33 +217,12 @@ class AnomalyDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> Loader:
         return self._in_order(self.test)
 
-    def val_dataloader(self) -> list[Loader]:
+    def monitored_dataloaders(self, share: Share = ALONE) -> list[Loader]:
         """[calibration, test], at most `monitor_images` of each, spread evenly; no second one without a test set."""
-        return [self._in_order(part, self.monitor_images) for part in (self.calibration, self.test) if len(part)]
+        return [self._in_order(part, share, self.monitor_images) for part in (self.calibration, self.test) if len(part)]
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        """Everything but `index`, which is read on the CPU (fetched back from a GPU, it would make every step wait), and
-        photographs that are yet to be cut.
-        """
-        kept = {"index", "image"} if self._whole(batch) else {"index"}
-        rest = {name: value for name, value in batch.items() if name not in kept}
-        return batch | super().transfer_batch_to_device(rest, device, dataloader_idx)
-
-    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        """Images to float [0, 1]; in training also `augmented` (B, C, H, W) and `mask` float (B, 1, H, W).
-
-        Photographs that are tiled stay bytes: their tiles become floats when they are scored.
-        """
-        if self._whole(batch):
-            return batch
-        batch = {**batch, "image": to_float(batch["image"])}
-        if self.augmentation is not None and self.trainer is not None and self.trainer.training:
-            given = batch["image"], batch["index"], self.trainer.current_epoch, self.clean.images
-            batch["augmented"], batch["mask"] = self.augmentation(*given)
-        return batch
-
-    def _whole(self, batch: Batch) -> bool:
-        """Whether it holds a photograph that is yet to be cut."""
+    def uncut(self, batch: Batch) -> bool:
+        """Whether it holds a photograph whose tiles are yet to be cut: it stays in bytes, on the CPU."""
         return self.tiling is not None and batch["image"].shape[-2:] != self.image_size
 
     def _limited(self, lists: dict[str, list[Sample]]) -> dict[str, list[Sample]]:
@@ -272,25 +261,23 @@ class AnomalyDataModule(pl.LightningDataModule):
         assert sample.path is not None
         return read_size(sample.path, self.max_pixels)
 
-    def _in_order(self, part: ImageSet, at_most: int | None = None) -> Loader:
-        """In stored order; over all ranks every sample once."""
-        if self.tiling is None:
-            return self._loader(part, SequentialBatches(len(part), self.batch_size, *self._rank(), at_most))
-        if at_most is not None:  # tiles, of some photographs of each kind
+    def _in_order(self, part: ImageSet, share: Share = ALONE, at_most: int | None = None) -> Loader:
+        """In stored order; over all processes every sample once."""
+        size = self.batch_size if self.tiling is None else 1
+        if self.tiling is not None and at_most is not None:  # tiles, of some photographs of each kind
             tiles = sum(self.tiling.count((int(h), int(w))) for h, w in part.images.shapes)
             at_most = max(MONITORED, at_most * len(part) // max(1, tiles))
-        return self._loader(part, SequentialBatches(len(part), 1, *self._rank(), at_most))
+        return self._loader(part, SequentialBatches(len(part), size, share.rank, share.world_size, at_most), share)
 
-    def _loader(self, image_set: Dataset[Batch], batches: Iterable[Index], kind: type[Loader] = DataLoader) -> Loader:
+    def _loader(
+        self, image_set: Dataset[Batch], batches: Iterable[Index], share: Share, kind: type[Loader] = DataLoader
+    ) -> Loader:
         return kind(
             image_set,
             sampler=batches,
             batch_size=None,  # the sampler's items are whole batches already
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            pin_memory=self.trainer is not None and self.trainer.strategy.root_device.type == "cuda",
+            pin_memory=share.pinned,
             generator=torch.Generator(),  # its own: otherwise each pass would advance the global one
         )
-
-    def _rank(self) -> tuple[int, int]:
-        return (0, 1) if self.trainer is None else (self.trainer.global_rank, self.trainer.world_size)

@@ -1,4 +1,4 @@
-"""The datamodule as training and scoring use it."""
+"""A run's data as training and scoring use it, by itself and in Lightning's hands."""
 
 import logging
 import shutil
@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from anomap.data.anomaly_data import AnomalyData
 from anomap.data.images import load_image
 from anomap.data.imageset import to_float
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.samples import choose_scaling
 from anomap.errors import UserError
+from anomap.training.datamodule import AnomalyDataModule
 
 from .helpers import make_dataset, module, save
 
@@ -75,10 +77,10 @@ def test_stored_images_are_what_prediction_reads(tmp_path: Path) -> None:
 
 def test_setup_is_idempotent(tmp_path: Path) -> None:
     data = module(make_dataset(tmp_path))
-    data.setup("fit")
+    data.setup()
     images = data.train.images
     shutil.rmtree(tmp_path)
-    data.setup("test")
+    data.setup()
     assert data.train.images is images
 
 
@@ -93,7 +95,7 @@ def test_loaders_yield_whole_batches(tmp_path: Path) -> None:
         "index": (torch.int64, (4,)),
         "size": (torch.int64, (4, 2)),
     }
-    calibration, test = data.val_dataloader()
+    calibration, test = data.monitored_dataloaders()
     assert sum(len(batch["index"]) for batch in calibration) == len(data.calibration)
     assert sum(len(batch["index"]) for batch in test) == 7
     chosen = torch.cat([batch["scaling"] for batch in calibration])
@@ -190,7 +192,7 @@ class Recorder(pl.LightningModule):
         return torch.optim.SGD(self.parameters(), 0.1)
 
 
-def train(data: pl.LightningDataModule, epochs: int = 2) -> Recorder:
+def train(data: AnomalyData, epochs: int = 2) -> Recorder:
     recorder = Recorder()
     trainer = pl.Trainer(
         max_epochs=epochs,
@@ -202,7 +204,7 @@ def train(data: pl.LightningDataModule, epochs: int = 2) -> Recorder:
         num_sanity_val_steps=0,
         use_distributed_sampler=False,
     )
-    trainer.fit(recorder, datamodule=data)
+    trainer.fit(recorder, datamodule=AnomalyDataModule(data))
     return recorder
 
 
@@ -246,9 +248,10 @@ def test_ranks_of_the_trainer_share_the_work(tmp_path: Path) -> None:
     trained, scored = [], []
     for rank in (0, 1):
         strategy = SimpleNamespace(root_device=torch.device("cpu"))
-        data.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)  # pyright: ignore
-        trained.append(torch.cat([batch["index"] for batch in data.train_dataloader()]).tolist())
-        scored.append(torch.cat([batch["index"] for batch in data.test_dataloader()]).tolist())
+        served = AnomalyDataModule(data)
+        served.trainer = SimpleNamespace(global_rank=rank, world_size=2, strategy=strategy)  # pyright: ignore
+        trained.append(torch.cat([batch["index"] for batch in served.train_dataloader()]).tolist())
+        scored.append(torch.cat([batch["index"] for batch in served.val_dataloader()[1]]).tolist())
     assert len(trained[0]) == len(trained[1])
     assert set(trained[0] + trained[1]) == set(range(len(data.train)))
     assert sorted(scored[0] + scored[1]) == list(range(7))
@@ -307,7 +310,7 @@ def test_a_mask_of_another_size(tmp_path: Path) -> None:
 def test_masks_are_checked_before_any_image_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_dataset(tmp_path, masks=True)
     save(root / "ground_truth/crack/01_mask.png", 255)
-    monkeypatch.setattr("anomap.data.datamodule.load_image", lambda *_, **__: pytest.fail("decoded"))
+    monkeypatch.setattr("anomap.data.anomaly_data.load_image", lambda *_, **__: pytest.fail("decoded"))
     assert "is it inverted?" in setup_error(root)
 
 
@@ -394,6 +397,6 @@ def test_the_index_stays_where_augmentation_reads_it(tmp_path: Path) -> None:
     make_dataset(tmp_path)
     data = module(tmp_path)
     batch = {"image": torch.zeros(2, 1, 8, 8, dtype=torch.uint8), "index": torch.tensor([3, 1])}
-    moved = data.transfer_batch_to_device(batch, torch.device("meta"), 0)
+    moved = AnomalyDataModule(data).transfer_batch_to_device(batch, torch.device("meta"), 0)
     assert moved["image"].device.type == "meta"
     assert moved["index"].tolist() == [3, 1]
