@@ -30,6 +30,8 @@ from anomap.errors import UserError
 from anomap.evaluation.measure import batches
 from anomap.objectives.base import to_signed
 from anomap.runs.folder import RunFolder
+from anomap.training.clean import CleanBatches
+from anomap.training.norms import settle_norms
 from anomap.training.train import train_stage
 from benchmark.plan import Plan
 from benchmark.processes import environment
@@ -293,6 +295,7 @@ class Ours:
         config = {"trainer": trainer, "logger": setup.config["logger"]}
         done = train_stage(setup.objective, setup.data, setup.config["model"], config, run)
         setup.objective = done.objective
+        settle_norms(done.objective, CleanBatches(setup.data))  # as `train_method` does
         model = ScoringModel(done.objective, setup.data.image_size)
         test = model.score_all(batches(setup.data.test_dataloader(), model))
         return auroc(test.scores, test.labels)

@@ -7,7 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from anomap.commands.train import train
 from anomap.data.build import build_data
+from anomap.data.tiles import Tiling
+from anomap.detection.detector import Detector
+from tests import tiny
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import photographs
@@ -119,3 +123,27 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
         photographs.main()
     assert "at least 160" in capsys.readouterr().err
     assert not (tmp_path / "small").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not tiny.PRETRAINED, reason="the default model needs the packaged weights")
+def test_no_seam_shows_in_a_trained_map(tmp_path: Path) -> None:
+    """Along the inner borders of tiles the mean map of normal photographs is within 2 % of that elsewhere."""
+    photographs.make(tmp_path / "data", size=(900, 700), train=14, test=6, each=0)
+    overrides = (
+        *("model=feature_attention_network", f"data.root={tmp_path / 'data'}", "data.tile=256", "model.steps=30"),
+        *("data.batch_size=12", "controls=false", "estimate=false", "data.check_training=false", "data.aligned=false"),
+    )
+    train(tiny.config(*overrides, width=16), tmp_path / "run")
+    detector = Detector.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
+    files = sorted((tmp_path / "data" / "test" / "good").iterdir())
+    mean = np.mean([detector.predict(path).anomaly_map for path in files], axis=0)
+    border, tiling = np.zeros(mean.shape, bool), Tiling(256)
+    for axis, side in enumerate(mean.shape):
+        along = np.moveaxis(border, axis, 0)
+        for start in tiling.starts(side).tolist():
+            for edge in {start, start + tiling.tile} - {0, side}:
+                along[edge - 4 : edge + 4] = True
+    assert 0.05 < border.mean() < 0.5
+    assert mean[border].mean() == pytest.approx(mean[~border].mean(), rel=0.02)

@@ -66,10 +66,11 @@ def test_archives_are_small_and_hold_no_tests(archives: dict[str, Path]) -> None
 
 def test_every_command_works_from_another_folder(installed: Path, tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
-    (tmp_path / "parts").mkdir()
-    for number in range(40):
-        noise = rng.integers(90, 160, (24, 24), np.uint8)
-        Image.fromarray(noise).save(tmp_path / "parts" / f"{number:02d}.png")
+    for name, count in (("parts", 40), ("others", 10)):
+        (tmp_path / name).mkdir()
+        for number in range(count):
+            noise = rng.integers(90, 160, (24, 24), np.uint8)
+            Image.fromarray(noise).save(tmp_path / name / f"{number:02d}.png")
     where = run(installed / "python", "-c", "import anomap; print(anomap.__file__)", folder=tmp_path)
     assert Path(where.strip()).is_relative_to(installed.parent)
     for name in COMMANDS:
@@ -80,7 +81,7 @@ def test_every_command_works_from_another_folder(installed: Path, tmp_path: Path
     run(installed / "anomap-train", *data, "model=control_mean", "hydra.run.dir=run", folder=tmp_path)
     checkpoint = "checkpoint=run/checkpoints/last.ckpt"
     run(installed / "anomap-predict", checkpoint, "input=parts", "output=found", folder=tmp_path)
-    run(installed / "anomap-calibrate", checkpoint, "data.root=parts", folder=tmp_path)
+    run(installed / "anomap-calibrate", checkpoint, "data.root=others", folder=tmp_path)
     run(installed / "anomap-export", checkpoint, "format=pt2", folder=tmp_path)
-    run(installed / "anomap-evaluate", checkpoint, "data.normal_dir=parts", "data.abnormal_dir=parts", folder=tmp_path)
+    run(installed / "anomap-evaluate", checkpoint, "data.normal_dir=others", "data.abnormal_dir=parts", folder=tmp_path)
     assert (tmp_path / "found" / "scores.csv").read_text().count("\n") == 41

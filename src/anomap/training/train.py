@@ -27,6 +27,7 @@ from anomap.training.datamodule import AnomalyDataModule
 from anomap.training.loggers import make_callbacks, make_loggers
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
+from anomap.training.norms import settle_norms
 from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
 from anomap.training.progress import Progress, Stopwatch
 from anomap.training.said import said
@@ -99,6 +100,8 @@ def train_method(
         logs = run.tensorboard / "stage2" if "stage1" in config["model"] else run.tensorboard
         stages.append(train_stage(objective, data, config["model"], config, run, callbacks, logs))
         objective = stages[-1].objective.to(device)
+        if not objective.uses_augmentation:
+            settle_norms(objective, CleanBatches(data, device))
     return objective, stages
 
 
