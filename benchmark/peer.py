@@ -210,16 +210,17 @@ class Worker:
         spec: what it works on.
         file: where `spec` is written for it.
         log_file: where it says whatever it says.
+        module: what runs there.
     """
 
-    def __init__(self, spec: dict[str, Any], file: Path, log_file: Path) -> None:
-        self._spec, self._file, self._log_file = spec, file, log_file
+    def __init__(self, spec: dict[str, Any], file: Path, log_file: Path, module: str = "benchmark.peer_worker") -> None:
+        self._spec, self._file, self._log_file, self._module = spec, file, log_file, module
 
     def __enter__(self) -> "Worker":
         self._file.write_text(json.dumps(self._spec))
         with self._log_file.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "benchmark.peer_worker", str(self._file)],
+                [sys.executable, "-m", self._module, str(self._file)],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
@@ -252,7 +253,9 @@ class Worker:
             self._process.stdin.flush()
         line = self._process.stdout.readline()
         if not line:
-            raise UserError(f"anomalib failed at {task!r}: see the end of {self._log_file}")
+            raise UserError(
+                f"{self._spec.get('method', 'anomalib')} failed at {task!r}: see the end of {self._log_file}"
+            )
         return json.loads(line)
 
     def time(self, task: str, **arguments: Any) -> Timed:

@@ -1,0 +1,235 @@
+"""python -m benchmark.detector_worker SPEC: one detector, of anomap or of anomalib, in a process of its own.
+
+Each line of standard input is a JSON object `{"do": NAME, ...}`; each line of standard output answers it. All detectors get
+the same training files, score the same test files, and have a threshold from the same held-out normals: anomap its own, which
+keeps half of them for the scale of its parts, the others the quantile of all.
+"""
+
+# pyright: reportMissingImports=false
+# anomalib is in no environment but the benchmark's
+
+import ctypes
+import json
+import math
+import os
+import platform
+import sys
+import time
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from anomap.memory import peak_rss
+
+Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # scores (B,), maps (B, H, W)
+BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")  # the maps that anomap's local features come from
+CORESET = 0.01  # of all features in PatchCore's memory: with its default of 0.1, ten times as large, the choice alone takes an hour
+PADIM_FEATURES = 100  # of the 152 channels, drawn at random, as anomalib does for ResNet-18
+
+
+def main() -> None:
+    """Answer until the input ends."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    warnings.simplefilter("ignore")
+    spec = json.loads(Path(sys.argv[1]).read_text())
+    torch.set_num_threads(spec["threads"])
+    kind = Anomap if spec["method"].startswith("anomap") else Anomalib
+    worker = Worker(kind(spec), spec)
+    tasks: dict[str, Callable[..., Any]] = {
+        "fit": worker.fit,
+        "score": worker.score,
+        "single": worker.single,
+        "test": worker.test,
+    }
+    for line in sys.stdin:
+        request = json.loads(line)
+        answers.write(json.dumps(tasks[request.pop("do")](**request)) + "\n")
+        answers.flush()
+
+
+class Method(ABC):
+    """What is measured; `spec` has `method`, `data` (its folders), `side`, `batch`, `seed`, `output`."""
+
+    threshold: float | None = None  # its own, if it sets one
+
+    def __init__(self, spec: dict[str, Any]) -> None:
+        self.spec = spec
+
+    @abstractmethod
+    def fit(self) -> Path:
+        """From files to a detector; the file that holds it."""
+
+    @abstractmethod
+    def predict(self, paths: Sequence[str]) -> Found:
+        """Raw scores and maps of files, at once."""
+
+
+class Anomap(Method):
+    """`anomap-train` with the controls, figures and checks that the others do not have switched off."""
+
+    def fit(self) -> Path:
+        from anomap.commands.train import train
+        from anomap.detection.detector import Detector
+        from benchmark.setup import train_config
+
+        spec, folder = self.spec, Path(self.spec["output"])
+        config = train_config(
+            *("data=folder", f"data.root={spec['data']}/all", f"model={spec['method'].partition(' ')[2]}"),
+            *(f"data.image_size={spec['side']}", f"seed={spec['seed']}", "controls=false", "figures=false"),
+            *("estimate=false", "data.check_training=false", "trainer.check_val_every_n_epoch=1000", "logger=none"),
+        )
+        train(config, folder)
+        path = folder / "checkpoints" / "last.ckpt"
+        self.detector = Detector.load(path)
+        self.threshold = self.detector.threshold
+        return path
+
+    def predict(self, paths: Sequence[str]) -> Found:
+        found = self.detector.predict(list(paths))
+        return np.array([one.score for one in found]), np.stack([one.anomaly_map for one in found])
+
+
+class Anomalib(Method):
+    """anomalib's own Engine, Folder data and model at its defaults, but for the backbone, whose weights are a package's."""
+
+    def fit(self) -> Path:
+        import lightning.pytorch as lightning
+        from anomalib.data import Folder
+        from anomalib.engine import Engine
+        from anomalib.models import Padim, Patchcore
+
+        from anomap.networks.encoder_weights import load_weights
+
+        spec = self.spec
+        _map_large()
+        lightning.seed_everything(spec["seed"], workers=True)
+        patchcore = spec["method"] == "PatchCore"
+        kind, options = (
+            (Patchcore, {"coreset_sampling_ratio": CORESET}) if patchcore else (Padim, {"n_features": PADIM_FEATURES})
+        )
+        self.pre_processor: Any = kind.configure_pre_processor(image_size=(spec["side"], spec["side"]))
+        fixed = {"pre_processor": self.pre_processor, "post_processor": False, "visualizer": False, "evaluator": False}
+        self.model: Any = kind(backbone=BACKBONE, layers=list(LAYERS), pre_trained=False, **options, **fixed)
+        load_weights(self.model.model.feature_extractor.feature_extractor, BACKBONE, "package")
+        root = Path(spec["data"])
+        data = Folder(
+            name="benchmark",
+            root=root,
+            normal_dir="train/good",
+            normal_test_dir="calibration/good",  # scored by nobody: `predict` does that
+            train_batch_size=spec["batch"],
+            eval_batch_size=spec["batch"],
+            num_workers=0,
+            val_split_mode="none",
+            test_split_mode="from_dir",
+            seed=spec["seed"],
+        )
+        limits = {"max_epochs": 1, "limit_val_batches": 0}
+        engine = Engine(accelerator="cpu", devices=1, logger=False, default_root_dir=spec["output"], **limits)
+        engine.fit(self.model, data)
+        self.model.eval()
+        path = Path(spec["output"]) / "model.pt"
+        torch.save(self.model.model.state_dict(), path)
+        return path
+
+    @torch.inference_mode()
+    def predict(self, paths: Sequence[str]) -> Found:
+        from anomalib.data.utils import read_image
+
+        images: Any = torch.stack([torch.as_tensor(read_image(path, as_tensor=True)) for path in paths])
+        found = self.model.model(self.pre_processor(images))
+        return found.pred_score.double().numpy().reshape(-1), found.anomaly_map[:, 0].numpy()
+
+
+def _map_large() -> None:
+    """Give tensors of 1 MB and more back to the kernel when they are freed, as glibc does at first.
+
+    Once it has learned to keep them, PatchCore's choice of its memory, which makes one of the same size in each step, fills 20 GB
+    (glibc 2.36).
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(-3, 2**20)  # M_MMAP_THRESHOLD of malloc.h; setting it ends the learning
+
+
+class Worker:
+    """Times a method and measures what it finds."""
+
+    def __init__(self, method: Method, spec: dict[str, Any]) -> None:
+        self.method, self.spec = method, spec
+        self.data = Path(spec["data"])
+
+    def fit(self) -> dict[str, Any]:
+        """Seconds from files to a detector with a threshold, its file, and the highest memory of the process."""
+        began = time.perf_counter()
+        path = self.method.fit()
+        if (threshold := self.method.threshold) is None:
+            normals = sorted(map(str, (self.data / "calibration" / "good").iterdir()))
+            scores = np.sort(np.concatenate([self.method.predict(part)[0] for part in self._parts(normals)]))
+            threshold = float(scores[min(len(scores), math.ceil(0.95 * (len(scores) + 1))) - 1])
+        self.threshold = threshold
+        seconds = time.perf_counter() - began
+        return {"fit_seconds": seconds, "file_mb": path.stat().st_size / 1e6, "fit_peak_mb": peak_rss() / 1e6}
+
+    def score(self) -> dict[str, float]:
+        """Images and seconds of scoring all test files in batches."""
+        paths = self._test()
+        began = time.perf_counter()
+        for part in self._parts(paths):
+            self.method.predict(part)
+        return {"count": len(paths), "seconds": time.perf_counter() - began}
+
+    def single(self, count: int) -> dict[str, float]:
+        """Milliseconds of one file at a time: half of them take less, and 99 of 100."""
+        times = []
+        for path in self._test()[:count]:
+            began = time.perf_counter()
+            self.method.predict([path])
+            times.append(1e3 * (time.perf_counter() - began))
+        p50, p99 = np.percentile(times, [50, 99])
+        return {"p50_ms": float(p50), "p99_ms": float(p99)}
+
+    def test(self) -> dict[str, float]:
+        """What scikit-learn makes of the raw scores and maps; AUPRO is anomap's."""
+        from PIL import Image
+        from sklearn.metrics import average_precision_score, roc_auc_score
+
+        from anomap.detection.pixel_metrics import AgainstMasks
+
+        paths, masks = self._test(), []
+        for path in paths:
+            kind, stem = Path(path).parent.name, Path(path).stem
+            file = self.data / "ground_truth" / kind / f"{stem}_mask.png"
+            masks.append(np.asarray(Image.open(file)) > 0 if file.is_file() else None)
+        found = [self.method.predict(part) for part in self._parts(paths)]
+        scores, maps = (np.concatenate(column) for column in zip(*found, strict=True))
+        masks = [np.zeros(maps.shape[1:], bool) if mask is None else mask for mask in masks]
+        labels = np.array([Path(path).parent.name != "good" for path in paths])
+        against = AgainstMasks(lambda index: masks[index])
+        against.update(list(range(len(paths))), maps[:, None])
+        alarms = scores > self.threshold
+        return {
+            "image_auroc": float(roc_auc_score(labels, scores)),
+            "pixel_ap": float(average_precision_score(np.stack(masks).ravel(), maps.ravel())),
+            "pixel_aupro": float(against.compute()["pixel_aupro"] or math.nan),
+            "caught": float(alarms[labels].mean()),
+            "false_alarms": float(alarms[~labels].mean()),
+            "peak_mb": peak_rss() / 1e6,
+        }
+
+    def _test(self) -> list[str]:
+        return sorted(str(path) for path in (self.data / "test").glob("*/*"))
+
+    def _parts(self, paths: Sequence[str]) -> list[Sequence[str]]:
+        size = self.spec["batch"]
+        return [paths[start : start + size] for start in range(0, len(paths), size)]
+
+
+if __name__ == "__main__":
+    main()

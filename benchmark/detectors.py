@@ -1,0 +1,122 @@
+"""python -m benchmark.detectors DATA: anomap beside what people would pick instead, on the same files and threads.
+
+    python scripts/textures.py textures
+    python -m benchmark.detectors textures            # pip install "anomap[benchmark,pretrained]"
+
+DATA has the layout of `data=folder`, with a test set and masks. A part of its training images is held out of every method,
+and sets every threshold. Each method runs in a process of its own; fits take turns, and so do rounds of scoring, of which the
+median counts. anomalib's PatchCore and PaDiM see the features that anomap's own default sees, by the same packaged weights.
+Its EfficientAD is left out: its teacher's weights and its second data set are only to be had over the network.
+"""
+
+import argparse
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from anomap.cli.signals import fail
+from anomap.data.layouts.folder import FolderLayout
+from anomap.data.samples import split_calibration
+from anomap.errors import UserError
+from benchmark.peer import Worker
+from benchmark.timing import Timed, interleaved
+
+METHODS = ("anomap feature_attention_network", "anomap control_mixture", "PatchCore", "PaDiM")
+COLUMNS = {  # of the table: heading -> value, digits
+    "image AUROC": ("image_auroc", 3),
+    "pixel AP": ("pixel_ap", 3),
+    "AUPRO": ("pixel_aupro", 3),
+    "caught": ("caught", 3),
+    "false alarms": ("false_alarms", 3),
+    "files to detector, s": ("fit_seconds", 0),
+    "images/s, 32 at a time": ("images_per_second", 1),
+    "one at a time, p50 ms": ("p50_ms", 1),
+    "p99 ms": ("p99_ms", 1),
+    "peak MB, to the fit": ("fit_peak_mb", 0),
+    "with scoring": ("peak_mb", 0),
+    "file, MB": ("file_mb", 1),
+}
+
+
+def same_files(root: Path, folder: Path, fraction: float) -> Path:
+    """The training images in `all`, as anomap parts them itself, and parted in `train` and `calibration`; the test set as it is."""
+    found = FolderLayout(root).scan()
+    training, held_out = split_calibration(found.train, fraction)
+    for name, samples in (("train", training), ("calibration", held_out)):
+        (folder / name / "good").mkdir(parents=True)
+        for sample in samples:
+            assert sample.path is not None
+            for place in (folder / name / "good" / Path(sample.name).name, folder / "all" / sample.name):
+                place.parent.mkdir(parents=True, exist_ok=True)
+                place.symlink_to(Path(sample.path).resolve())
+    for name in ("test", "ground_truth"):
+        if (root / name).is_dir():
+            (folder / name).symlink_to((root / name).resolve())
+    return folder
+
+
+def measure(
+    root: Path, methods: Sequence[str], rounds: int, side: int, seed: int, log: Path
+) -> dict[str, dict[str, Any]]:
+    """Method -> what its process measured; UserError if one fails."""
+    with tempfile.TemporaryDirectory(prefix="anomap-detectors-") as temporary, ExitStack() as stack:
+        data = same_files(root, Path(temporary) / "data", 0.15)
+        workers: dict[str, Worker] = {}
+        found: dict[str, dict[str, Any]] = {}
+        for method in methods:
+            output = Path(temporary) / method.replace(" ", "_")
+            output.mkdir()
+            threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+            spec = {"method": method, "data": str(data), "side": side, "batch": 32, "seed": seed}
+            spec |= {"output": str(output), "threads": threads}
+            workers[method] = stack.enter_context(
+                Worker(spec, output / "spec.json", log, module="benchmark.detector_worker")
+            )
+            found[method] = workers[method].ask("fit")
+            print(f"{method}: {found[method]['fit_seconds']:.0f} s", file=sys.stderr)
+
+        def case(worker: Worker) -> Timed:
+            answer = worker.ask("score")
+            return Timed(answer["count"], answer["seconds"])
+
+        rates = interleaved({name: lambda w=worker: case(w) for name, worker in workers.items()}, rounds)
+        for method, worker in workers.items():
+            found[method] |= {"images_per_second": rates.median(method)} | worker.ask("single", count=100)
+            found[method] |= worker.ask("test")
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """As Markdown."""
+    lines = [f"| | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    for method, values in found.items():
+        cells = [f"{values[key]:,.{digits}f}" for key, digits in COLUMNS.values()]
+        lines.append(f"| {method} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmark.detectors", description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("data", type=Path, help="a data set in the layout of data=folder, with a test set and masks")
+    parser.add_argument("--methods", nargs="+", default=METHODS, help=f"some of: {', '.join(METHODS)}")
+    parser.add_argument("--rounds", type=int, default=3, help="of scoring, interleaved; the median counts")
+    parser.add_argument("--side", type=int, default=256, help="of the images that all see")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--output", type=Path, default=Path("detectors.json"))
+    options = parser.parse_args()
+    log = options.output.with_suffix(".log").absolute()
+    try:
+        found = measure(options.data, options.methods, options.rounds, options.side, options.seed, log)
+    except UserError as error:
+        fail(str(error))
+    options.output.write_text(json.dumps(found, indent=2))
+    print(f"{table(found)}\n{options.output}")
+
+
+if __name__ == "__main__":
+    main()
