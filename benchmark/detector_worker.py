@@ -29,7 +29,7 @@ from anomap.memory import peak_rss
 
 Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # scores (B,), maps (B, H, W)
 BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")  # the maps that anomap's local features come from
-CORESET = 0.01  # of all features in PatchCore's memory: with its default of 0.1, ten times as large, the choice alone takes an hour
+CORESET = 0.01  # of all features in PatchCore's memory: its default of 0.1 takes ten times as many steps, 38 minutes for 174 images
 PADIM_FEATURES = 100  # of the 152 channels, drawn at random, as anomalib does for ResNet-18
 
 

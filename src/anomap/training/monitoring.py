@@ -1,6 +1,7 @@
 """What is watched while a model trains: it scores with the averaged weights after an epoch. Nothing is chosen by it."""
 
 import logging
+from contextlib import ExitStack
 from typing import Any
 
 import pytorch_lightning as pl
@@ -13,10 +14,12 @@ from anomap.data.imageset import to_float
 from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc
 from anomap.detection.scoring import ScoringModel
-from anomap.objectives.base import Objective
+from anomap.objectives.base import AdversarialObjective, Objective
 from anomap.training import steps
+from anomap.training.clean import CleanBatches
 from anomap.training.distributions import log_distributions
 from anomap.training.examples import Examples
+from anomap.training.norms import settled_norms
 
 CALIBRATION, TEST = 0, 1  # the two validation loaders of `AnomalyDataModule`
 AUROC = "AUROC/test (monitoring)"  # capitals come first in TensorBoard
@@ -62,6 +65,10 @@ class Monitoring(pl.Callback):
         count = len(self.objective.part_names)
         # `calibration_rows` and whether the image sets the scale; parts, label and index; of a reconstruction and its image
         columns = (count + 3, count + 2, 2)
+        self._norms = ExitStack()
+        if isinstance(self.objective, AdversarialObjective) and not self.objective.uses_augmentation:
+            clean = CleanBatches(self.data, pl_module.device)
+            self._norms.enter_context(settled_norms(self.objective, clean))
         self._calibration, self._test, self._contrast = (GatheredRows(c).to(pl_module.device) for c in columns)
 
     def on_validation_batch_end(
@@ -101,6 +108,9 @@ class Monitoring(pl.Callback):
                 log_distributions(writer, step, self._detector.calibration.scores.numpy(), scores.numpy(), labels)
                 self.examples.choose(index, scores.numpy(), labels, self._detector.threshold)
                 self.examples.log(writer, step, self._detector, pl_module.device)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._norms.close()
 
     def _scores(self, calibration: Tensor, test: Tensor) -> Tensor | None:
         """Calibrate the detector, and score the test images (N,) as it will at the end; None unless all is finite."""

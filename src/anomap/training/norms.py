@@ -1,7 +1,8 @@
 """BatchNorm's statistics for the weights that score."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -36,3 +37,12 @@ def settle_norms(objective: AdversarialObjective, batches: Iterable[Tensor]) -> 
             norm.load_state_dict(state)
         norm.momentum = momentum
         norm.eval()
+
+
+@contextmanager
+def settled_norms(objective: AdversarialObjective, batches: Iterable[Tensor]) -> Iterator[None]:
+    """`settle_norms` for a while: what is watched is what would be scored, and the training goes on as if nothing had been."""
+    before = copy.deepcopy(objective.state_dict())
+    settle_norms(objective, batches)
+    yield
+    objective.load_state_dict(before)
