@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-AT_A_TIME = 16  # tiles
+AT_A_TIME = 4  # tiles: on a CPU as fast as 16, in 200 MB less
 LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
 
 
@@ -114,6 +114,7 @@ def stitched(
     maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]],
     photograph: NDArray[np.uint8],
     tiling: Tiling,
+    at_a_time: int = AT_A_TIME,
 ) -> dict[str, NDArray[np.float32]]:
     """The maps, by name, of a photograph uint8 (C, H, W), each (channels, H, W), blended where tiles overlap.
 
@@ -122,8 +123,8 @@ def stitched(
     """
     shape, stitches = photograph.shape[1:], dict[str, Stitch]()
     windows = tiling.grid((shape[0], shape[1]))
-    for start in range(0, len(windows), AT_A_TIME):
-        part = windows[start : start + AT_A_TIME]
+    for start in range(0, len(windows), at_a_time):
+        part = windows[start : start + at_a_time]
         for name, maps in maps_of(tiling.cut(photograph, part)).items():
             stitch = stitches.setdefault(name, Stitch(tiling, (shape[0], shape[1]), maps.shape[1]))
             for window, plane in zip(part.tolist(), maps, strict=True):

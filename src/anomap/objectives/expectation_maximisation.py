@@ -8,7 +8,6 @@ import math
 from itertools import pairwise
 
 import torch
-from sklearn.cluster import kmeans_plusplus
 from torch import Tensor
 
 TOLERANCE = 1e-3  # of the mean log-likelihood: less gain ends the iterations
@@ -21,6 +20,8 @@ def fit_gaussians(rows: Tensor, count: int, ridge: float, iterations: int, seed:
 
     From a k-means++ start that `seed` draws; `ridge` is added to every variance; `iterations` at most.
     """
+    from sklearn.cluster import kmeans_plusplus  # 65 MB, which scoring does without
+
     features = rows.shape[1]
     start = kmeans_plusplus(rows.cpu().numpy(), count, random_state=seed)[1]
     weights = torch.full((count,), 1 / count, dtype=torch.float64)
