@@ -82,6 +82,6 @@ def test_every_command_works_from_another_folder(installed: Path, tmp_path: Path
     checkpoint = "checkpoint=run/checkpoints/last.ckpt"
     run(installed / "anomap-predict", checkpoint, "input=parts", "output=found", folder=tmp_path)
     run(installed / "anomap-calibrate", checkpoint, "data.root=others", folder=tmp_path)
-    run(installed / "anomap-export", checkpoint, "format=pt2", folder=tmp_path)
+    run(installed / "anomap-export", checkpoint, "format=exported_program", folder=tmp_path)
     run(installed / "anomap-evaluate", checkpoint, "data.normal_dir=others", "data.abnormal_dir=parts", folder=tmp_path)
     assert (tmp_path / "found" / "scores.csv").read_text().count("\n") == 41
