@@ -1,23 +1,17 @@
 """python -m benchmark.detector_worker SPEC: one detector, of anomap or of anomalib, in a process of its own.
 
-Each line of standard input is a JSON object `{"do": NAME, ...}`; each line of standard output answers it. All detectors get
-the same training files, score the same test files, and have a threshold from the same held-out normals: anomap its own, which
-keeps half of them for the scale of its parts, the others the quantile of all.
+All detectors get the same training files, score the same test files, and have a threshold from the same held-out normals:
+anomap its own, which keeps half of them for the scale of its parts, the others the same quantile of all.
 """
 
 # pyright: reportMissingImports=false
 # anomalib is in no environment but the benchmark's
 
 import ctypes
-import json
-import math
-import os
 import platform
-import sys
 import time
-import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +19,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from anomap.data.images import MAX_PIXELS
+from anomap.data.layouts.folder import FolderLayout
+from anomap.data.masks import read_masks
+from anomap.data.samples import ABNORMAL
+from anomap.detection.calibration import resolve_threshold
+from anomap.detection.resizing import resize_map
 from anomap.memory import peak_rss
+from benchmark.processes import Tasks, serve
 
 Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # scores (B,), maps (B, H, W)
 BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")  # the maps that anomap's local features come from
@@ -33,29 +34,18 @@ CORESET = 0.01  # of all features in PatchCore's memory: its default of 0.1 take
 PADIM_FEATURES = 100  # of the 152 channels, drawn at random, as anomalib does for ResNet-18
 
 
-def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    spec = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(spec["threads"])
-    kind = Anomap if spec["method"].startswith("anomap") else Anomalib
-    worker = Worker(kind(spec), spec)
-    tasks: dict[str, Callable[..., Any]] = {
-        "fit": worker.fit,
-        "score": worker.score,
-        "single": worker.single,
-        "test": worker.test,
-    }
-    for line in sys.stdin:
-        request = json.loads(line)
-        answers.write(json.dumps(tasks[request.pop("do")](**request)) + "\n")
-        answers.flush()
+def tasks(spec: dict[str, Any]) -> Tasks:
+    """What it is told to do, by name."""
+    worker = Worker(Anomap(spec) if spec["method"].startswith("anomap") else Anomalib(spec), spec)
+    return {"fit": worker.fit, "score": worker.score, "single": worker.single, "test": worker.test}
 
 
 class Method(ABC):
-    """What is measured; `spec` has `method`, `data` (its folders), `side`, `batch`, `seed`, `output`."""
+    """What is measured.
+
+    Args:
+        spec: `method`, `root` (of the data set), `data` (its training images, parted), `side`, `batch`, `seed`, `output`.
+    """
 
     threshold: float | None = None  # its own, if it sets one
 
@@ -164,6 +154,7 @@ class Worker:
     def __init__(self, method: Method, spec: dict[str, Any]) -> None:
         self.method, self.spec = method, spec
         self.data = Path(spec["data"])
+        self.samples = FolderLayout(spec["root"]).scan().test
 
     def fit(self) -> dict[str, Any]:
         """Seconds from files to a detector with a threshold, its file, and the highest memory of the process."""
@@ -171,8 +162,8 @@ class Worker:
         path = self.method.fit()
         if (threshold := self.method.threshold) is None:
             normals = sorted(map(str, (self.data / "calibration" / "good").iterdir()))
-            scores = np.sort(np.concatenate([self.method.predict(part)[0] for part in self._parts(normals)]))
-            threshold = float(scores[min(len(scores), math.ceil(0.95 * (len(scores) + 1))) - 1])
+            scores = np.concatenate([self.method.predict(part)[0] for part in self._parts(normals)])
+            threshold = resolve_threshold({"strategy": "quantile", "quantile": 0.95}, scores).value
         self.threshold = threshold
         seconds = time.perf_counter() - began
         return {"fit_seconds": seconds, "file_mb": path.stat().st_size / 1e6, "fit_peak_mb": peak_rss() / 1e6}
@@ -195,36 +186,42 @@ class Worker:
         p50, p99 = np.percentile(times, [50, 99])
         return {"p50_ms": float(p50), "p99_ms": float(p99)}
 
-    def test(self) -> dict[str, float]:
-        """What scikit-learn makes of the raw scores and maps; AUPRO is anomap's."""
-        from PIL import Image
+    def test(self) -> dict[str, float | None]:
+        """What scikit-learn makes of the raw scores and maps, maps at the size of the masks; AUPRO is anomap's."""
         from sklearn.metrics import average_precision_score, roc_auc_score
 
         from anomap.detection.pixel_metrics import AgainstMasks
 
-        paths, masks = self._test(), []
-        for path in paths:
-            kind, stem = Path(path).parent.name, Path(path).stem
-            file = self.data / "ground_truth" / kind / f"{stem}_mask.png"
-            masks.append(np.asarray(Image.open(file)) > 0 if file.is_file() else None)
-        found = [self.method.predict(part) for part in self._parts(paths)]
+        found = [self.method.predict(part) for part in self._parts(self._test())]
         scores, maps = (np.concatenate(column) for column in zip(*found, strict=True))
-        masks = [np.zeros(maps.shape[1:], bool) if mask is None else mask for mask in masks]
-        labels = np.array([Path(path).parent.name != "good" for path in paths])
-        against = AgainstMasks(lambda index: masks[index])
-        against.update(list(range(len(paths))), maps[:, None])
+        labels = np.array([sample.label == ABNORMAL for sample in self.samples])
+        masks = read_masks(self.samples, MAX_PIXELS)
+        pixel: dict[str, float | None] = {"pixel_ap": None, "pixel_aupro": None}
+        if masks is not None:
+            known = [masks.of(sample) for sample in self.samples]
+            against = AgainstMasks(known.__getitem__)
+            against.update(list(range(len(known))), maps[:, None])
+            pairs = [
+                (mask.ravel(), resize_map(plane, mask.shape).ravel())
+                for mask, plane in zip(known, maps, strict=True)
+                if mask is not None
+            ]
+            truth, values = (np.concatenate(column) for column in zip(*pairs, strict=True))
+            pixel = {
+                "pixel_ap": float(average_precision_score(truth, values)),
+                "pixel_aupro": against.compute()["pixel_aupro"],
+            }
         alarms = scores > self.threshold
         return {
             "image_auroc": float(roc_auc_score(labels, scores)),
-            "pixel_ap": float(average_precision_score(np.stack(masks).ravel(), maps.ravel())),
-            "pixel_aupro": float(against.compute()["pixel_aupro"] or math.nan),
+            **pixel,
             "caught": float(alarms[labels].mean()),
             "false_alarms": float(alarms[~labels].mean()),
             "peak_mb": peak_rss() / 1e6,
         }
 
     def _test(self) -> list[str]:
-        return sorted(str(path) for path in (self.data / "test").glob("*/*"))
+        return [str(sample.path) for sample in self.samples]
 
     def _parts(self, paths: Sequence[str]) -> list[Sequence[str]]:
         size = self.spec["batch"]
@@ -232,4 +229,4 @@ class Worker:
 
 
 if __name__ == "__main__":
-    main()
+    serve(tasks)

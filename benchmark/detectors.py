@@ -3,9 +3,9 @@
     python scripts/textures.py textures
     python -m benchmark.detectors textures            # pip install "anomap[benchmark,pretrained]"
 
-DATA has the layout of `data=folder`, with a test set and masks. A part of its training images is held out of every method,
-and sets every threshold. Each method runs in a process of its own; fits take turns, and so do rounds of scoring, of which the
-median counts. anomalib's PatchCore and PaDiM see the features that anomap's own default sees, by the same packaged weights.
+DATA has the layout of `data=folder`, with a test set, best with masks. A part of its training images is held out of every method,
+and sets every threshold. Each method runs in a process of its own; one fits after the other; rounds of scoring take turns, and
+their median counts. anomalib's PatchCore and PaDiM see the features that anomap's own default sees, by the same packaged weights.
 Its EfficientAD is left out: its teacher's weights and its second data set are only to be had over the network.
 """
 
@@ -44,7 +44,7 @@ COLUMNS = {  # of the table: heading -> value, digits
 
 
 def same_files(root: Path, folder: Path, fraction: float) -> Path:
-    """The training images in `all`, as anomap parts them itself, and parted in `train` and `calibration`; the test set as it is."""
+    """The training images in `all`, as anomap parts them itself, and parted in `train` and `calibration`."""
     found = FolderLayout(root).scan()
     training, held_out = split_calibration(found.train, fraction)
     for name, samples in (("train", training), ("calibration", held_out)):
@@ -54,9 +54,6 @@ def same_files(root: Path, folder: Path, fraction: float) -> Path:
             for place in (folder / name / "good" / Path(sample.name).name, folder / "all" / sample.name):
                 place.parent.mkdir(parents=True, exist_ok=True)
                 place.symlink_to(Path(sample.path).resolve())
-    for name in ("test", "ground_truth"):
-        if (root / name).is_dir():
-            (folder / name).symlink_to((root / name).resolve())
     return folder
 
 
@@ -72,7 +69,14 @@ def measure(
             output = Path(temporary) / method.replace(" ", "_")
             output.mkdir()
             threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-            spec = {"method": method, "data": str(data), "side": side, "batch": 32, "seed": seed}
+            spec = {
+                "method": method,
+                "root": str(root.absolute()),
+                "data": str(data),
+                "side": side,
+                "batch": 32,
+                "seed": seed,
+            }
             spec |= {"output": str(output), "threads": threads}
             workers[method] = stack.enter_context(
                 Worker(spec, output / "spec.json", log, module="benchmark.detector_worker")
@@ -95,14 +99,14 @@ def table(found: Mapping[str, Mapping[str, Any]]) -> str:
     """As Markdown."""
     lines = [f"| | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
     for method, values in found.items():
-        cells = [f"{values[key]:,.{digits}f}" for key, digits in COLUMNS.values()]
+        cells = ["" if values[key] is None else f"{values[key]:,.{digits}f}" for key, digits in COLUMNS.values()]
         lines.append(f"| {method} | {' | '.join(cells)} |")
     return "\n".join(lines)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmark.detectors", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("data", type=Path, help="a data set in the layout of data=folder, with a test set and masks")
+    parser.add_argument("data", type=Path, help="a data set in the layout of data=folder, with a test set")
     parser.add_argument("--methods", nargs="+", default=METHODS, help=f"some of: {', '.join(METHODS)}")
     parser.add_argument("--rounds", type=int, default=3, help="of scoring, interleaved; the median counts")
     parser.add_argument("--side", type=int, default=256, help="of the images that all see")

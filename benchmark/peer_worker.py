@@ -1,33 +1,23 @@
 """python -m benchmark.peer_worker SPEC: anomalib's GANomaly in a process of its own, told what to do line by line.
 
-Each line of standard input is a JSON object `{"do": NAME, ...}`; each line of standard output answers it. Everything that
-anomalib prints goes to standard error. Only this file imports anomalib.
+Only this file and `detector_worker` import anomalib.
 """
 
 # pyright: reportMissingImports=false
 # anomalib is in no environment but the benchmark's
 
-import json
-import os
-import sys
 import time
-import warnings
-from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
 
+from benchmark.processes import Tasks, serve
 
-def main() -> None:
-    """Answer until the input ends."""
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
-    warnings.simplefilter("ignore")
-    spec = json.loads(Path(sys.argv[1]).read_text())
-    torch.set_num_threads(spec["threads"])
+
+def tasks(spec: dict[str, Any]) -> Tasks:
+    """What it is told to do, by name."""
     peer = Peer(spec)
-    tasks: dict[str, Callable[..., Any]] = {
+    return {
         "facts": peer.facts,
         "train": peer.train,
         "score": peer.score,
@@ -35,10 +25,6 @@ def main() -> None:
         "bare_score": peer.bare_score,
         "auroc": peer.auroc,
     }
-    for line in sys.stdin:
-        request = json.loads(line)
-        answers.write(json.dumps(tasks[request.pop("do")](**request)) + "\n")
-        answers.flush()
 
 
 class Peer:
@@ -203,4 +189,4 @@ def _stopwatch() -> Any:
 
 
 if __name__ == "__main__":
-    main()
+    serve(tasks)

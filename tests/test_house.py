@@ -1,6 +1,8 @@
 """The house: imports go downwards only, and no circle; `docs`' and README's drawing of it is this list."""
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,3 +101,12 @@ def test_no_circle_within_a_room() -> None:
 )
 def test_a_wrong_import_is_seen(room: str, line: str) -> None:
     assert upwards(room, line)
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export", "calibrate", "predict"])
+def test_only_a_training_loads_lightning(command: str) -> None:
+    """Nor is loaded what only pictures, fits and pixel metrics need: each of these takes from a third of a second to seconds."""
+    late = {"pytorch_lightning", "torchmetrics", "sklearn", "matplotlib", "onnxruntime", "triton"}
+    code = f"import sys, anomap.commands.{command}; print(sorted({late} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,5 +1,6 @@
 """`train(config, folder)` from beginning to end, for every method: what it leaves behind, and that it all agrees."""
 
+import copy
 import re
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,10 @@ from anomap.detection.checkpoint import load_model, read
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation import controls, outcome
+from anomap.objectives.base import AdversarialObjective
 from anomap.runs.folder import read_metrics
+from anomap.training.clean import CleanBatches
+from anomap.training.norms import settle_norms
 from tests import tiny
 from tests.finished import Run, Runs
 from tests.tables import read_scores
@@ -195,6 +199,25 @@ def test_tensorboard_holds_the_auroc_images_and_results(model: str, runs: Runs) 
     assert event.value == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
     assert scalars["result/AUROC"][-1].value == pytest.approx(run.metrics["image_auroc"], abs=1e-6)
     assert any("_hparams_/session_start_info" in found.summary_metadata for found in events)
+
+
+@pytest.mark.parametrize("model", ["ganomaly", "skip_ganomaly"])
+def test_a_method_of_clean_images_ends_with_the_statistics_of_its_final_weights(model: str, runs: Runs) -> None:
+    """Those that a pass over the training images gives again; BatchNorm's own of the training are others."""
+    run = runs(f"model={model}")
+    detector, config = load_model(run.folder.last_checkpoint)
+    assert isinstance(detector.objective, AdversarialObjective)
+    before = copy.deepcopy(detector.objective.state_dict())
+    data = build_data(config["data"])
+    data.setup()
+    settle_norms(detector.objective, CleanBatches(data))
+    after = detector.objective.state_dict()
+    assert any("running_mean" in name for name in before)
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, rtol=1e-4, atol=1e-5)
+    trained = read(run.folder.last_checkpoint)["state_dict"]
+    means = [name for name in before if name.endswith("running_mean") and before[name].any()]
+    assert any(not torch.allclose(before[name], trained[f"ema.objective.{name}"], rtol=1e-2) for name in means)
 
 
 def _accumulated(file: Path) -> EventAccumulator:

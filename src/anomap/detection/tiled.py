@@ -10,7 +10,7 @@ from torch import Tensor
 from anomap.data.tiles import AT_A_TIME, Tiling, stitched
 from anomap.objectives.base import MethodOutput, Objective, device_of
 
-ELSEWHERE = 32  # tiles at a time on a GPU, which fewer would leave idle
+ON_GPU = 32  # tiles at a time, since fewer would leave it idle
 MAPS = ("anomaly_map", "attention_map", "reconstruction")  # of a `MethodOutput`
 
 
@@ -46,7 +46,7 @@ def _by_tiles(
             highest[name] = torch.maximum(highest.get(name, top), top)
         return {name: maps.float().cpu().numpy() for name, maps in _maps(output, wanted).items()}
 
-    whole = stitched(maps_of, photograph, tiling, AT_A_TIME if device.type == "cpu" else ELSEWHERE)
+    whole = stitched(maps_of, photograph, tiling, AT_A_TIME if device.type == "cpu" else ON_GPU)
     return MethodOutput(highest, **{name: torch.from_numpy(plane[None]) for name, plane in whole.items()})
 
 

@@ -1,42 +1,38 @@
 """BatchNorm's statistics for the weights that score."""
 
 import copy
+import itertools
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
-import torch
-from torch import Tensor
-from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage]
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
 
 from anomap.objectives.base import AdversarialObjective
 
 
-@torch.no_grad()
-def settle_norms(objective: AdversarialObjective, batches: Iterable[Tensor]) -> None:
-    """Take the running statistics of the trained networks anew, over clean training images (B, C, H, W) in [0, 1].
+class _Scoring(nn.Module):
+    """A method as a network whose forward pass is its score."""
 
-    Those of a training lag behind weights that change quickly, and were never those of averaged weights: so they are computed
-    for the final ones, as for SWA (1803.05407, section 3.2; `torch.optim.swa_utils.update_bn`). Only for methods that are
-    trained on clean images alone. Batches of a single image are left out: they have no variance.
+    def __init__(self, objective: AdversarialObjective) -> None:
+        super().__init__()
+        self.objective = objective
+        self.eval()
+
+    def forward(self, images: Tensor) -> None:
+        self.objective.score(images)
+
+
+def settle_norms(objective: AdversarialObjective, batches: Iterable[Tensor]) -> None:
+    """Take the running statistics anew, over clean training images (B, C, H, W) in [0, 1], as SWA does (1803.05407, section 3.2).
+
+    Those of a training lag behind weights that change quickly, and were never those of averaged weights. Only for methods that
+    are trained on clean images alone. Batches of a single image, which has no variance, are left out; norms that the score does
+    without are reset.
     """
-    trained = (objective.generator, objective.discriminator)
-    norms = [part for network in trained for part in network.modules() if isinstance(part, _BatchNorm)]
     several = (images for images in batches if len(images) > 1)
-    if not norms or (first := next(several, None)) is None:
-        return
-    before = [(norm.momentum, copy.deepcopy(norm.state_dict())) for norm in norms]
-    for norm in norms:
-        norm.reset_running_stats()
-        norm.momentum = None  # a plain mean over all batches
-        norm.train()
-    objective.score(first)
-    for images in several:
-        objective.score(images)
-    for norm, (momentum, state) in zip(norms, before, strict=True):
-        if not norm.num_batches_tracked:  # the score does without it
-            norm.load_state_dict(state)
-        norm.momentum = momentum
-        norm.eval()
+    if (first := next(several, None)) is not None:
+        update_bn(itertools.chain([first], several), _Scoring(objective))
 
 
 @contextmanager
