@@ -6,8 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from anomap.commands.train import train
+from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.estimate import Damaged, Estimate, wanted
 from anomap.runs.folder import RunFolder, read_metrics
@@ -122,6 +125,33 @@ def test_kinds_that_training_was_given_are_left_out(tmp_path: Path) -> None:
     _, metrics = run_of(tmp_path, f"+augmentation.fills.dent={own}", "figures=false")
     assert "estimate_spot_tpr" in metrics
     assert "estimate_warp_tpr" not in metrics
+
+
+def test_a_tiled_photograph_is_damaged_in_one_piece_and_scored_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scored: list[tuple[np.ndarray, float]] = []
+    score = ScoringModel.score
+
+    def watched(model: ScoringModel, images: torch.Tensor, *args: Any) -> Any:
+        found = score(model, images, *args)
+        scored.append((images[0, 0].numpy(), float(found[0])))
+        return found
+
+    monkeypatch.setattr(ScoringModel, "score", watched)
+    root = tiny.write_photographs(tmp_path / "data", train=20, shapes=[(96, 130), (40, 70)]) / "train/good"
+    run = RunFolder(tmp_path / "run")
+    options = ("model=control_mean", "controls=false", "data.tile=64", "data.calibration_fraction=0.4")
+    train(tiny.config(f"data.root={root}", *options), run.path)
+    found = lines(run)
+    assert 10 < len(found) == read_metrics(run.metrics)["n_estimate"] <= 40
+    assert {line["size"]: line["pixels"] for line in found}["0.16"] == "10"  # of 64, the tile's side
+    originals = [np.array(Image.open(path)) for path in root.iterdir()]
+    copies = {value: image for image, value in scored if not any(np.array_equal(image, one) for one in originals)}
+    assert {float(line["score"]) for line in found} <= {*copies}
+    for copy in copies.values():
+        changed = min((np.argwhere(copy != one) for one in originals if one.shape == copy.shape), key=len)
+        assert (np.ptp(changed, axis=0) < 64).all()
 
 
 @pytest.mark.parametrize(

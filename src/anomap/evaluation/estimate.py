@@ -3,6 +3,7 @@
 Training never saw these images. Only those that pass are copied, and not the one whose score is the threshold: whatever is
 done to it is an alarm. The damage is of kinds that no training draws (`anomap.augmentation.damages`), of four sizes and two
 strengths. It is an estimate: real defects may be easier or harder, and the copies are of few images. It chooses nothing.
+A photograph that is cut into tiles is damaged somewhere in a piece of a tile's size, and scored whole.
 """
 
 import logging
@@ -21,12 +22,15 @@ import torch
 from anomap.augmentation.damages import KINDS, STRENGTHS, damage
 from anomap.config import AUTO
 from anomap.data.anomaly_data import AnomalyData
+from anomap.data.imageset import to_float
 from anomap.data.reading import read_size
+from anomap.data.tiles import Tiling
 from anomap.detection.metrics import auroc
 from anomap.detection.pictures import as_pictures, to_bytes
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 from anomap.evaluation.scored_set import take_pictures
+from anomap.objectives.base import device_of
 from anomap.runs.scores import ScoreRow, escape_cell, write_csv
 from anomap.training.said import said
 from anomap.viewing.estimate import EstimateTable, Line
@@ -38,6 +42,7 @@ Indices = npt.NDArray[np.int64]
 
 SIZES = (0.02, 0.04, 0.08, 0.16)  # shares of the shorter side
 EACH = 5  # copies of each kind, strength and size: 5 x 2 x 4 x 5 = 200 in all
+EACH_IN_TILES = 1  # of photographs, which cost as much as all their tiles
 SEEN = 4  # pixels that must have changed visibly: a copy in which fewer did is not counted
 NORMALS_SHOWN = 24
 
@@ -49,7 +54,7 @@ class Damaged:
     image: str  # the normal, relative to the data root
     kind: str
     strength: str
-    size: float  # longest side of the damage, share of the image's shorter side
+    size: float  # longest side of the damage, share of the shorter side of the image, or of a tile
     pixels: int  # the same, as the detector sees it
     change: float  # mean change where it is visible, share of the range of intensities
     score: float
@@ -160,9 +165,6 @@ def estimate(
     With `pictures`, one copy of each kind, strength and size is kept to be shown, the first.
     """
     began, plain = time.perf_counter(), calibration_normals(detector, data, pictures)
-    if detector.tiling is not None:
-        log.warning("estimate left out: it damages images of one size, not photographs that are cut into tiles")
-        return plain
     passing = np.flatnonzero(plain.normal < detector.threshold)
     if not len(passing):
         log.warning("estimate left out: no calibration image is below the threshold, so there is none to damage")
@@ -172,7 +174,7 @@ def estimate(
     ]
     cells = list(product(kinds, STRENGTHS, range(len(SIZES))))
     damaged, shown = [], dict(plain.pictures)
-    with said(f"estimating on {len(cells) * EACH} damaged copies of calibration images"):
+    with said(f"estimating on {len(cells) * _each(detector)} damaged copies of calibration images"):
         for kind, strength, size in cells:
             copies, picture = _copies(detector, data, passing, kind, strength, size, seed)
             if copies and pictures:
@@ -181,16 +183,23 @@ def estimate(
     return replace(plain, damaged=damaged, pictures=shown, seconds=time.perf_counter() - began)
 
 
+def _each(detector: ScoringModel) -> int:
+    return EACH if detector.tiling is None else EACH_IN_TILES
+
+
 def _copies(
     detector: ScoringModel, data: AnomalyData, passing: Indices, kind: str, strength: str, size: int, seed: int
 ) -> tuple[list[Damaged], Callable[[int], Picture]]:
-    """Those damaged visibly, of `EACH` of the calibration images `passing`; and what makes the picture of one of them."""
-    number = torch.arange(EACH) + size * EACH  # faint and clear ones of all kinds are at the same places
+    """Those damaged visibly, of some of the calibration images `passing`; and what makes the picture of one of them."""
+    number = torch.arange(each := _each(detector)) + size * each  # all kinds and strengths are at the same places
     chosen = passing[number.numpy() % len(passing)]
     stored = np.asarray(data.calibration.images[chosen])
-    images = detector.ready(torch.from_numpy(stored))
+    piece = _piece(stored.shape, detector.tiling, [seed, int(number[0])])
+    images = to_float(torch.from_numpy(stored[piece]).to(device_of(detector)))
     changed, masks = damage(kind, SIZES[size], strength, seed)(images, number, 0)
-    scores, output = detector.score(changed)
+    copied, where = stored.copy(), np.zeros_like(stored[:, :1])
+    copied[piece], where[piece] = to_bytes(changed), masks.byte().cpu().numpy()
+    scores, output = detector.score(changed if detector.tiling is None else torch.from_numpy(copied))
     area, change = masks.flatten(1).sum(1), ((changed - images).abs().amax(1, keepdim=True) * masks).flatten(1).sum(1)
     seen = (area >= SEEN).nonzero()[:, 0].tolist()
     samples = [data.calibration.samples[place] for place in chosen]
@@ -201,10 +210,18 @@ def _copies(
     def picture(which: int) -> Picture:
         k = seen[which]
         path = samples[k].path
-        whole = as_pictures(output, to_bytes(changed), masks.byte().cpu().numpy())[k]
+        whole = as_pictures(output, copied, where)[k]
         return replace(whole, undamaged=stored[k], size=path and np.array(read_size(path, sys.maxsize)))
 
     return copies, picture
+
+
+def _piece(shape: Sequence[int], tiling: Tiling | None, seed: Sequence[int]) -> tuple[slice, ...]:
+    """What of images (B, C, H, W) is damaged: all of it, or of tiled photographs a piece of a tile's size, placed by `seed`."""
+    sides = shape[2:] if tiling is None else [min(tiling.tile, side) for side in shape[2:]]
+    room = [whole - side + 1 for whole, side in zip(shape[2:], sides, strict=True)]
+    starts = np.random.default_rng(seed).integers(room).tolist()
+    return slice(None), slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))
 
 
 def write_estimate(path: str | os.PathLike[str], found: Estimate, threshold: float) -> None:

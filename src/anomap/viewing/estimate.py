@@ -24,7 +24,7 @@ class Line:
 class EstimateTable:
     """Caught damage by kind, strength and size."""
 
-    sizes: Sequence[float]  # longest side, shares of the image's shorter side, ascending
+    sizes: Sequence[float]  # longest side, shares of the shorter side of the image, or of a tile, ascending
     pixels: Sequence[int]  # the same, as the detector sees it
     lines: Sequence[Line]
 
