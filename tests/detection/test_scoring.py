@@ -93,6 +93,21 @@ def test_one_part_far_out_does_not_drown_two_that_agree() -> None:
     assert fuse(torch.tensor([[60.0]]), torch.ones(1)) == 60  # a part alone stays raw
 
 
+class HalfKnown(Moments):
+    """Whose spread comes from half as many images as it would take."""
+
+    def part_shares(self) -> Mapping[str, float]:
+        return {"spread": 0.5}
+
+
+def test_a_part_counts_with_its_weight_times_its_share() -> None:
+    objective = HalfKnown()
+    objective.part_weights = {"mean": 3.0, "spread": 0.5}
+    model = ScoringModel(objective, (8, 8))
+    model.weigh_parts(trained_on=20)
+    assert model.standardiser.weights.tolist() == [3.0, 0.25]
+
+
 class Scarce(Moments):
     """Whose spread means nothing below ten training images."""
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import compressed, weighed_parts
+from anomap.objectives.density import GlobalGaussian
 from anomap.objectives.losses import discriminator_loss, fine_attention_loss, quality_focal_loss
 from anomap.objectives.whitening import Scaling
 from tests import tiny
@@ -94,6 +95,26 @@ def test_parts_come_in_the_methods_order_with_their_weights() -> None:
 def test_parts_that_make_no_score_are_refused(parts: Any) -> None:
     with pytest.raises(ValueError, match="use some of"):
         weighed_parts(parts, ("density", "map"))
+
+
+def test_the_peak_is_the_highest_value_of_the_anomaly_map() -> None:
+    method = tiny.objective("feature_attention_network").eval()
+    method.learn_statistics([torch.rand(12, 1, 64, 64)])
+    output = method.score(torch.rand(2, 1, 64, 64))
+    assert output.parts["peak"].tolist() == output.anomaly_map.amax((1, 2, 3)).tolist()
+
+
+def test_the_whole_image_counts_by_images_per_dimension() -> None:
+    gaussian = GlobalGaussian()
+    assert gaussian.support == 0
+    gaussian.fit(torch.randn(6, 24))
+    assert gaussian.support == 0.25
+    gaussian.fit(torch.randn(50, 24))
+    assert gaussian.support == 1
+    method = tiny.objective("feature_attention_network").eval()
+    method.learn_statistics([torch.rand(12, 1, 64, 64)])
+    dimensions = len(method.whole.mean)
+    assert method.part_shares() == {"image": pytest.approx(min(1, 12 / dimensions))}
 
 
 def test_either_map_closes_a_cell_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:

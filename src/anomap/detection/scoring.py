@@ -248,12 +248,16 @@ class ScoringModel(nn.Module):
         self.calibration.map_middle.copy_(rows[:, -1].median())
 
     def weigh_parts(self, trained_on: int | None) -> list[str]:
-        """Weigh the parts; those that need more training images are left out, unless none would be left, and returned."""
+        """Weigh the parts, by what is configured and what they were learned from.
+
+        Those that need more training images are left out, unless none would be left, and returned.
+        """
         names, minimum = self.part_names, self.objective.minimum_images
         few = [] if trained_on is None else [name for name in names if trained_on < minimum.get(name, 0)]
         if len(few) == len(names):
             few = []
-        weights = [0.0 if name in few else self.objective.part_weights.get(name, 1.0) for name in names]
+        shares, chosen = self.objective.part_shares(), self.objective.part_weights
+        weights = [0.0 if name in few else chosen.get(name, 1.0) * shares.get(name, 1.0) for name in names]
         self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]))
         return few
 

@@ -93,6 +93,10 @@ class Objective(nn.Module, ABC):
         self.part_weights = weighed_parts(known if parts is None else parts, known)
         self.part_names = tuple(self.part_weights)
 
+    def part_shares(self) -> Mapping[str, float]:
+        """Once learned: of its weight, how much each part counts with, by how many images it comes from; 1 where not named."""
+        return {}
+
     @property
     def stride(self) -> int:
         """The image's sides must be multiples of it: what all networks and stages inside need."""

@@ -120,6 +120,11 @@ class GlobalGaussian(FittedState):
         self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)
         self.fitted_images.fill_(count)
 
+    @property
+    def support(self) -> float:
+        """Images per dimension, 1 at most: with fewer, much of the covariance is what shrinkage put there."""
+        return min(1.0, float(self.fitted_images) / max(1, len(self.mean)))
+
     def whiten(self, vectors: Tensor) -> Tensor:
         """(B, D) -> (B, D), where the Euclidean distance is Mahalanobis' per dimension."""
         return (vectors - self.mean) @ self.matrix

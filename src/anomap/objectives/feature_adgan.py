@@ -7,6 +7,7 @@ normal surroundings; what remains between the two is a conditional density. With
     residual   r(c) = ||φ_c - φ̂_c||² / F
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor
@@ -20,7 +21,7 @@ from anomap.objectives.losses import AdversarialKind, top_mean
 class FeatureADGAN(GuidedGAN):
     """Attention-guided GAN over whitened features and their density. All its statistics came with stage 1."""
 
-    part_names = ("density", "map", "residual", "image")
+    part_names = ("density", "map", "peak", "residual", "image")
     stage1: FeatureAttentionNetwork  # pyright: ignore[reportIncompatibleVariableOverride]
 
     def __init__(
@@ -33,6 +34,9 @@ class FeatureADGAN(GuidedGAN):
     ) -> None:
         super().__init__(adversarial=adversarial, parts=parts, **options)
         self.top_fraction = top_fraction
+
+    def part_shares(self) -> Mapping[str, float]:
+        return self.stage1.part_shares()
 
     def score(self, images: Tensor) -> MethodOutput:
         """Stage 1's parts and maps, and of stage 2 what the configured parts need."""

@@ -6,9 +6,10 @@ means over the highest `top_fraction` of the cells:
 
     density   r(c)                 rarity of a cell, standardised on normal cells
     map       l(c) = -logit A(c)   learned, on the features' own grid; and l at twice their resolution
+    anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
+    peak      max (l + w r)        a speck, of which a mean over cells keeps little
     image     d(x)                 mean and sd of the features, against those of normal images: one Gaussian, or the nearest
     score     of these parts those that are chosen, standardised and fused
-    anomaly map   l + w r          fine, at the size of the image: r is generous and sees what no augmentation drew
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,7 +28,7 @@ from anomap.objectives.representation import DenseFeatures
 class FeatureAttentionNetwork(AttentionNetwork):
     """Attention network over whitened features and their density, which counts `density_weight` w in the anomaly map."""
 
-    part_names = ("density", "map", "image")
+    part_names = ("density", "map", "peak", "image")
     minimum_images: Mapping[str, int] = {"image": 10}  # of fewer, any new image lies far from all
     representation: DenseFeatures  # pyright: ignore[reportIncompatibleVariableOverride]
 
@@ -49,6 +50,9 @@ class FeatureAttentionNetwork(AttentionNetwork):
         super().learn_statistics(batches)
         self.whole.fit(torch.cat([self.describe(x) for x in self.representation.clean_batches(batches)]))
 
+    def part_shares(self) -> Mapping[str, float]:
+        return {"image": self.whole.support}
+
     def describe(self, x: Tensor) -> Tensor:
         """The image as a whole, (B, D): means of local and context channels over the cells, deviations of the local ones."""
         local = self.representation.local(x)
@@ -63,12 +67,14 @@ class FeatureAttentionNetwork(AttentionNetwork):
         """`score` of a representation (B, C, h, w); maps are given at `size`."""
         fine, coarse = self.generator.maps(x)
         rarity = self.representation.rarity(x)
+        anomaly_map = resized(-fine, size) + self.density_weight * resized(compressed(rarity), size)
         return MethodOutput(
             parts={
                 "density": top_mean(rarity, self.top_fraction),
                 "map": top_mean(-coarse, self.top_fraction),
+                "peak": anomaly_map.amax((1, 2, 3)),
                 "image": self.whole(self.describe(x)),
             },
-            anomaly_map=resized(-fine, size) + self.density_weight * resized(compressed(rarity), size),
+            anomaly_map=anomaly_map,
             attention_map=resized(torch.sigmoid(fine), size),
         )
