@@ -41,7 +41,7 @@ def test_blending_gives_back_a_map_that_all_tiles_agree_on(tiling: Tiling, heigh
     np.testing.assert_allclose(found, truth, atol=1e-3)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(TILINGS, SIDES, SIDES)
 def test_a_blended_value_lies_between_those_of_its_tiles(tiling: Tiling, height: int, width: int) -> None:
     numbers = iter(range(10**6))

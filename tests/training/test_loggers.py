@@ -145,9 +145,9 @@ def test_one_batch_goes_through_everything(data: Path, tmp_path: Path) -> None:
 
 
 def test_overfitting_trains_on_ten_images_again_and_again(data: Path, tmp_path: Path) -> None:
-    config = tiny.config(*QUICK, "debug=overfit", "logger=csv", f"data.root={data}", "trainer.max_epochs=60")
+    config = tiny.config(*QUICK, "debug=overfit", "logger=csv", f"data.root={data}", "trainer.max_epochs=30")
     metrics = train(config, tmp_path)
-    assert (metrics["n_train"], metrics["epochs"]) == (10, 60)
+    assert (metrics["n_train"], metrics["epochs"]) == (10, 30)
     name = "generator loss/reconstruction"
     losses = [float(row[name]) for row in rows(tmp_path) if row[name]]
     assert losses[-1] < losses[0]
