@@ -16,7 +16,7 @@ from anomap.objectives.base import MethodOutput
 from anomap.training.monitoring import AUROC, CONTRAST, Monitoring
 from tests import tiny
 
-OBJECTIVE: Any = SimpleNamespace(part_names=("error",), part_weights={}, minimum_images={})
+OBJECTIVE: Any = SimpleNamespace(part_names=("error",), part_weights={}, minimum_images={}, part_shares=dict)
 DATA: Any = SimpleNamespace(image_size=(8, 8), train=range(20), clean=range(20), tiling=None)
 SCALING = torch.ones(16, dtype=torch.bool)  # which images set the scale of the score's parts
 
