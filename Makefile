@@ -11,7 +11,7 @@ test: check
 	$(BIN)/pytest -n 2 -m "not slow"
 
 slow: $(VENV)/ready
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 check: $(VENV)/ready
 	$(BIN)/ruff check
