@@ -9,6 +9,7 @@ ELPV says no more. Needs the package elpv-dataset (CC BY-NC-SA 4.0): do not pass
 """
 
 import argparse
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 
 from anomap.data.layouts.elpv import ElpvLayout
 from anomap.data.samples import ABNORMAL, NORMAL, Sample
+from anomap.errors import UserError
 
 KINDS = ("mono", "poly")
 GRID = (3, 4)  # rows and columns of cells
@@ -107,9 +109,15 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=30, help="modules of each kind with one defective cell")
     parser.add_argument("--seed", type=int, default=0, help="of which cells lie together")
     asked = parser.parse_args()
+    if not (asked.rows > 0 < asked.columns and asked.rows * asked.columns <= 100):
+        parser.error("--rows and --columns: at least 1, and 100 cells in a module at most: there are 130 to test on")
     make(asked.root, (asked.rows, asked.columns), asked.normal, asked.each, asked.kinds, asked.seed)
     print(f"anomap-train data=folder data.root={asked.root} data.tile=auto")
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -4,11 +4,13 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from anomap.data.layouts.elpv import ElpvLayout
 from anomap.data.samples import ABNORMAL
 
+pytest.importorskip("elpv_dataset")
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
 import mosaics
 
