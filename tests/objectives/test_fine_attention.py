@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from anomap.objectives.attention_network import AttentionNetwork
 from anomap.objectives.base import compressed, weighed_parts
 from anomap.objectives.density import GlobalGaussian
+from anomap.objectives.feature_attention_network import FeatureAttentionNetwork
 from anomap.objectives.losses import discriminator_loss, fine_attention_loss, quality_focal_loss
 from anomap.objectives.whitening import Scaling
 from tests import tiny
@@ -111,10 +112,12 @@ def test_the_whole_image_counts_by_images_per_dimension() -> None:
     assert gaussian.support == 0.25
     gaussian.fit(torch.randn(50, 24))
     assert gaussian.support == 1
-    method = tiny.objective("feature_attention_network").eval()
-    method.learn_statistics([torch.rand(12, 1, 64, 64)])
-    dimensions = len(method.whole.mean)
-    assert method.part_shares() == {"image": pytest.approx(min(1, 12 / dimensions))}
+    both_stages = tiny.objective("feature_adgan").eval()
+    first: FeatureAttentionNetwork = both_stages.stage1
+    first.learn_statistics([torch.rand(12, 1, 64, 64)])
+    share = 12 / len(first.whole.mean)
+    assert 0 < share < 1
+    assert first.part_shares() == both_stages.part_shares() == {"image": pytest.approx(share)}
 
 
 def test_either_map_closes_a_cell_of_the_guide(monkeypatch: pytest.MonkeyPatch) -> None:
