@@ -191,7 +191,8 @@ def _copies(
     detector: ScoringModel, data: AnomalyData, passing: Indices, kind: str, strength: str, size: int, seed: int
 ) -> tuple[list[Damaged], Callable[[int], Picture]]:
     """Those damaged visibly, of some of the calibration images `passing`; and what makes the picture of one of them."""
-    number = torch.arange(each := _each(detector)) + size * each  # all kinds and strengths are at the same places
+    each = _each(detector)
+    number = torch.arange(each) + size * each  # faint and clear ones of a kind are at the same places
     chosen = passing[number.numpy() % len(passing)]
     stored = np.asarray(data.calibration.images[chosen])
     piece = _piece(stored.shape, detector.tiling, [seed, int(number[0])])
