@@ -22,9 +22,9 @@ import torch
 from anomap.data.images import MAX_PIXELS
 from anomap.data.layouts.folder import FolderLayout
 from anomap.data.masks import read_masks
+from anomap.data.resizing import resize_map
 from anomap.data.samples import ABNORMAL
 from anomap.detection.calibration import resolve_threshold
-from anomap.detection.resizing import resize_map
 from anomap.memory import peak_rss
 from benchmark.processes import Tasks, serve
 

@@ -45,6 +45,14 @@ def aligned(tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[s
     return RunFolder(folder), train(tiny.config(f"data.root={root}", *OPTIONS, "data.aligned=true"), folder), root
 
 
+@pytest.fixture(scope="module")
+def looks(photographs: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[RunFolder, dict[str, Any]]:
+    """Two looks at each photograph: as a whole, and at twice the size in tiles."""
+    folder = tmp_path_factory.mktemp("looks")
+    given = [OPTIONS[0], "data.image_size=32", "data.scales=[1,2]", *OPTIONS[2:]]
+    return RunFolder(folder), train(tiny.config(f"data.root={photographs}", *given), folder)
+
+
 def test_training_counts_photographs_and_measures_at_their_size(run: tuple[RunFolder, dict[str, Any]]) -> None:
     _, metrics = run
     assert metrics["n_test_normal"] == metrics["n_test_abnormal"] == 4
@@ -65,6 +73,31 @@ def test_all_ways_agree_where_places_are_compared(
     assert not any(name.startswith("part_") for name in metrics)  # the score is that of the map
     assert load_model(folder.last_checkpoint)[0].part_names == ("place",)
     all_ways_agree(folder, metrics, root, tmp_path)
+
+
+def test_all_ways_agree_on_several_looks(
+    looks: tuple[RunFolder, dict[str, Any]], photographs: Path, tmp_path: Path
+) -> None:
+    folder, metrics = looks
+    model, _ = load_model(folder.last_checkpoint)
+    names = model.objective.part_names
+    assert model.part_names == (*names, *(f"{name}_x2" for name in names))
+    assert {f"part_{name}_auroc" for name in model.part_names} <= metrics.keys()
+    all_ways_agree(folder, metrics, photographs, tmp_path)
+    detector = Detector.load(folder.last_checkpoint)
+    assert detector.preprocessing.size == (64, 64)
+    seen = detector.preprocessing.read(photographs / "test/hole/14.png")[None]
+    assert detector.score_batch(np.concatenate([seen, seen]))[1].shape == (2, 64, 64)  # at the size of the finest look
+
+
+def test_both_looks_are_worth_the_same(looks: tuple[RunFolder, dict[str, Any]]) -> None:
+    """Each part has a scale of its own in each look, and the weight of the method."""
+    scale = load_model(looks[0].last_checkpoint)[0].standardiser
+    first, second = scale.weights.chunk(2)
+    assert first.tolist() == second.tolist()
+    assert (scale.mean != 0).all()
+    first, second = scale.mean.chunk(2)
+    assert (first != second).any()
 
 
 def all_ways_agree(folder: RunFolder, metrics: dict[str, Any], photographs: Path, tmp_path: Path) -> None:
@@ -120,11 +153,16 @@ def test_pictures_are_kept_for_the_next_evaluation(run: tuple[RunFolder, Any], t
         ("data.tile_overlap=1", "data.tile_overlap=1: use a share"),
         ("data.scale=2", "data.scale=2: use a number above 0, at most 1"),
         ("data.tile=big", "data.tile=big: use the side of a tile"),
+        ("data.scales=[1,2]", r"data.scales=\[1, 2\]: sees photographs resized .*: give one of the two"),
+        ("data.tile=null data.scales=[2,1]", r"data.scales=\[2, 1\]: use rising whole numbers"),
+        ("data.tile=null data.scales=[2,3]", r"data.scales=\[2, 3\]: use rising whole numbers"),
+        ("data.tile=null data.scales=2", "data.scales=2: use rising whole numbers"),
+        ("data.tile=null data.scales=[1,2] data.image_size=[32,64]", "looks through square tiles; give"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(given: str, said: str, photographs: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=said):
-        train(tiny.config(f"data.root={photographs}", *OPTIONS, given), tmp_path)
+        train(tiny.config(f"data.root={photographs}", *OPTIONS, *given.split()), tmp_path)
 
 
 def test_a_scale_shrinks_photographs_before_they_are_cut(photographs: Path, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from anomap.data.tiles import Stitch, Tiling, TrainingWindows, stitched
+from anomap.data.tiles import Stitch, Tiling, TrainingWindows, shrunk, stitched
 
 SIDES = st.integers(1, 200)
 TILINGS = st.builds(Tiling, st.integers(4, 40), st.floats(0, 0.75))
@@ -37,7 +37,7 @@ def test_no_more_tiles_than_needed() -> None:
 @given(TILINGS, SIDES, SIDES)
 def test_blending_gives_back_a_map_that_all_tiles_agree_on(tiling: Tiling, height: int, width: int) -> None:
     truth = np.random.default_rng(0).integers(0, 255, (2, height, width)).astype(np.uint8)
-    found = stitched(lambda tiles: {"map": tiles.astype(np.float32)}, truth, tiling)["map"]
+    found = stitched(lambda tiles, look: {"map": tiles.astype(np.float32)}, truth, tiling)["map"]
     np.testing.assert_allclose(found, truth, atol=1e-3)
 
 
@@ -46,7 +46,7 @@ def test_blending_gives_back_a_map_that_all_tiles_agree_on(tiling: Tiling, heigh
 def test_a_blended_value_lies_between_those_of_its_tiles(tiling: Tiling, height: int, width: int) -> None:
     numbers = iter(range(10**6))
     found = stitched(
-        lambda tiles: {"map": np.stack([np.full((1, *t.shape[1:]), next(numbers), np.float32) for t in tiles])},
+        lambda tiles, look: {"map": np.stack([np.full((1, *t.shape[1:]), next(numbers), np.float32) for t in tiles])},
         np.zeros((1, height, width), np.uint8),
         tiling,
     )["map"][0]
@@ -83,7 +83,8 @@ def test_training_windows_are_drawn_afresh_and_can_be_drawn_again() -> None:
     assert len(first) == len(windows) == sum(Tiling(32, 0.25).count(s) for s in ((100, 80), (32, 200), (20, 20)))
     assert (first[:, 2:] != next_epoch[:, 2:]).any()
     assert (first[:, :2] == next_epoch[:, :2]).all()  # which photograph an example is cut from stays
-    for _, owner, y, x in first:
+    for _, owner, y, x, shrink in first:
+        assert shrink == 1
         height, width = windows.shapes[owner]
         assert 0 <= y <= max(0, height - 32)
         assert 0 <= x <= max(0, width - 32)
@@ -91,7 +92,7 @@ def test_training_windows_are_drawn_afresh_and_can_be_drawn_again() -> None:
 
 def test_training_windows_reach_every_place() -> None:
     windows = TrainingWindows(Tiling(8, 0.0), np.array([[16, 16]]))
-    seen = {tuple(place) for epoch in range(400) for place in windows.at(epoch)[:, 2:].tolist()}
+    seen = {tuple(place) for epoch in range(400) for place in windows.at(epoch)[:, 2:4].tolist()}
     assert seen == {(y, x) for y in range(9) for x in range(9)}
 
 
@@ -102,3 +103,53 @@ def test_weights_of_an_axis_add_up(overlap: float) -> None:
     for window in tiling.grid((50, 333)):
         stitch.add(window.tolist(), np.ones((1, 50, 50), np.float32))
     np.testing.assert_allclose(stitch.finish(), 1, atol=1e-5)
+
+
+LOOKS = Tiling(8, 0.25, (1, 2, 4))
+
+
+def test_a_shrunk_image_has_the_mean_of_each_square() -> None:
+    image = np.array([[[0, 4, 9, 9], [0, 0, 9, 9]]], np.uint8)
+    np.testing.assert_array_equal(shrunk(image, 2), [[[1, 9]]])
+    assert shrunk(image, 1) is image
+
+
+def test_each_look_sees_the_whole_photograph_at_its_own_scale() -> None:
+    """Of a photograph of 4 x 4 tiles: one tile of it all, then more and more of less and less."""
+    photograph = np.random.default_rng(0).integers(0, 255, (1, 32, 32)).astype(np.uint8)
+    seen: dict[int, list[np.ndarray]] = {}
+    stitched(lambda tiles, look: seen.setdefault(look, []).extend(tiles) or {}, photograph, LOOKS)
+    assert [len(seen[look]) for look in range(3)] == [1, 9, 25]
+    assert LOOKS.count((32, 32)) == 35
+    np.testing.assert_array_equal(seen[0][0], shrunk(photograph, 4))
+    np.testing.assert_array_equal(seen[1][0], shrunk(photograph, 2)[:, :8, :8])
+    np.testing.assert_array_equal(seen[2][-1], photograph[:, -8:, -8:])
+
+
+def test_the_map_of_several_looks_is_their_mean_at_the_size_of_the_finest() -> None:
+    photograph = np.zeros((1, 32, 32), np.uint8)
+    found = stitched(
+        lambda tiles, look: {"map": np.full((len(tiles), 2, 8, 8), look + 1, np.float32)}, photograph, LOOKS
+    )["map"]
+    assert found.shape == (2, 32, 32)
+    np.testing.assert_allclose(found, 2, atol=1e-5)
+
+
+def test_the_parts_of_looks_have_their_own_names() -> None:
+    assert LOOKS.named(["density", "map"]) == ("density", "map", "density_x2", "map_x2", "density_x4", "map_x4")
+    assert LOOKS.named(["map"], 1) == ("map_x2",)
+    assert Tiling(8).named(["map"]) == ("map",)
+    assert Tiling(8, 0.25, (1, 3)).shrinks == (3, 1)
+
+
+def test_training_draws_every_look_equally_often_and_inside_of_it() -> None:
+    windows = TrainingWindows(LOOKS, np.array([[32, 32]] * 40), seed=1)
+    assert len(windows) == 40 * 35
+    drawn = np.concatenate([windows.at(epoch) for epoch in range(3)])
+    shares = [(drawn[:, 4] == shrink).mean() for shrink in LOOKS.shrinks]
+    np.testing.assert_allclose(shares, 1 / 3, atol=0.03)
+    for shrink in LOOKS.shrinks:
+        places = drawn[drawn[:, 4] == shrink][:, 2:4]
+        assert places.min() == 0
+        assert places.max() == 32 // shrink - 8
+    np.testing.assert_array_equal(windows.at(1), windows.at(1))

@@ -15,9 +15,9 @@ from scipy import ndimage
 from sklearn.metrics import average_precision_score, roc_auc_score
 
 from anomap.data.masks import load_mask
+from anomap.data.resizing import resize_map
 from anomap.detection import pixel_metrics
 from anomap.detection.pixel_metrics import PixelMetrics, aupro_from_counts, ordered_bits, region_weights
-from anomap.detection.resizing import resize_map
 
 
 def exact_aupro(maps: np.ndarray, masks: np.ndarray, limit: float = 0.3) -> float:

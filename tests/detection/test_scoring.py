@@ -10,7 +10,7 @@ from sklearn.metrics import roc_auc_score
 from torch import Tensor
 from torch.nn import functional as F
 
-from anomap.detection.resizing import resize_map
+from anomap.data.resizing import resize_map
 from anomap.detection.scoring import ScoringModel
 from anomap.detection.standardise import Standardiser, fuse
 from anomap.objectives.base import MethodOutput, Objective

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
@@ -30,7 +31,7 @@ from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import warn_of_near_copies, warn_of_trained_copies
 from anomap.data.photographs import PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
-from anomap.data.ragged import Ragged, RaggedStore
+from anomap.data.ragged import RaggedStore
 from anomap.data.reading import read_size
 from anomap.data.sampler import Index, SequentialBatches, TileBatches, TrainBatches, TrainLoader
 from anomap.data.samples import Layout, PixelSource, Sample, choose_scaling, split_calibration, spread
@@ -88,6 +89,7 @@ class AnomalyData:
         tile: int | str | None = None,
         tile_overlap: float = 0.25,
         scale: float = 1.0,
+        scales: Sequence[int] | None = None,
         aligned: bool | str = "auto",
         check_training: bool = True,
         contamination: float = 0.0,
@@ -103,8 +105,8 @@ class AnomalyData:
         if limit is not None:
             check_whole("data.limit", limit, 1)
         self.layout, self.augmentation = layout, augmentation
-        self.tiling = check_tiling(tile, tile_overlap, scale, stride)
-        self.image_size = check_image_size(image_size if tile is None else tile, stride)
+        self.tiling = check_tiling(image_size, tile, tile_overlap, scale, scales, stride)
+        self.image_size = check_image_size(image_size if tile is None else tile, stride)  # that the network sees
         self.scale = scale
         if not (isinstance(aligned, bool) or aligned == AUTO):
             raise UserError(f"data.aligned={aligned}: give auto, true or false")
@@ -126,7 +128,7 @@ class AnomalyData:
         """How images are read: `load_image(path, **preprocessing)` reads one the same way."""
         return {
             "channels": self.channels,
-            "size": self.image_size if self.tiling is None else self.scale,
+            "size": self.image_size if self.tiling is None else self.tiling.reads(self.scale),
             "intensity_range": self.intensity_range,
             "max_pixels": self.max_pixels,
             "bands": self.bands,
@@ -144,7 +146,9 @@ class AnomalyData:
             lists["training"], lists["calibration"] = split_calibration(normal, self.calibration_fraction, same_content)
         lists = self._limited(lists)
         masks = read_masks(lists["test"], self.max_pixels, self.skip_unreadable, self.cache_mb * 10**6 // 4)
-        store, shape = self._store(lists.values()), (self.channels, *self.image_size)
+        # tiled photographs of any size have no shape in common, and their store asks for none
+        size = self.preprocessing["size"]
+        store, shape = self._store(lists.values()), (self.channels, *(size if isinstance(size, tuple) else ()))
         decode = functools.partial(self._decode, scan.pixels)
         sets: list[ImageSet] = []
         for label, samples in lists.items():
@@ -163,6 +167,8 @@ class AnomalyData:
                 part.sizes = np.array([self._size(sample) for sample in part.samples], np.int64).reshape(-1, 2)
         self.clean, self.left_out = self.pieces(self.train), self.train.part(np.arange(0))
         if self.tiling is not None:
+            if self.aligned == AUTO and self.tiling.scales:  # which are for parts that move as well
+                self.aligned = False
             self.aligned = check_aligned(self.aligned, self.train.images)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
@@ -198,8 +204,7 @@ class AnomalyData:
     def windows(self, part: ImageSet) -> TrainingWindows:
         """Of photographs that are tiled, to be drawn at random."""
         assert self.tiling is not None
-        assert isinstance(part.images, Ragged)
-        return TrainingWindows(self.tiling, part.images.shapes, self.seed)
+        return TrainingWindows(self.tiling, part.shapes, self.seed)
 
     def pieces(self, part: ImageSet) -> ImageSet:
         """Images of the size that the network sees: they themselves, or a fixed sample of their tiles."""
@@ -242,9 +247,9 @@ class AnomalyData:
 
     def _store(self, lists: Iterable[list[Sample]]) -> NewStore:
         """Memory while all sets together stay under the cap, a mapped file above it."""
-        height, width = self.image_size
-        if self.tiling is None:
-            fits = sum(map(len, lists)) * self.channels * height * width <= self.cache_mb * 10**6
+        size = self.preprocessing["size"]
+        if isinstance(size, tuple):
+            fits = sum(map(len, lists)) * self.channels * math.prod(size) <= self.cache_mb * 10**6
             return MemoryStore if fits else functools.partial(FileStore, folder=self.cache_dir)
         fits = sum(self._bytes(sample) for part in lists for sample in part) <= self.cache_mb * 10**6
         return lambda *_: RaggedStore(None if fits else FileStore(0, None, self.cache_dir))
@@ -265,7 +270,7 @@ class AnomalyData:
         """In stored order; over all processes every sample once."""
         size = self.batch_size if self.tiling is None else 1
         if self.tiling is not None and at_most is not None:  # tiles, of some photographs of each kind
-            tiles = sum(self.tiling.count((int(h), int(w))) for h, w in part.images.shapes)
+            tiles = sum(map(self.tiling.count, part.shapes.tolist()))
             at_most = max(MONITORED, at_most * len(part) // max(1, tiles))
         return self._loader(part, SequentialBatches(len(part), size, share.rank, share.world_size, at_most), share)
 

@@ -204,7 +204,9 @@ def _shrink(check: Check, sizes: Sequence[Size], given: Mapping[str, Any], data:
         how = f"tiles of {data['tile']} pixels{auto}, photographs at {data['scale']:g} of their size"
     else:
         height, width = check_image_size(data["image_size"])
-        how = f"to {width} x {height}, by {factors[1]:.3g} x {factors[0]:.3g}"
+        looks = f", the last of looks at scales {', '.join(map(str, data['scales']))}" if data.get("scales") else ""
+        height, width = (side * (data.get("scales") or [1])[-1] for side in (height, width))
+        how = f"to {width} x {height}, by {factors[1]:.3g} x {factors[0]:.3g}{looks}"
     check.rows["shrunk"] = f"{how}; {need}, so {own}"
     check.facts |= {"shrink": max(factors), "smallest_surviving": least}
 

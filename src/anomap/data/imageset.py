@@ -50,6 +50,13 @@ class ImageSet(Dataset[dict[str, Tensor]]):
         release(self.images)
         return {**batch, "index": torch.from_numpy(np.array(index))}
 
+    @property
+    def shapes(self) -> NDArray[np.int64]:
+        """(N, 2), height and width of each image as it is stored."""
+        if isinstance(self.images, Ragged):
+            return self.images.shapes
+        return np.tile(np.array(self.images.shape[2:], np.int64), (len(self), 1))
+
     def part(self, kept: NDArray[np.int64]) -> "ImageSet":
         """Some of the images, without masks; what is mapped from a file stays there."""
         mapped = self.images if isinstance(self.images, np.memmap) else getattr(self.images, "mapped", None)

@@ -138,7 +138,10 @@ def look_at(
 
 def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
     """A line if photographs lose so much by being squeezed to the network's size that small defects vanish."""
-    tile, why = choose_tile(sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], 1.0)
+    largest = (data.get("scales") or [1])[-1]
+    tile, why = choose_tile(
+        sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], 1 / largest
+    )
     if tile is None:
         return None
     return f"{why}: squeezed, small defects may vanish; data.tile=auto keeps their size, in more time"

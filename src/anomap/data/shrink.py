@@ -32,7 +32,8 @@ def shrink_factors(size: tuple[int, int], data: Mapping[str, Any]) -> tuple[floa
     if data.get("tile") is not None:
         return 1 / data["scale"], 1 / data["scale"]
     height, width = check_image_size(data["image_size"])
-    return size[0] / height, size[1] / width
+    largest = (data.get("scales") or [1])[-1]
+    return size[0] / (height * largest), size[1] / (width * largest)
 
 
 def smallest_surviving(size: tuple[int, int], data: Mapping[str, Any]) -> float:

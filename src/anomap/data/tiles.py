@@ -2,16 +2,22 @@
 
 Nothing is padded where the photograph is large enough: the tiles of an axis are spread evenly from border to border, with at
 least the overlap that is asked for. Where tiles overlap, their maps are blended by ramps, so that no seam shows.
+
+A photograph may be looked at several times (`data.scales`): shrunk to one tile, at twice that size in several, and so on.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from anomap.data.checks import check_image_size
+from anomap.data.images import Size
+from anomap.data.resizing import resize_map
 
 AT_A_TIME = 4  # tiles: on a CPU as fast as 16, in 200 MB less
 LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
@@ -23,6 +29,23 @@ class Tiling:
 
     tile: int
     overlap: float = 0.25  # in [0, 1)
+    # Of looks, rising: how many tiles the side has to which a photograph is resized. None: one look, at its own size.
+    scales: tuple[int, ...] = ()
+
+    @property
+    def shrinks(self) -> tuple[int, ...]:
+        """How many times smaller than it is stored each look sees a photograph."""
+        return tuple(self.scales[-1] // scale for scale in self.scales) or (1,)
+
+    def reads(self, scale: float) -> Size:
+        """The size at which photographs are read and stored: (H, W) for several looks, else a factor of their own."""
+        return (self.tile * self.scales[-1],) * 2 if self.scales else scale
+
+    def named(self, parts: Sequence[str], look: int | None = None) -> tuple[str, ...]:
+        """Names of a score's parts, look by look or of one: plain at a scale of 1, elsewhere as `density_x2`."""
+        scales = self.scales or (1,)
+        wanted = scales if look is None else scales[look : look + 1]
+        return tuple(name if scale == 1 else f"{name}_x{scale}" for scale in wanted for name in parts)
 
     def starts(self, length: int) -> NDArray[np.int64]:
         """Where the tiles of an axis of so many pixels begin; 0 alone for one that is no longer than a tile."""
@@ -36,12 +59,18 @@ class Tiling:
         return np.stack(np.meshgrid(rows, columns, indexing="ij"), axis=-1).reshape(-1, 2)
 
     def count(self, shape: tuple[int, int]) -> int:
-        """How many windows `grid` has."""
-        return math.prod(len(self.starts(side)) for side in shape)
+        """How many tiles a photograph (H, W) has, over all looks."""
+        looks = ([side // shrink for side in shape] for shrink in self.shrinks)
+        return sum(math.prod(len(self.starts(side)) for side in seen) for seen in looks)
 
-    def cut(self, image: NDArray[np.uint8], windows: NDArray[np.int64]) -> NDArray[np.uint8]:
-        """Tiles (T, C, tile, tile) of an image (C, H, W); a smaller one is continued at its far borders."""
-        return np.stack([self._padded(image[:, y : y + self.tile, x : x + self.tile]) for y, x in windows.tolist()])
+    def cut(self, image: NDArray[np.uint8], windows: NDArray[np.int64], shrink: int = 1) -> NDArray[np.uint8]:
+        """Tiles (T, C, tile, tile) of an image (C, H, W) seen so many times smaller, at windows of what is seen.
+
+        A smaller image is continued at its far borders.
+        """
+        side = self.tile * shrink
+        found = (image[:, y : y + side, x : x + side] for y, x in (windows * shrink).tolist())
+        return np.stack([self._padded(shrunk(piece, shrink)) for piece in found])
 
     def _padded(self, piece: NDArray[np.uint8]) -> NDArray[np.uint8]:
         missing = [(0, 0), *((0, self.tile - side) for side in piece.shape[1:])]
@@ -60,8 +89,19 @@ class Tiling:
         return np.minimum(1, place / np.maximum(widths, 0.5)[:, None])
 
 
+def shrunk(image: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
+    """An image (C, H, W) so many times smaller: the rounded mean of each square of pixels."""
+    if times == 1:
+        return image
+    channels, height, width = image.shape
+    squares = image.reshape(channels, height // times, times, width // times, times)
+    return np.rint(squares.mean((2, 4), dtype=np.float32)).astype(np.uint8)
+
+
 def tiling_of(data: Mapping[str, Any]) -> Tiling | None:
     """That of a checked `data` group; None without tiles."""
+    if scales := data.get("scales"):
+        return Tiling(check_image_size(data["image_size"])[0], data["tile_overlap"], tuple(scales))
     return None if data.get("tile") is None else Tiling(data["tile"], data["tile_overlap"])
 
 
@@ -111,32 +151,58 @@ class Stitch:
 
 
 def stitched(
-    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]],
+    maps_of: Callable[[NDArray[np.uint8], int], Mapping[str, NDArray[np.float32]]],
     photograph: NDArray[np.uint8],
     tiling: Tiling,
     at_a_time: int = AT_A_TIME,
 ) -> dict[str, NDArray[np.float32]]:
     """The maps, by name, of a photograph uint8 (C, H, W), each (channels, H, W), blended where tiles overlap.
 
-    `maps_of` gives those (T, channels, tile, tile) of some tiles uint8 (T, C, tile, tile); it is called for all of them, a
-    few at a time, in the order of `Tiling.grid`. Memory does not grow with their number.
+    `maps_of` gives those (T, channels, tile, tile) of some tiles uint8 (T, C, tile, tile) of a look, counted from 0; it is
+    called for all of them, a few at a time, in the order of `Tiling.grid`. Memory does not grow with their number. The map
+    of several looks is their mean, at the size of the finest.
     """
-    shape, stitches = photograph.shape[1:], dict[str, Stitch]()
-    windows = tiling.grid((shape[0], shape[1]))
+    height, width = photograph.shape[1:]
+    looks = [
+        _one_look(partial(maps_of, look=look), photograph, tiling, shrink, at_a_time)
+        for look, shrink in enumerate(tiling.shrinks)
+    ]
+    if len(looks) == 1:
+        return looks[0]
+    enlarged = [{name: _resized(maps, (height, width)) for name, maps in look.items()} for look in looks]
+    return {name: np.mean([maps[name] for maps in enlarged], 0, dtype=np.float32) for name in enlarged[0]}
+
+
+def _one_look(
+    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]],
+    photograph: NDArray[np.uint8],
+    tiling: Tiling,
+    shrink: int,
+    at_a_time: int,
+) -> dict[str, NDArray[np.float32]]:
+    """The maps of a photograph seen so many times smaller, at the size at which it is seen."""
+    height, width = photograph.shape[1:]
+    shape, stitches = (height // shrink, width // shrink), dict[str, Stitch]()
+    windows = tiling.grid(shape)
     for start in range(0, len(windows), at_a_time):
         part = windows[start : start + at_a_time]
-        for name, maps in maps_of(tiling.cut(photograph, part)).items():
-            stitch = stitches.setdefault(name, Stitch(tiling, (shape[0], shape[1]), maps.shape[1]))
+        for name, maps in maps_of(tiling.cut(photograph, part, shrink)).items():
+            stitch = stitches.setdefault(name, Stitch(tiling, shape, maps.shape[1]))
             for window, plane in zip(part.tolist(), maps, strict=True):
                 stitch.add(window, plane)
     return {name: stitch.finish() for name, stitch in stitches.items()}
+
+
+def _resized(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
+    """Maps (channels, h, w) at another size."""
+    return np.stack([resize_map(plane, size) for plane in maps])
 
 
 @dataclass(frozen=True)
 class TrainingWindows:
     """Which tile each training example is: drawn afresh in every epoch, a pure function of (seed, epoch, index).
 
-    An epoch has as many examples as all photographs together have tiles in their grids.
+    An epoch has as many examples as all photographs together have tiles in their grids; of several looks each has its share.
     """
 
     tiling: Tiling
@@ -153,8 +219,9 @@ class TrainingWindows:
         return np.repeat(np.arange(len(counts)), counts)
 
     def at(self, epoch: int) -> NDArray[np.int64]:
-        """(count, 4): index of the example, photograph, top, left."""
-        owners = self.owners
-        room = np.maximum(0, self.shapes[owners] - self.tiling.tile)
+        """(count, 5): index of the example, photograph, top, left, how many times smaller it is seen."""
+        owners, looks = self.owners, np.array(self.tiling.shrinks)
+        shrinks = looks[np.random.default_rng([self.seed, epoch, 2]).integers(len(looks), size=len(owners))]
+        room = np.maximum(0, self.shapes[owners] // shrinks[:, None] - self.tiling.tile)
         drawn = np.random.default_rng([self.seed, epoch, 1]).random((len(owners), 2))
-        return np.column_stack([np.arange(len(owners)), owners, np.floor(drawn * (room + 1)).astype(np.int64)])
+        return np.column_stack([np.arange(len(owners)), owners, np.floor(drawn * (room + 1)).astype(np.int64), shrinks])

@@ -16,11 +16,13 @@ import torch
 from torch import Tensor, nn
 
 from anomap import __version__
+from anomap.data.tiles import Tiling
 from anomap.detection.detector import Images, Preprocessing
 from anomap.detection.onnx_model import (
     FORMAT,
     HIGHEST,
     INPUT,
+    LOOK,
     METADATA,
     OUTPUTS,
     Decided,
@@ -56,14 +58,20 @@ class Decider(nn.Module):
 class TileDecider(Decider):
     """The graph of a detector that tiles: it sees a photograph's tiles some at a time, with the highest parts so far."""
 
-    def forward(self, images: Tensor, highest: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+    def forward(  # pyright: ignore[reportIncompatibleMethodOverride]
+        self, images: Tensor, highest: Tensor, look: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """uint8 (T, C, tile, tile), (1, K), -inf at first -> score (1,), maps (T, 1, tile, tile), decision (1,), highest (1, K).
 
-        After the last tiles, score and decision are the photograph's.
+        `look`, of a detector that looks several times, is the number of this one, int64 (1,), counted from 0. After the
+        last tiles, score and decision are the photograph's.
         """
         output = self.model.objective.score(images.float() / 255)
-        parts = output.columns(self.model.objective.part_names)
-        highest = torch.maximum(highest, parts.amax(0, keepdim=True))
+        top = output.columns(self.model.objective.part_names).amax(0, keepdim=True)
+        if look is not None:  # the parts of other looks stay as they are
+            looks = torch.arange(highest.shape[1] // top.shape[1], device=top.device)
+            top = torch.where(looks[:, None] == look, top, -torch.inf).reshape(1, -1)
+        highest = torch.maximum(highest, top)
         # of photographs that are compared place by place, the score is found in the whole map
         score = highest.amax(1) if self.model.places.known else self.model.standardiser(highest)
         return score, output.anomaly_map, score.double() > self.threshold, highest
@@ -81,7 +89,7 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "version": __version__,
         "model": config["model"]["name"],
         "preprocessing": preprocessing_of(model, config).to_dict(),
-        "tiling": None if model.tiling is None else {**asdict(model.tiling), "parts": len(model.objective.part_names)},
+        "tiling": None if model.tiling is None else {**asdict(model.tiling), "parts": _parts(model, model.tiling)},
         "places": plain(*(grid.numpy() for grid in model.places.buffers())) if model.places.known else None,
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
@@ -95,16 +103,26 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def _parts(model: ScoringModel, tiling: Tiling) -> int:
+    """How many values a graph that sees tiles keeps of them: the parts of each look."""
+    return len(tiling.named(model.objective.part_names))
+
+
 def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
     """The graph, for any number of images of any size; of a detector that tiles, for any number of tiles."""
     free = torch.export.Dim.DYNAMIC
     height, width = model.image_size
     if model.tiling is not None:
         tiles = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-        highest = torch.full((1, len(model.objective.part_names)), -torch.inf)
+        given: dict[str, Tensor] = {INPUT: tiles, HIGHEST: torch.full((1, _parts(model, model.tiling)), -torch.inf)}
+        if len(model.tiling.shrinks) > 1:
+            given[LOOK] = torch.zeros(1, dtype=torch.int64)
+        shapes: dict[str, Any] = {INPUT: {0: free}, HIGHEST: None, LOOK: None}
         with torch.no_grad(), _quiet():
             decider = TileDecider(model.requires_grad_(False))
-            return torch.export.export(decider, (tiles, highest), dynamic_shapes={INPUT: {0: free}, HIGHEST: None})
+            return torch.export.export(
+                decider, (*given.values(),), dynamic_shapes={name: shapes[name] for name in given}
+            )
     # unequal to the model's size and to each other: nothing is taken for a constant
     example = torch.zeros(2, channels, height + 2, width + 3, dtype=torch.uint8)
     shapes = {INPUT: {0: free, 2: free, 3: free}}
@@ -118,7 +136,9 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
-    names = ([INPUT, HIGHEST], [*OUTPUTS, f"next_{HIGHEST}"]) if facts["tiling"] else ([INPUT], list(OUTPUTS))
+    names = [INPUT], [*OUTPUTS]
+    if tiling := facts["tiling"]:
+        names = [INPUT, HIGHEST, *([LOOK] if len(tiling["scales"]) > 1 else [])], [*OUTPUTS, f"next_{HIGHEST}"]
     options: dict[str, Any] = {"opset_version": OPSET, "input_names": names[0], "output_names": names[1]}
     with _quiet():
         exported = torch.onnx.export(program, dynamo=True, verbose=False, **options)

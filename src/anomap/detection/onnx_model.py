@@ -19,9 +19,12 @@ METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
 FORMAT = 1
 INPUT, OUTPUTS = "images", ("score", "anomaly_map", "is_anomaly")
 HIGHEST = "highest"  # of a graph that sees tiles: the highest parts of the score so far
+LOOK = "look"  # and of one that looks several times at a photograph: which time it is, counted from 0
 
 Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-Graph = Callable[..., list[npt.NDArray[Any]]]  # uint8 (B, C, H, W), for tiles also `highest` -> what the file gives
+Graph = Callable[
+    ..., list[npt.NDArray[Any]]
+]  # uint8 (B, C, H, W), for tiles also `highest`, `look` -> what the file gives
 
 
 def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]) -> Decided:
@@ -45,14 +48,16 @@ def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]
 
 def _decide_one(graph: Graph, tiling: Mapping[str, Any], photograph: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
     last = [np.full((1, tiling["parts"]), -np.inf, np.float32)]
+    geometry = Tiling(tiling["tile"], tiling["overlap"], tuple(tiling.get("scales", ())))
 
-    def maps_of(tiles: npt.NDArray[np.uint8]) -> dict[str, npt.NDArray[np.float32]]:
+    def maps_of(tiles: npt.NDArray[np.uint8], look: int) -> dict[str, npt.NDArray[np.float32]]:
         nonlocal last
-        score, maps, decision, highest = graph(tiles, last[-1])
+        which = [np.array([look])] if len(geometry.shrinks) > 1 else []
+        score, maps, decision, highest = graph(tiles, last[-1], *which)
         last = [score, decision, highest]
         return {"anomaly_map": maps}
 
-    whole = stitched(maps_of, photograph, Tiling(tiling["tile"], tiling["overlap"]))
+    whole = stitched(maps_of, photograph, geometry)
     return [last[0], whole["anomaly_map"][None], last[1]]
 
 
@@ -107,7 +112,7 @@ class OnnxModel:
         return *self.run(images), image_statistics(images)
 
     def _graph(self, *given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
-        named = zip((INPUT, HIGHEST), given, strict=False)
+        named = zip((INPUT, HIGHEST, LOOK), given, strict=False)
         return self._session.run(None, dict(named))
 
 

@@ -17,9 +17,9 @@ import torch
 from scipy import ndimage
 from torch import Tensor
 
+from anomap.data.resizing import resize_map
 from anomap.detection.gathered import GatheredRows
 from anomap.detection.metrics import auroc_from_counts, average_precision_from_counts
-from anomap.detection.resizing import resize_map
 
 NAMES: tuple[str, ...] = ("pixel_auroc", "pixel_ap", "pixel_aupro")
 BINS = 2**18  # 8 MB: the area's error is about one over the number of bins that the pixels fill

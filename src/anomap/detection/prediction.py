@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from anomap.detection.resizing import Map, resize_map
+from anomap.data.resizing import Map, resize_map
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 

@@ -61,7 +61,7 @@ class ScoringModel(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = objective
-        self.standardiser = Standardiser(len(objective.part_names))
+        self.standardiser = Standardiser(len(objective.part_names) * (1 if tiling is None else len(tiling.shrinks)))
         self.calibration = Calibration()
         self.places = Places()
         self.image_size = image_size
@@ -73,12 +73,14 @@ class ScoringModel(nn.Module):
     @property
     def reads(self) -> Size:
         """The size at which it takes images: that of the network, or for tiles a factor of the photograph's own."""
-        return self.image_size if self.tiling is None else self.scale
+        return self.image_size if self.tiling is None else self.tiling.reads(self.scale)
 
     @property
     def part_names(self) -> tuple[str, ...]:
-        """The parts of a score, in order: those of the method, or what its map has at its highest places."""
-        return ("place",) if self.places.known else self.objective.part_names
+        """The parts of a score, in order: those of the method in each look, or what its map has at its highest places."""
+        if self.places.known:
+            return ("place",)
+        return self.objective.part_names if self.tiling is None else self.tiling.named(self.objective.part_names)
 
     @property
     def threshold(self) -> float:
@@ -252,13 +254,16 @@ class ScoringModel(nn.Module):
 
         Those that need more training images are left out, unless none would be left, and returned.
         """
-        names, minimum = self.part_names, self.objective.minimum_images
+        if self.places.known:
+            return []
+        names, minimum = self.objective.part_names, self.objective.minimum_images
         few = [] if trained_on is None else [name for name in names if trained_on < minimum.get(name, 0)]
         if len(few) == len(names):
             few = []
         shares, chosen = self.objective.part_shares(), self.objective.part_weights
         weights = [0.0 if name in few else chosen.get(name, 1.0) * shares.get(name, 1.0) for name in names]
-        self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]))
+        looks = len(self.part_names) // len(names)
+        self.standardiser.weights.copy_(torch.tensor(weights if len(names) > 1 else [1.0]).repeat(looks))
         return few
 
     @torch.inference_mode()

@@ -1,6 +1,7 @@
 """What a method says of a whole photograph, by its tiles."""
 
 from collections.abc import Collection, Mapping
+from dataclasses import replace
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +18,17 @@ MAPS = ("anomaly_map", "attention_map", "reconstruction")  # of a `MethodOutput`
 def measured(
     objective: Objective, images: Tensor, tiling: Tiling | None, wanted: Collection[str] = MAPS
 ) -> MethodOutput:
-    """`objective.score` of images (B, C, H, W) in [0, 1]; of photographs in bytes, of one size, by their tiles.
+    """`objective.score` of images, or tiles, (B, C, H, W) in [0, 1]; of photographs in bytes, of one size, by their tiles.
 
-    A part of a photograph's score is the highest of its tiles: a defect is in few of them. Its maps have its own size, and
+    A part of a photograph's score is the highest of a look's tiles: a defect is in few of them. Its maps have its own size, and
     lie on the CPU; to save memory only those that are `wanted` are put together.
     """
     if tiling is None or images.is_floating_point():
-        return objective.score(images)
+        alone = objective.score(images)
+        if tiling is None:
+            return alone
+        values = [*alone.parts.values()] * len(tiling.shrinks)  # a tile by itself stands for every look
+        return replace(alone, parts=dict(zip(tiling.named([*alone.parts]), values, strict=True)))
     if len(images) == 1:  # whose maps are large: none is copied
         return _by_tiles(objective, images[0].cpu().numpy(), tiling, wanted)
     found = [_by_tiles(objective, photograph.numpy(), tiling, wanted) for photograph in images.cpu()]
@@ -39,9 +44,9 @@ def _by_tiles(
     device = device_of(objective)
     highest: dict[str, Tensor] = {}
 
-    def maps_of(tiles: npt.NDArray[np.uint8]) -> Mapping[str, npt.NDArray[np.float32]]:
+    def maps_of(tiles: npt.NDArray[np.uint8], look: int) -> Mapping[str, npt.NDArray[np.float32]]:
         output = objective.score(torch.from_numpy(tiles).to(device).float().div_(255.0))
-        for name, values in output.parts.items():
+        for name, values in zip(tiling.named([*output.parts], look), output.parts.values(), strict=True):
             top = values.float().amax(0, keepdim=True)
             highest[name] = torch.maximum(highest.get(name, top), top)
         return {name: maps.float().cpu().numpy() for name, maps in _maps(output, wanted).items()}

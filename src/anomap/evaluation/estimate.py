@@ -218,8 +218,8 @@ def _copies(
 
 
 def _piece(shape: Sequence[int], tiling: Tiling | None, seed: Sequence[int]) -> tuple[slice, ...]:
-    """What of images (B, C, H, W) is damaged: all of it, or of tiled photographs a piece of a tile's size, placed by `seed`."""
-    sides = shape[2:] if tiling is None else [min(tiling.tile, side) for side in shape[2:]]
+    """What of images (B, C, H, W) is damaged: all of it, or of photographs in tiles a piece of that size, placed by `seed`."""
+    sides = shape[2:] if tiling is None or tiling.scales else [min(tiling.tile, side) for side in shape[2:]]
     room = [whole - side + 1 for whole, side in zip(shape[2:], sides, strict=True)]
     starts = np.random.default_rng(seed).integers(room).tolist()
     return slice(None), slice(None), *(slice(start, start + side) for start, side in zip(starts, sides, strict=True))

@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import DataLoader
 
 from anomap.data.anomaly_data import AnomalyData
-from anomap.data.ragged import Ragged
 from anomap.detection.calibration import Threshold
 from anomap.detection.metrics import auroc_interval, image_metrics
 from anomap.detection.operations import flops
@@ -44,8 +43,8 @@ def score_test(detector: ScoringModel, data: AnomalyData, pictures: bool = True)
     names = [sample.name for sample in data.test.samples]
     defects = [sample.defect for sample in data.test.samples]
     operations = _operations(detector, data.channels)
-    if data.tiling is not None and isinstance(data.test.images, Ragged) and len(data.test):  # of all its tiles
-        operations *= sum(map(data.tiling.count, data.test.images.shapes.tolist())) // len(data.test)
+    if data.tiling is not None and len(data.test):  # of all its tiles
+        operations *= sum(map(data.tiling.count, data.test.shapes.tolist())) // len(data.test)
     interval, note = auroc_interval(test.scores, test.labels), data.test.masks.note if data.test.masks else ""
     scored = ScoredSet(test, names, defects, seconds, operations, interval, pixel_note=note)
     return with_pictures(scored, detector, data.test) if pictures else scored

@@ -8,7 +8,7 @@ from anomap.data.anomaly_data import AnomalyData
 from anomap.errors import UserError
 
 FIXED = (
-    *("image_size", "tile", "tile_overlap", "scale", "aligned"),
+    *("image_size", "tile", "tile_overlap", "scale", "scales", "aligned"),
     *("channels", "intensity_range", "bands", "background"),
 )  # the weights know no other
 _READING = frozenset(inspect.signature(AnomalyData).parameters)

@@ -62,7 +62,7 @@ class Monitoring(pl.Callback):
 
     def on_validation_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._detector = ScoringModel(self.objective, self.data.image_size, self.data.tiling)
-        count = len(self.objective.part_names)
+        count = len(self._detector.part_names)
         # `calibration_rows` and whether the image sets the scale; parts, label and index; of a reconstruction and its image
         columns = (count + 3, count + 2, 2)
         self._norms = ExitStack()
