@@ -52,10 +52,10 @@ def test_the_score_is_the_mean_of_the_ten_highest_cells() -> None:
     plane = np.zeros(SHAPE, np.float32)
     plane[:8, : 5 * 8] = 2  # five cells
     level, spread = np.zeros((8, 12), np.float32), np.full((8, 12), 0.5, np.float32)
-    whole, score = compared(plane, level, spread)
+    whole, score = compared(plane.copy(), level, spread)
     np.testing.assert_allclose(whole, 2 * plane)
     assert score == 2
-    few = compared(plane[:8, :8], level[:1, :1], spread[:1, :1])[1]  # of fewer cells than are averaged
+    few = compared(plane[:8, :8].copy(), level[:1, :1], spread[:1, :1])[1]  # of fewer cells than are averaged
     assert few == 4
 
 
@@ -64,8 +64,8 @@ def test_grids_are_enlarged_as_torch_does(height: int, width: int) -> None:
     grid = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     expected = F.interpolate(torch.from_numpy(grid)[None, None], (height, width), mode="bilinear")[0, 0]
     nothing = np.zeros((height, width), np.float32)
-    np.testing.assert_allclose(-compared(nothing, grid, np.ones_like(grid))[0], expected.numpy(), atol=1e-5)
-    one = compared(nothing + 1, np.zeros((1, 1), np.float32), grid[:1, :1])[0]  # of a single cell
+    np.testing.assert_allclose(-compared(nothing.copy(), grid, np.ones_like(grid))[0], expected.numpy(), atol=1e-5)
+    one = compared(np.ones_like(nothing), np.zeros((1, 1), np.float32), grid[:1, :1])[0]  # of a single cell
     assert one == pytest.approx(1 / grid[0, 0])
 
 

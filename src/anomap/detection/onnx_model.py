@@ -40,8 +40,7 @@ def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]
     score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
     if facts.get("places") is not None:
         level, spread = from_plain(facts["places"])
-        planes, scores = zip(*(compared(one[0], level, spread) for one in anomaly_map), strict=True)
-        score, anomaly_map = np.array(scores, np.float32), np.stack(planes)[:, None]
+        score = np.array([compared(one[0], level, spread)[1] for one in anomaly_map], np.float32)  # in place
         decision = score > facts["threshold"]
     return score.astype(np.float64), anomaly_map, decision
 

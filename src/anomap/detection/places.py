@@ -24,7 +24,8 @@ SOFT = 0.5  # s: a few normal photographs say little about the variance of a cel
 def cells(plane: Plane) -> Plane:
     """The highest value of each cell: (H, W) -> (ceil(H / CELL), ceil(W / CELL))."""
     height, width = plane.shape
-    padded = np.pad(plane, [(0, -height % CELL), (0, -width % CELL)], mode="edge")
+    missing = [(0, -height % CELL), (0, -width % CELL)]
+    padded = np.pad(plane, missing, mode="edge") if missing != [(0, 0), (0, 0)] else plane  # which would copy it
     return padded.reshape(padded.shape[0] // CELL, CELL, -1, CELL).max((1, 3))
 
 
@@ -44,18 +45,18 @@ def learned(planes: Iterable[Plane]) -> tuple[Plane, Plane]:
 
 
 def compared(plane: Plane, level: Plane, spread: Plane) -> tuple[Plane, float]:
-    """A map (H, W) in standard deviations of its places, and its score: the mean of the highest `TOP` cells.
+    """A map (H, W), changed in place to standard deviations of its places, and its score: the mean of the highest `TOP` cells.
 
     Between the middles of cells, `level` and `spread` (h, w) are bilinear; they are stretched over a photograph of another size.
     """
     rows, columns = (_weights(small, large) for small, large in zip(level.shape, plane.shape, strict=True))
-    whole = np.empty_like(plane)
-    for start in range(0, len(plane), BAND):  # only a photograph's map and the result lie in memory
+    for start in range(0, len(plane), BAND):  # nothing else of a photograph's size lies in memory
         band = slice(start, start + BAND)
-        whole[band] = (plane[band] - rows[band] @ level @ columns.T) / (rows[band] @ spread @ columns.T)
-    grid = cells(whole).ravel()
+        plane[band] -= rows[band] @ level @ columns.T
+        plane[band] /= rows[band] @ spread @ columns.T
+    grid = cells(plane).ravel()
     top = min(TOP, grid.size)
-    return whole, float(np.partition(grid, -top)[-top:].mean())
+    return plane, float(np.partition(grid, -top)[-top:].mean())
 
 
 def _weights(small: int, large: int) -> Plane:

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -110,7 +109,6 @@ class Places(OnCpu):
         self.level, self.spread = map(torch.from_numpy, places.learned(one[0, 0].numpy() for one in maps))
 
     def compare(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, 1, H, W) of photographs -> in standard deviations of their places, and scores (B,)."""
-        level, spread = self.level.numpy(), self.spread.numpy()
-        planes, scores = zip(*(places.compared(one[0].numpy(), level, spread) for one in maps.cpu()), strict=True)
-        return torch.from_numpy(np.stack(planes)[:, None]), torch.tensor(scores)
+        """Maps (B, 1, H, W) of photographs, changed in place to standard deviations of their places, and scores (B,)."""
+        level, spread, maps = self.level.numpy(), self.spread.numpy(), maps.cpu()
+        return maps, torch.tensor([places.compared(one[0].numpy(), level, spread)[1] for one in maps])
