@@ -9,7 +9,7 @@ A photograph may be looked at several times (`data.scales`): shrunk to one tile,
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,10 @@ class Tiling:
 
     def reads(self, scale: float) -> Size:
         """The size at which photographs are read and stored: (H, W) for several looks, else a factor of their own."""
-        return (self.tile * self.scales[-1],) * 2 if self.scales else scale
+        if not self.scales:
+            return scale
+        side = self.tile * self.scales[-1]
+        return side, side
 
     def named(self, parts: Sequence[str], look: int | None = None) -> tuple[str, ...]:
         """Names of a score's parts, look by look or of one: plain at a scale of 1, elsewhere as `density_x2`."""
@@ -163,34 +166,38 @@ def stitched(
     of several looks is their mean, at the size of the finest.
     """
     height, width = photograph.shape[1:]
-    looks = [
-        _one_look(partial(maps_of, look=look), photograph, tiling, shrink, at_a_time)
-        for look, shrink in enumerate(tiling.shrinks)
-    ]
+    looks = [_one_look(maps_of, photograph, tiling, look, at_a_time) for look in range(len(tiling.shrinks))]
     if len(looks) == 1:
         return looks[0]
-    enlarged = [{name: _resized(maps, (height, width)) for name, maps in look.items()} for look in looks]
-    return {name: np.mean([maps[name] for maps in enlarged], 0, dtype=np.float32) for name in enlarged[0]}
+    return {name: _mean([_resized(seen[name], (height, width)) for seen in looks]) for name in looks[0]}
 
 
 def _one_look(
-    maps_of: Callable[[NDArray[np.uint8]], Mapping[str, NDArray[np.float32]]],
+    maps_of: Callable[[NDArray[np.uint8], int], Mapping[str, NDArray[np.float32]]],
     photograph: NDArray[np.uint8],
     tiling: Tiling,
-    shrink: int,
+    look: int,
     at_a_time: int,
 ) -> dict[str, NDArray[np.float32]]:
-    """The maps of a photograph seen so many times smaller, at the size at which it is seen."""
-    height, width = photograph.shape[1:]
+    """The maps of one look at a photograph, at the size at which it is seen."""
+    shrink, (height, width) = tiling.shrinks[look], photograph.shape[1:]
     shape, stitches = (height // shrink, width // shrink), dict[str, Stitch]()
     windows = tiling.grid(shape)
     for start in range(0, len(windows), at_a_time):
         part = windows[start : start + at_a_time]
-        for name, maps in maps_of(tiling.cut(photograph, part, shrink)).items():
+        for name, maps in maps_of(tiling.cut(photograph, part, shrink), look).items():
             stitch = stitches.setdefault(name, Stitch(tiling, shape, maps.shape[1]))
             for window, plane in zip(part.tolist(), maps, strict=True):
                 stitch.add(window, plane)
     return {name: stitch.finish() for name, stitch in stitches.items()}
+
+
+def _mean(maps: Sequence[NDArray[np.float32]]) -> NDArray[np.float32]:
+    """Of several of one shape, in the place of the first."""
+    for other in maps[1:]:
+        maps[0][...] += other
+    maps[0][...] /= len(maps)
+    return maps[0]
 
 
 def _resized(maps: NDArray[np.float32], size: tuple[int, int]) -> NDArray[np.float32]:
