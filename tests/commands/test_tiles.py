@@ -90,6 +90,17 @@ def test_all_ways_agree_on_several_looks(
     assert detector.score_batch(np.concatenate([seen, seen]))[1].shape == (2, 64, 64)  # at the size of the finest look
 
 
+def test_the_use_of_an_exported_program_says_what_its_graph_takes(
+    run: tuple[RunFolder, Any], looks: tuple[RunFolder, Any], tmp_path: Path
+) -> None:
+    """And it is checked against the checkpoint before it is written."""
+    for (folder, _), takes in ((run, "images, highest"), (looks, "images, highest, look")):
+        asked = config(
+            "export", checkpoint=folder.last_checkpoint, format="exported_program", output=tmp_path / "x.pt2"
+        )
+        assert f".module()({takes})  #" in export(asked).use
+
+
 def test_both_looks_are_worth_the_same(looks: tuple[RunFolder, dict[str, Any]]) -> None:
     """Each part has a scale of its own in each look, and the weight of the method."""
     scale = load_model(looks[0].last_checkpoint)[0].standardiser

@@ -29,7 +29,7 @@ class Format:
     suffix: str
     write: Callable[[torch.export.ExportedProgram, Mapping[str, Any]], bytes]  # graph, what the file says of itself
     run: Callable[[bytes], exporting.Run]
-    use: str  # with its path, or the argument for it
+    use: str  # with its path and what its graph takes, or the argument for it
 
 
 FORMATS = {
@@ -38,7 +38,7 @@ FORMATS = {
         ".pt2",
         exporting.to_exported_program,
         exporting.run_exported_program,
-        'torch.export.load("{path}").module()(images)  # uint8 (B, C, H, W) -> score, anomaly_map, is_anomaly',
+        'torch.export.load("{path}").module()({takes})  # uint8 (B, C, H, W) -> score, anomaly_map, is_anomaly',
     ),
 }
 
@@ -89,7 +89,10 @@ def export(config: dict[str, Any]) -> ExportSummary:
         write_atomically(output, content)
     except OSError as error:
         raise UserError(f"output={output}: cannot be written ({error.strerror}); give another output=FILE") from error
-    use = kind.use.format(path=output, argument=shlex.quote(f"checkpoint={output}"))
+    takes = ", ".join(exporting.inputs(model.tiling))
+    use = kind.use.format(path=output, takes=takes, argument=shlex.quote(f"checkpoint={output}"))
+    if model.tiling is not None:
+        use += "" if config["format"] == "onnx" else "; of tiles, some at a time: docs/data.md, Large photographs"
     return ExportSummary(output, len(content), origin, differences, use)
 
 

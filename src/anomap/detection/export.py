@@ -103,6 +103,11 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def inputs(tiling: Tiling | None) -> list[str]:
+    """The names of what a graph takes, in order."""
+    return [INPUT] if tiling is None else [INPUT, HIGHEST, *([LOOK] if len(tiling.shrinks) > 1 else [])]
+
+
 def _parts(model: ScoringModel, tiling: Tiling) -> int:
     """How many values a graph that sees tiles keeps of them: the parts of each look."""
     return len(tiling.named(model.objective.part_names))
@@ -114,15 +119,13 @@ def trace(model: ScoringModel, channels: int) -> torch.export.ExportedProgram:
     height, width = model.image_size
     if model.tiling is not None:
         tiles = torch.zeros(2, channels, height, width, dtype=torch.uint8)
-        given: dict[str, Tensor] = {INPUT: tiles, HIGHEST: torch.full((1, _parts(model, model.tiling)), -torch.inf)}
-        if len(model.tiling.shrinks) > 1:
-            given[LOOK] = torch.zeros(1, dtype=torch.int64)
-        shapes: dict[str, Any] = {INPUT: {0: free}, HIGHEST: None, LOOK: None}
+        highest = torch.full((1, _parts(model, model.tiling)), -torch.inf)
+        given = {INPUT: tiles, HIGHEST: highest, LOOK: torch.zeros(1, dtype=torch.int64)}
+        taken = {name: given[name] for name in inputs(model.tiling)}
+        sizes: dict[str, Any] = {name: {0: free} if name == INPUT else None for name in taken}
         with torch.no_grad(), _quiet():
             decider = TileDecider(model.requires_grad_(False))
-            return torch.export.export(
-                decider, (*given.values(),), dynamic_shapes={name: shapes[name] for name in given}
-            )
+            return torch.export.export(decider, (*taken.values(),), dynamic_shapes=sizes)
     # unequal to the model's size and to each other: nothing is taken for a constant
     example = torch.zeros(2, channels, height + 2, width + 3, dtype=torch.uint8)
     shapes = {INPUT: {0: free, 2: free, 3: free}}
@@ -136,10 +139,9 @@ def to_onnx(program: torch.export.ExportedProgram, facts: Mapping[str, Any]) -> 
     size = sum(value.nbytes for value in held if isinstance(value, Tensor))
     if size > ONNX_LIMIT:
         raise UserError(f"format=onnx: {size / 1e9:.1f} GB of weights, one file holds 2; give format=exported_program")
-    names = [INPUT], [*OUTPUTS]
-    if tiling := facts["tiling"]:
-        names = [INPUT, HIGHEST, *([LOOK] if len(tiling["scales"]) > 1 else [])], [*OUTPUTS, f"next_{HIGHEST}"]
-    options: dict[str, Any] = {"opset_version": OPSET, "input_names": names[0], "output_names": names[1]}
+    tiling = facts["tiling"] and Tiling(facts["tiling"]["tile"], scales=facts["tiling"]["scales"])
+    outputs = [*OUTPUTS, *([f"next_{HIGHEST}"] if tiling else [])]
+    options: dict[str, Any] = {"opset_version": OPSET, "input_names": inputs(tiling), "output_names": outputs}
     with _quiet():
         exported = torch.onnx.export(program, dynamo=True, verbose=False, **options)
     assert exported is not None
