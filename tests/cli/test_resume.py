@@ -354,9 +354,8 @@ def test_a_full_disk_is_one_line_and_can_be_gone_on_from(start: Start, whole: Pa
         (line,) = err.splitlines()
         assert str(RunFolder(folder).last_checkpoint) in line
         assert "No space left" in line
-        assert checkpoint.SECTION not in checkpoint.read(
-            RunFolder(folder).last_checkpoint
-        )  # whole, and of the training alone
+        kept = checkpoint.read(RunFolder(folder).last_checkpoint)  # whole
+        assert checkpoint.SECTION not in kept  # and of the training alone
         subprocess.run(["mount", "-o", f"remount,size={10 * size}", small], check=True)
         finish(start(None, f"resume={folder}"), 0)
         assert_as(whole, folder)

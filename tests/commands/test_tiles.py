@@ -12,6 +12,7 @@ from anomap.commands.evaluate import evaluate
 from anomap.commands.export import export
 from anomap.commands.predict import predict
 from anomap.commands.train import train
+from anomap.data.build import build_data
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
@@ -99,6 +100,25 @@ def test_the_use_of_an_exported_program_says_what_its_graph_takes(
             "export", checkpoint=folder.last_checkpoint, format="exported_program", output=tmp_path / "x.pt2"
         )
         assert f".module()({takes})  #" in export(asked).use
+
+
+def test_looks_are_the_checkpoints(looks: tuple[RunFolder, Any], tmp_path: Path) -> None:
+    asked = config("evaluate", checkpoint=looks[0].last_checkpoint, data={"scales": [1, 4]}, figures=False)
+    with pytest.raises(UserError, match=r"data.scales=\[1, 4\]: the checkpoint was trained with \[1, 2\]"):
+        evaluate(asked, tmp_path)
+
+
+@pytest.mark.parametrize(("given", "expected"), [("data.tile=32", True), ("data.scales=[1,2]", False)])
+def test_places_are_found_out_of_tiled_photographs_alone(given: str, expected: bool, tmp_path: Path) -> None:
+    board = np.kron(np.random.default_rng(0).integers(0, 255, (16, 16)), np.ones((8, 8))).astype(np.uint8)
+    for number in range(14):
+        path = tmp_path / f"train/good/{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        board[0, 0] = number  # none is a copy
+        Image.fromarray(board).save(path)
+    data = build_data(tiny.config(f"data.root={tmp_path}", "data.image_size=32", given)["data"])
+    data.setup()
+    assert data.aligned is expected
 
 
 def test_both_looks_are_worth_the_same(looks: tuple[RunFolder, dict[str, Any]]) -> None:

@@ -224,6 +224,7 @@ def test_shrink_factors_are_those_of_the_squeeze_or_the_scale() -> None:
     assert shrink_factors((1500, 2000), {"image_size": 250}) == (6, 8)
     assert shrink_factors((1500, 2000), {"image_size": [500, 250], "tile": None}) == (3, 8)
     assert shrink_factors((1500, 2000), {"image_size": 256, "tile": 256, "scale": 0.5}) == (2, 2)
+    assert shrink_factors((1500, 2000), {"image_size": 125, "tile": None, "scales": [1, 2]}) == (6, 8)
     assert smallest_surviving((1500, 2000), {"image_size": 250}) == 32
     assert smallest_surviving((20, 20), {"image_size": 250}) == 4  # enlarging brings nothing
 

@@ -145,6 +145,16 @@ def test_the_network_is_made_for_the_tile(tmp_path: Path) -> None:
     assert config["model"]["objective"]["generator"]["image_size"] == 64
 
 
+def test_a_closer_look_squeezes_less(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = write(tmp_path, lambda _: RNG.integers(0, 255, (90, 80, 1)).astype(np.uint8))
+    settled(root, "data.scales=[1,2]")  # of 32 and 64 pixels
+    assert "squeezed" not in caplog.text
+    settled(
+        write(tmp_path / "large", lambda _: RNG.integers(0, 255, (180, 160, 1)).astype(np.uint8)), "data.scales=[1,2]"
+    )
+    assert "2.5 times as large as the 64 that the network sees" in caplog.text
+
+
 @pytest.mark.parametrize(("size", "said"), [((90, 80), True), ((40, 50), False)])
 def test_photographs_that_are_squeezed_hard_are_told(
     size: tuple[int, int], said: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional as F
 
 from anomap.data.photographs import agreement, check_aligned
-from anomap.detection.places import SOFT, cells, compared, from_plain, learned, plain
+from anomap.detection.places import SOFT, cells, compare, from_plain, learned, plain
 from anomap.errors import UserError
 
 SHAPE = (64, 96)
@@ -38,12 +38,12 @@ def test_level_and_spread_are_those_of_a_cell_and_its_neighbours() -> None:
 
 def test_a_rare_part_at_its_place_is_normal_and_anywhere_else_is_not() -> None:
     level, spread = learned(_maps(20, seed=0))
-    normal = [compared(plane, level, spread)[1] for plane in _maps(20, seed=1)]
-    moved = [compared(np.roll(plane, 40, axis=1), level, spread)[1] for plane in _maps(20, seed=2)]
+    normal = [compare(plane, level, spread) for plane in _maps(20, seed=1)]
+    moved = [compare(np.roll(plane, 40, axis=1), level, spread) for plane in _maps(20, seed=2)]
     faint = _maps(20, seed=3)
     for plane in faint:  # far below the part
         plane[45:53, 8:16] += 12
-    found = [compared(plane, level, spread)[1] for plane in faint]
+    found = [compare(plane, level, spread) for plane in faint]
     assert max(normal) < min(moved)
     assert max(normal) < min(found)
 
@@ -52,10 +52,10 @@ def test_the_score_is_the_mean_of_the_ten_highest_cells() -> None:
     plane = np.zeros(SHAPE, np.float32)
     plane[:8, : 5 * 8] = 2  # five cells
     level, spread = np.zeros((8, 12), np.float32), np.full((8, 12), 0.5, np.float32)
-    whole, score = compared(plane.copy(), level, spread)
+    whole = plane.copy()
+    assert compare(whole, level, spread) == 2
     np.testing.assert_allclose(whole, 2 * plane)
-    assert score == 2
-    few = compared(plane[:8, :8].copy(), level[:1, :1], spread[:1, :1])[1]  # of fewer cells than are averaged
+    few = compare(plane[:8, :8], level[:1, :1], spread[:1, :1])  # of fewer cells than are averaged
     assert few == 4
 
 
@@ -63,9 +63,10 @@ def test_the_score_is_the_mean_of_the_ten_highest_cells() -> None:
 def test_grids_are_enlarged_as_torch_does(height: int, width: int) -> None:
     grid = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     expected = F.interpolate(torch.from_numpy(grid)[None, None], (height, width), mode="bilinear")[0, 0]
-    nothing = np.zeros((height, width), np.float32)
-    np.testing.assert_allclose(-compared(nothing.copy(), grid, np.ones_like(grid))[0], expected.numpy(), atol=1e-5)
-    one = compared(np.ones_like(nothing), np.zeros((1, 1), np.float32), grid[:1, :1])[0]  # of a single cell
+    nothing, one = np.zeros((height, width), np.float32), np.ones((height, width), np.float32)
+    compare(nothing, grid, np.ones_like(grid))
+    np.testing.assert_allclose(-nothing, expected.numpy(), atol=1e-5)
+    compare(one, np.zeros((1, 1), np.float32), grid[:1, :1])  # of a single cell
     assert one == pytest.approx(1 / grid[0, 0])
 
 

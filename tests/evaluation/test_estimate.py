@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from anomap.commands.train import train
+from anomap.data.tiles import Tiling
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
-from anomap.evaluation.estimate import Damaged, Estimate, wanted
+from anomap.evaluation.estimate import Damaged, Estimate, _piece, wanted
 from anomap.runs.folder import RunFolder, read_metrics
 from tests import tiny
 
@@ -153,6 +154,12 @@ def test_a_tiled_photograph_is_damaged_in_one_piece_and_scored_whole(
     for copy in copies.values():
         changed = min((np.argwhere(copy != one) for one in originals if one.shape == copy.shape), key=len)
         assert (np.ptp(changed, axis=0) < 64).all()
+
+
+def test_of_several_looks_the_whole_image_is_damaged() -> None:
+    for tiling, side in ((Tiling(32), 32), (Tiling(32, 0.25, (1, 2)), 64), (None, 64)):
+        rows, columns = _piece((4, 1, 64, 64), tiling, [0, 3])[2:]
+        assert rows.stop - rows.start == columns.stop - columns.start == side
 
 
 @pytest.mark.parametrize(

@@ -30,6 +30,7 @@ class Format:
     write: Callable[[torch.export.ExportedProgram, Mapping[str, Any]], bytes]  # graph, what the file says of itself
     run: Callable[[bytes], exporting.Run]
     use: str  # with its path and what its graph takes, or the argument for it
+    tiled: str = ""  # what is to be known of one that sees tiles
 
 
 FORMATS = {
@@ -39,6 +40,7 @@ FORMATS = {
         exporting.to_exported_program,
         exporting.run_exported_program,
         'torch.export.load("{path}").module()({takes})  # uint8 (B, C, H, W) -> score, anomaly_map, is_anomaly',
+        "; of tiles, some at a time: docs/data.md, Large photographs",
     ),
 }
 
@@ -91,9 +93,7 @@ def export(config: dict[str, Any]) -> ExportSummary:
         raise UserError(f"output={output}: cannot be written ({error.strerror}); give another output=FILE") from error
     takes = ", ".join(exporting.inputs(model.tiling))
     use = kind.use.format(path=output, takes=takes, argument=shlex.quote(f"checkpoint={output}"))
-    if model.tiling is not None:
-        use += "" if config["format"] == "onnx" else "; of tiles, some at a time: docs/data.md, Large photographs"
-    return ExportSummary(output, len(content), origin, differences, use)
+    return ExportSummary(output, len(content), origin, differences, use + (kind.tiled if model.tiling else ""))
 
 
 def output_file(given: str | None, checkpoint: Path, suffix: str) -> Path:

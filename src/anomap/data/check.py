@@ -37,6 +37,7 @@ from anomap.data.settle import (
     small_share,
 )
 from anomap.data.shrink import SURVIVES, masked_defects, shrink_factors, smallest_surviving, too_small
+from anomap.data.tiles import finest_scale
 from anomap.errors import UserError
 from anomap.intervals import rate_interval
 
@@ -203,9 +204,8 @@ def _shrink(check: Check, sizes: Sequence[Size], given: Mapping[str, Any], data:
         auto = " (auto)" if given.get("tile") == AUTO else ""
         how = f"tiles of {data['tile']} pixels{auto}, photographs at {data['scale']:g} of their size"
     else:
-        height, width = check_image_size(data["image_size"])
+        height, width = (side * finest_scale(data) for side in check_image_size(data["image_size"]))
         looks = f", the last of looks at scales {', '.join(map(str, data['scales']))}" if data.get("scales") else ""
-        height, width = (side * (data.get("scales") or [1])[-1] for side in (height, width))
         how = f"to {width} x {height}, by {factors[1]:.3g} x {factors[0]:.3g}{looks}"
     check.rows["shrunk"] = f"{how}; {need}, so {own}"
     check.facts |= {"shrink": max(factors), "smallest_surviving": least}

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from anomap.config import AUTO
-from anomap.data.checks import check_bands
+from anomap.data.checks import check_bands, check_image_size
 from anomap.data.decode import in_flight
 from anomap.data.reading import Pixels, read_pixels, read_size
 from anomap.data.samples import PixelSource, Sample, Scan, spread
-from anomap.data.tiles import choose_tile
+from anomap.data.tiles import choose_tile, finest_scale
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -138,10 +138,9 @@ def look_at(
 
 def squeezed(found: Scan, data: Mapping[str, Any]) -> str | None:
     """A line if photographs lose so much by being squeezed to the network's size that small defects vanish."""
-    largest = (data.get("scales") or [1])[-1]
-    tile, why = choose_tile(
-        sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], 1 / largest
-    )
+    sizes = sizes_of(spread(found.train, SAMPLE), data.get("max_pixels"))
+    seen = [side * finest_scale(data) for side in check_image_size(data["image_size"])]
+    tile, why = choose_tile(sizes, seen, 1.0)
     if tile is None:
         return None
     return f"{why}: squeezed, small defects may vanish; data.tile=auto keeps their size, in more time"

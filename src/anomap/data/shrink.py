@@ -13,6 +13,7 @@ from anomap.data.decode import in_flight
 from anomap.data.files import printable
 from anomap.data.masks import Masks
 from anomap.data.samples import Sample, spread
+from anomap.data.tiles import finest_scale
 
 SURVIVES = 4  # pixels at the network's size that a defect needs across: docs/trust.md
 LOOKED_AT = 200  # masks at most, spread evenly
@@ -31,9 +32,8 @@ def shrink_factors(size: tuple[int, int], data: Mapping[str, Any]) -> tuple[floa
     """By how much (H, W) of a photograph are shrunk by a settled `data` group: above 1 where it loses pixels."""
     if data.get("tile") is not None:
         return 1 / data["scale"], 1 / data["scale"]
-    height, width = check_image_size(data["image_size"])
-    largest = (data.get("scales") or [1])[-1]
-    return size[0] / (height * largest), size[1] / (width * largest)
+    height, width = (side * finest_scale(data) for side in check_image_size(data["image_size"]))
+    return size[0] / height, size[1] / width
 
 
 def smallest_surviving(size: tuple[int, int], data: Mapping[str, Any]) -> float:

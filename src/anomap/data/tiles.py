@@ -108,6 +108,11 @@ def tiling_of(data: Mapping[str, Any]) -> Tiling | None:
     return None if data.get("tile") is None else Tiling(data["tile"], data["tile_overlap"])
 
 
+def finest_scale(data: Mapping[str, Any]) -> int:
+    """How many times `data.image_size` the last look of a `data` group sees; 1 without several."""
+    return (data.get("scales") or [1])[-1]
+
+
 def choose_tile(
     sizes: Sequence[tuple[int, int]], image_size: int | Sequence[int], scale: float
 ) -> tuple[int | None, str]:

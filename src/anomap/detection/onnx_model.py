@@ -12,7 +12,7 @@ import numpy.typing as npt
 from anomap.data.tiles import Tiling, stitched
 from anomap.detection.drift import Reference
 from anomap.detection.image_statistics import image_statistics
-from anomap.detection.places import compared, from_plain
+from anomap.detection.places import compare, from_plain
 from anomap.errors import UserError
 
 METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
@@ -22,9 +22,8 @@ HIGHEST = "highest"  # of a graph that sees tiles: the highest parts of the scor
 LOOK = "look"  # and of one that looks several times at a photograph: which time it is, counted from 0
 
 Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np.bool_]]
-Graph = Callable[
-    ..., list[npt.NDArray[Any]]
-]  # uint8 (B, C, H, W), for tiles also `highest`, `look` -> what the file gives
+# uint8 (B, C, H, W), for tiles also `highest`, `look` -> what the file gives
+Graph = Callable[..., list[npt.NDArray[Any]]]
 
 
 def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]) -> Decided:
@@ -40,7 +39,7 @@ def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]
     score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
     if facts.get("places") is not None:
         level, spread = from_plain(facts["places"])
-        score = np.array([compared(one[0], level, spread)[1] for one in anomaly_map], np.float32)  # in place
+        score = np.array([compare(one[0], level, spread) for one in anomaly_map], np.float32)  # in place
         decision = score > facts["threshold"]
     return score.astype(np.float64), anomaly_map, decision
 

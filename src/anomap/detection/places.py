@@ -44,8 +44,8 @@ def learned(planes: Iterable[Plane]) -> tuple[Plane, Plane]:
     return maximum_filter(mean, 3).astype(np.float32), spread.astype(np.float32)
 
 
-def compared(plane: Plane, level: Plane, spread: Plane) -> tuple[Plane, float]:
-    """A map (H, W), changed in place to standard deviations of its places, and its score: the mean of the highest `TOP` cells.
+def compare(plane: Plane, level: Plane, spread: Plane) -> float:
+    """Change a map (H, W) in place to standard deviations of its places; its score: the mean of the highest `TOP` cells.
 
     Between the middles of cells, `level` and `spread` (h, w) are bilinear; they are stretched over a photograph of another size.
     """
@@ -56,7 +56,7 @@ def compared(plane: Plane, level: Plane, spread: Plane) -> tuple[Plane, float]:
         plane[band] /= rows[band] @ spread @ columns.T
     grid = cells(plane).ravel()
     top = min(TOP, grid.size)
-    return plane, float(np.partition(grid, -top)[-top:].mean())
+    return float(np.partition(grid, -top)[-top:].mean())
 
 
 def _weights(small: int, large: int) -> Plane:

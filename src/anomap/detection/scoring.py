@@ -61,18 +61,18 @@ class ScoringModel(nn.Module):
     ) -> None:
         super().__init__()
         self.objective = objective
-        self.standardiser = Standardiser(len(objective.part_names) * (1 if tiling is None else len(tiling.shrinks)))
         self.calibration = Calibration()
         self.places = Places()
         self.image_size = image_size
         self.tiling = tiling  # of photographs of any size; `image_size` is that of a tile then
         self.scale = scale  # of photographs, before they are tiled
+        self.standardiser = Standardiser(len(self.part_names))
         self.contamination = 0.0  # suspected share of abnormal images among those given to `calibrate`
         self.eval()
 
     @property
     def reads(self) -> Size:
-        """The size at which it takes images: that of the network, or for tiles a factor of the photograph's own."""
+        """The size at which it takes images: that of the network, of its finest look, or for tiles a factor of their own."""
         return self.image_size if self.tiling is None else self.tiling.reads(self.scale)
 
     @property

@@ -111,4 +111,4 @@ class Places(OnCpu):
     def compare(self, maps: Tensor) -> tuple[Tensor, Tensor]:
         """Maps (B, 1, H, W) of photographs, changed in place to standard deviations of their places, and scores (B,)."""
         level, spread, maps = self.level.numpy(), self.spread.numpy(), maps.cpu()
-        return maps, torch.tensor([places.compared(one[0].numpy(), level, spread)[1] for one in maps])
+        return maps, torch.tensor([places.compare(one[0].numpy(), level, spread) for one in maps])

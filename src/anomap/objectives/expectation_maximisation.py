@@ -13,10 +13,8 @@ from torch import Tensor
 TOLERANCE = 1e-3  # of the mean log-likelihood: less gain ends the iterations
 NEGLIGIBLE = 1e-6  # share of a row in a Gaussian that its sums leave out
 _BLOCKS = 7  # of columns in `squared_distances`
-_ROWS, _ROWS_ON_GPU = (
-    512,
-    65_536,
-)  # that it takes at once: as many as a CPU's caches hold; a GPU wants few and large products
+_ROWS = 512  # that it takes at once: as many as a CPU's caches hold
+_ROWS_ON_GPU = 65_536  # which wants few and large products
 
 
 def fit_gaussians(rows: Tensor, count: int, ridge: float, iterations: int, seed: int) -> tuple[Tensor, Tensor, Tensor]:
