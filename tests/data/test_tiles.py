@@ -123,6 +123,7 @@ def test_each_look_sees_the_whole_photograph_at_its_own_scale() -> None:
     assert LOOKS.count((32, 32)) == 35
     np.testing.assert_array_equal(seen[0][0], shrunk(photograph, 4))
     np.testing.assert_array_equal(seen[1][0], shrunk(photograph, 2)[:, :8, :8])
+    np.testing.assert_array_equal(seen[1][-1], shrunk(photograph, 2)[:, -8:, -8:])
     np.testing.assert_array_equal(seen[2][-1], photograph[:, -8:, -8:])
 
 
