@@ -1,14 +1,17 @@
-# make train: the main job. make test: lint, types, tests. Both set everything up first.
+# make train: the main job. make test: lint, types, fast tests; make thorough, slow: the others. All set everything up first.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: train test check slow clean
+.PHONY: train test check thorough slow clean
 train: $(VENV)/ready
 	$(BIN)/anomap-train
 
 test: check
-	$(BIN)/pytest -n 2 -m "not slow"
+	$(BIN)/pytest -n 2 -m "not thorough and not slow"
+
+thorough: $(VENV)/ready
+	$(BIN)/pytest -n 2 -m "thorough and not slow"
 
 slow: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m slow

@@ -194,6 +194,7 @@ def test_flat_keys_are_those_of_the_command_line() -> None:
 # --- the command line ---
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -136,6 +136,7 @@ def _missing_option(text: str) -> bool:
     return (CONF / group).is_dir() and not (CONF / group / f"{option}.yaml").is_file()
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("written", sorted(WRITTEN), ids=" ".join)
 def test_what_is_written_can_be_typed(written: tuple[str, ...]) -> None:
     command, *arguments = written

@@ -103,6 +103,7 @@ def test_a_wrong_import_is_seen(room: str, line: str) -> None:
     assert upwards(room, line)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("command", ["evaluate", "export", "calibrate", "predict"])
 def test_only_a_training_loads_lightning(command: str) -> None:
     """Nor is loaded what only pictures, fits and pixel metrics need: each of these takes from a third of a second to seconds."""

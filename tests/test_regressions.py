@@ -23,6 +23,8 @@ from anomap.objectives.base import AdversarialObjective, Objective
 from anomap.objectives.losses import attention_loss
 from tests import tiny
 
+pytestmark = pytest.mark.thorough
+
 
 def train(method: AdversarialObjective, batch: Mapping[str, Tensor], steps: int, rate: float = 2e-3) -> None:
     """Alternate both steps, as the LightningModule does."""

@@ -21,6 +21,7 @@ def picture(figure: Figure) -> np.ndarray:
     return np.asarray(Image.open(buffer).convert("RGB")).astype(int)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("channels", [1, 2, 3, 5])
 def test_three_tiles_per_sample_and_any_number_of_channels(channels: int) -> None:
     images = textured(10, channels, 16, 24)

@@ -83,6 +83,7 @@ def test_only_the_donors_that_are_needed_cross() -> None:
     assert needed > 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("overrides", [{}, {"probability": 0.5}, {"only_fills": ["blur"]}, {"only_regions": ["crack"]}])
 def test_a_larger_batch_needs_no_more_transfers(overrides: dict[str, Any]) -> None:
     small, large = (watched("hard", count, 32, **overrides) for count in (48, 192))

@@ -75,6 +75,7 @@ def test_every_pair_runs_and_its_mask_is_true(region: str, fill: str) -> None:
         assert (mask.amax((1, 2, 3)) > 0).sum() >= 6
 
 
+@pytest.mark.thorough
 @settings(max_examples=12, deadline=None)
 @given(
     order=st.permutations(list(range(16))),

@@ -47,6 +47,7 @@ def test_shapes_differ_from_sample_to_sample(name: str) -> None:
     assert len(torch.unique(region.flatten(1), dim=0)) == 20
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", LOCAL)
 def test_small_and_large_images_get_the_same_share(name: str) -> None:
     small, large = (REGIONS[name](draws(200), (size, size)).mean().item() for size in (128, 256))

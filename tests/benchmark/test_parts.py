@@ -35,6 +35,7 @@ def test_a_multiply_add_is_two_operations() -> None:
     assert flops(lambda: convolution(torch.rand(1, 2, 8, 8))) == 2 * 2 * 3 * 9 * 64
 
 
+@pytest.mark.thorough
 def test_the_limit_counts_the_operations_that_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(roofline, "_MATRICES", (64,))
     monkeypatch.setattr(roofline, "_CONVOLUTIONS", ())

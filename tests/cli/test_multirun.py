@@ -20,6 +20,8 @@ from anomap.runs.folder import read_metrics
 from anomap.runs.jobs import ERROR
 from tests import tiny
 
+pytestmark = pytest.mark.thorough
+
 CONF = config_dir()
 ABLATIONS = sorted(path.stem for path in (CONF / "ablation").glob("*.yaml"))
 SWEEPS = sorted(path.stem for path in (CONF / "sweep").glob("*.yaml"))

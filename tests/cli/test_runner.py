@@ -40,6 +40,7 @@ for line in sys.argv[1:]:
 """
 
 
+@pytest.mark.thorough
 def test_a_wrong_path_is_told_before_torch_is_imported(tmp_path: Path) -> None:
     (tmp_path / "x.ckpt").touch()
     wrong = {

@@ -42,10 +42,12 @@ def test_a_typo_in_a_preset_is_one_line_and_exit_status_2(
     assert told in line
 
 
+@pytest.mark.thorough
 def test_what_lightning_takes_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert start(tmp_path, monkeypatch, "trainer: {limit_train_batches: 2}", "data.image_size=32") == 0
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("group", ["experiment", "ablation"])
 def test_the_shipped_presets_have_known_keys_only(group: str) -> None:
     """Composed as the command does, beside what the command has without them."""

@@ -39,6 +39,7 @@ def test_a_name_arrives_as_it_is_typed(name: str) -> None:
     assert unquoted(quoted(name)) == name
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("-")])
 def test_a_folder_alone_is_the_data(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)

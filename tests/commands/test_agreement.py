@@ -16,9 +16,7 @@ from tests.finished import Runs
 from tests.tables import read_scores
 
 pytest.importorskip("onnxruntime")
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 
 def config(command: str, **given: Any) -> dict[str, Any]:

@@ -23,9 +23,7 @@ from tests.commands.test_agreement import config as whole
 from tests.finished import Run, Runs
 from tests.tables import read_scores
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 
 def normals(folder: Path, count: int = 30, factor: float = 1.25, seed: int = 7, size: Any = tiny.SIZE) -> Path:

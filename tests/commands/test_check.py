@@ -49,6 +49,7 @@ def test_a_folder_alone_is_checked_without_torch_and_the_advice_can_be_pasted(tm
     )
 
 
+@pytest.mark.thorough
 def test_bad_input_is_one_line_and_exit_status_2(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for arguments, said in ((("empty",), "put normal images in"), (("empty", "pixels=0"), "pixels=0: give a whole")):

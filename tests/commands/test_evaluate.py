@@ -25,10 +25,6 @@ from anomap.runs.folder import RunFolder, read_metrics
 from tests.finished import Run, Runs
 from tests.tables import read_scores
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
-
 # of the training, or of the machine
 OTHERWISE = {
     "n_suspicious",
@@ -77,6 +73,7 @@ def same(found: dict[str, Any], trained: dict[str, Any]) -> None:
 
 
 # adgan: two stages; attention_network: image size and masks; control_mean: nothing was trained
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", ["adgan", "attention_network", "control_mean"])
 def test_ends_as_the_training_did(model: str, runs: Runs, tmp_path: Path) -> None:
     run = runs(f"model={model}", "figures=true")
@@ -94,6 +91,7 @@ def test_ends_as_the_training_did(model: str, runs: Runs, tmp_path: Path) -> Non
     assert (tmp_path / "report.html").read_text().count('<tr class="chosen">') == 1  # in the table of thresholds
 
 
+@pytest.mark.thorough
 def test_the_second_time_nothing_is_scored(checkpoint: Path, tmp_path: Path, request: pytest.FixtureRequest) -> None:
     first = evaluate(config(checkpoint), tmp_path / "1")
     assert len(list(checkpoint.parent.glob("scores-*.npz"))) == 1
@@ -104,6 +102,7 @@ def test_the_second_time_nothing_is_scored(checkpoint: Path, tmp_path: Path, req
         assert (tmp_path / "1" / name).read_bytes() == (tmp_path / "2" / name).read_bytes(), name
 
 
+@pytest.mark.thorough
 def test_another_threshold_is_another_decision_on_the_same_scores(
     checkpoint: Path, run: Run, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -181,6 +180,7 @@ def test_the_detector_goes_where_it_is_told(
 # --- other data ---
 
 
+@pytest.mark.thorough
 def test_two_folders_are_read_as_the_checkpoint_says(run: Run, checkpoint: Path, data: Path, tmp_path: Path) -> None:
     folders = [f"data.normal_dir={data}/test/0.normal", f"data.abnormal_dir={data}/test/hole"]
     metrics = evaluate(config(checkpoint, *folders), tmp_path / "run")
@@ -191,6 +191,7 @@ def test_two_folders_are_read_as_the_checkpoint_says(run: Run, checkpoint: Path,
     same(metrics, {k: v for k, v in run.metrics.items() if not k.startswith("pixel_")})
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("key", "folder", "count"), [("normal", "0.normal", 4), ("abnormal", "hole", 3)])
 def test_one_class_leaves_out_what_needs_two_and_says_so(
     key: str, folder: str, count: int, checkpoint: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
@@ -243,6 +244,7 @@ def test_images_cannot_be_read_otherwise(key: str, value: Any) -> None:
 # --- what people may get wrong ---
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     ("overrides", "message"),
     [
@@ -303,6 +305,7 @@ def test_data_that_is_elsewhere_now_can_be_named(checkpoint: Path, tmp_path: Pat
 # --- the command ---
 
 
+@pytest.mark.thorough
 def test_the_worst_mistakes_are_shown_or_named(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -317,6 +320,7 @@ def test_the_worst_mistakes_are_shown_or_named(
     assert opened == [tmp_path / "run/figures/worst_mistakes.png"]
 
 
+@pytest.mark.thorough
 def test_a_sweep_over_thresholds_scores_once(checkpoint: Path, run: Run, tmp_path: Path) -> None:
     arguments = [
         *(f"checkpoint='{checkpoint}'", "threshold=quantile", "threshold.quantile=0.5,0.7,0.9"),

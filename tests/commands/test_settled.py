@@ -13,10 +13,6 @@ from anomap.runs.folder import RunFolder
 from anomap.training.checkpoints import goes_on, made_by
 from tests import tiny
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
-
 
 def test_a_grey_folder_is_one_channel_from_everywhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tiny.write_folder(tmp_path / "here/data")

@@ -22,9 +22,7 @@ from tests import tiny
 from tests.commands.test_agreement import config
 from tests.tables import read_scores
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 TILED = ("data.tile=32", "data.calibration_fraction=0.4")
 QUICK = ("model=control_mean", "controls=false", "figures=false", "logger=none")

@@ -20,9 +20,7 @@ from tests import tiny
 from tests.commands.test_agreement import config, predicted
 from tests.tables import read_scores
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 OPTIONS = ("model=attention_network", "data.tile=32", "data.calibration_fraction=0.4", "figures=true")
 

@@ -26,10 +26,6 @@ from tests import tiny
 from tests.finished import Run, Runs
 from tests.tables import read_scores
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
-
 LOOKED_AT = ("adgan", "attention_network", "control_mean")  # two stages, a map of its own, nothing trained
 KEYS = [
     "image_auroc",
@@ -131,6 +127,7 @@ def test_the_threshold_is_that_of_the_stored_calibration_scores(run: Run) -> Non
     assert run.metrics["promised_fpr"] == 1 / (len(deciding) + 1)  # so few that the largest is the threshold
 
 
+@pytest.mark.thorough
 def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> None:
     detector, config = load_model(run.folder.last_checkpoint)
     data = build_data(config["data"])
@@ -153,6 +150,7 @@ def test_everything_that_people_look_at_is_there(model: str, runs: Runs) -> None
     assert not list(run.folder.path.rglob(".tmp-*"))
 
 
+@pytest.mark.thorough
 def test_without_figures_none_is_left_of_an_earlier_run(runs: Runs, tmp_path: Path) -> None:
     """They would show another result; what somebody put beside them stays."""
     train({**runs("model=control_mean").config, "figures": True}, tmp_path)

@@ -15,8 +15,9 @@ from anomap.errors import UserError
 from anomap.runs.folder import RunFolder, read_metrics
 from tests import tiny
 
+pytestmark = pytest.mark.thorough
 
-@pytest.mark.filterwarnings("ignore:.*LeafSpec", "ignore:Found .* in eval mode", "ignore:.*many workers")
+
 @pytest.mark.parametrize("model", ["attention_network", "control_mean"])
 def test_train_alone_gives_a_calibrated_detector(tmp_path: Path, model: str) -> None:
     root = tiny.write_folder(tmp_path / "data", train=12)

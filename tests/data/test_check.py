@@ -163,6 +163,7 @@ CASES: list[tuple[Any, str, dict[str, str]]] = [
 ]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("spoil", "said", "settings"), CASES, ids=lambda value: getattr(value, "__name__", ""))
 def test_what_is_wrong_is_said_once_with_what_to_set(
     spoil: Any, said: str, settings: dict[str, str], root: Path

@@ -33,6 +33,7 @@ def test_no_more_tiles_than_needed() -> None:
     assert Tiling(256, 0.0).count((1024, 2048)) == 32
 
 
+@pytest.mark.thorough
 @settings(max_examples=50, deadline=None)
 @given(TILINGS, SIDES, SIDES)
 def test_blending_gives_back_a_map_that_all_tiles_agree_on(tiling: Tiling, height: int, width: int) -> None:

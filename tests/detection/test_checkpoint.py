@@ -61,6 +61,7 @@ def test_an_old_checkpoint_is_told_from_a_new_one(tmp_path: Path) -> None:
         checkpoint.load_model(path)
 
 
+@pytest.mark.thorough
 def test_it_loads_with_weights_only_in_a_fresh_process(tmp_path: Path) -> None:
     path, made = saved(tmp_path)
     script = (

@@ -360,6 +360,7 @@ def test_a_device_that_is_not_here_is_refused(trained: Path) -> None:
         Detector.load("model.onnx", "cuda")
 
 
+@pytest.mark.thorough
 def test_lightning_is_not_needed(trained: Path) -> None:
     program = (
         "import sys; sys.modules['pytorch_lightning'] = sys.modules['lightning'] = None\n"

@@ -50,6 +50,7 @@ def brighter(table: np.ndarray) -> np.ndarray:
     return table * [1.3, 1, 1, 1, 1]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", DRAWS)
 def test_undisturbed_images_are_called_changed_at_most_once_in_a_hundred(name: str) -> None:
     """Of every number of images that there is; each pair alone stays below the level, too, but for the chance of 150 draws."""

@@ -65,6 +65,7 @@ def _exact(maps: np.ndarray, masks: np.ndarray) -> dict[str, float]:
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("scale", [1.0, 1e-6, 1e6])
 def test_exact_while_the_bins_suffice(seed: int, scale: float) -> None:
@@ -78,6 +79,7 @@ def test_exact_with_ties() -> None:
     assert _measure(maps, masks) == pytest.approx(_exact(maps, masks), abs=1e-9)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("squeeze", [lambda x: x, lambda x: 0.99 + 0.01 / (1 + np.exp(-x)), lambda x: 1000 + x])
 def test_close_with_few_bins_wherever_the_values_lie(squeeze) -> None:
     maps, masks = _scene(3, batch=4, size=32)

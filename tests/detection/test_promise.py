@@ -8,6 +8,7 @@ TRIALS = 250
 SURE = 4.5  # standard errors
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("tails", TAILS)
 @pytest.mark.parametrize("count", [2, 5, 19, 99])
 def test_new_normals_are_alarms_as_often_as_promised(tails: str, count: int) -> None:

@@ -108,6 +108,7 @@ def test_without_it_the_report_shows_the_normal_scores(tmp_path: Path) -> None:
     assert {path.name for path in run.figures.iterdir()} == {"score_distribution.png"}
 
 
+@pytest.mark.thorough
 def test_beside_a_test_set_only_when_asked_for(tmp_path: Path) -> None:
     run, metrics = run_of(tmp_path / "auto", test=True)
     assert not [key for key in metrics if key.startswith("estimate_")]

@@ -236,6 +236,7 @@ def test_every_parameter_of_every_model_receives_a_gradient(model: str, part: st
     assert dead == []
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", tiny.MODELS)
 @torch.no_grad()
 def test_in_evaluation_mode_the_companions_do_not_matter(model: str) -> None:

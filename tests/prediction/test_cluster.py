@@ -22,9 +22,7 @@ from tests.finished import Run, Runs
 
 from .test_predict import composed, read_predictions
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 
 @pytest.fixture(scope="session")

@@ -144,6 +144,7 @@ def test_one_batch_goes_through_everything(data: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "tensorboard").exists()
 
 
+@pytest.mark.thorough
 def test_overfitting_trains_on_ten_images_again_and_again(data: Path, tmp_path: Path) -> None:
     config = tiny.config(*QUICK, "debug=overfit", "logger=csv", f"data.root={data}", "trainer.max_epochs=30")
     metrics = train(config, tmp_path)

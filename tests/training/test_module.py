@@ -161,6 +161,7 @@ def test_the_fake_is_made_once_per_step(model: str, tmp_path: Path) -> None:
     assert len(calls) == 3
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", tiny.TRAINED)
 def test_the_optimisers_share_nothing_and_miss_nothing(model: str, tmp_path: Path) -> None:
     method = tiny.objective(model)

@@ -23,9 +23,7 @@ from anomap.training.stopping import Stop
 from tests import tiny
 from tests.training.resuming import DATA, Whole, assert_same, steps, stop_and_go_on
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 
 Wholes = Callable[..., Whole]

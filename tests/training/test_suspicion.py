@@ -106,6 +106,7 @@ def test_an_impossible_share_is_one_line(root: Path, wrong: str) -> None:
         module(root, f"data.contamination={wrong}")
 
 
+@pytest.mark.thorough
 def test_a_run_names_them_in_its_files(root: Path, tmp_path: Path) -> None:
     run = RunFolder(tmp_path / "run")
     metrics = train(tiny.config(MODEL, f"data.root={root}", "figures=true", "controls=false"), run.path)

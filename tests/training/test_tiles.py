@@ -21,9 +21,7 @@ from tests.training.resuming import DATA, Whole, stop_and_go_on
 from tests.training.resuming import steps as counted
 from tests.training.test_processes import finish, start, steps
 
-pytestmark = [
-    pytest.mark.filterwarnings(f"ignore:{text}") for text in ("Found .* in eval mode", ".*LeafSpec", ".*many workers")
-]
+pytestmark = pytest.mark.thorough
 
 TILED = ("data.tile=32", "data.calibration_fraction=0.4", "data.batch_size=16")
 METHOD = ("model=attention_network", "model.optimizer.schedule=cosine")

@@ -17,6 +17,8 @@ from anomap.errors import UserError
 from anomap.runs.lock import alone
 from tests import tiny
 
+pytestmark = pytest.mark.thorough
+
 SMALL = ("data=folder", "data.channels=1", "data.image_size=32", "data.batch_size=8", "trainer.max_epochs=2")
 MODEL = ("model=attention_network", "model.objective.generator.width=8", "model.objective.discriminator.width=8")
 FIXED = (*SMALL, *MODEL, "trainer.accelerator=cpu", "controls=false")

@@ -112,6 +112,7 @@ def test_a_name_that_is_no_text_is_still_written(tmp_path: Path) -> None:
     assert _data(tmp_path / "report.html")["paths"] == ["\udcff.png"]
 
 
+@pytest.mark.thorough
 def test_large_test_sets_stay_small_files(tmp_path: Path) -> None:
     seen: list[int] = []
     noise = np.random.default_rng(0).integers(0, 256, (3, 300, 400), np.uint8)  # noise is the worst to compress

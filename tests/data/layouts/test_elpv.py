@@ -57,6 +57,7 @@ def test_wrong_options_and_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
         ElpvLayout().scan()
 
 
+@pytest.mark.thorough
 @pytest.mark.elpv
 def test_the_real_data_set() -> None:
     pytest.importorskip("elpv_dataset")
