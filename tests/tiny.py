@@ -169,12 +169,26 @@ def write_folder(root: Path, train: int = 20, normal: int = 4, abnormal: int = 3
 
 
 def write_photographs(
-    root: Path, train: int = 10, normal: int = 4, abnormal: int = 4, shapes: Sequence[tuple[int, int]] = SHAPES
+    root: Path,
+    train: int = 10,
+    normal: int = 4,
+    abnormal: int = 4,
+    shapes: Sequence[tuple[int, int]] = SHAPES,
+    board: bool = False,
 ) -> Path:
-    """A folder data set of photographs of these sizes in turn, with masks; abnormal ones have a black square."""
+    """A folder data set of photographs of these sizes in turn, with masks; abnormal ones have a black square.
+
+    Of one board, they show the same thing, which lies a little otherwise each time.
+    """
     for number in range(train + normal + abnormal):
         height, width = shapes[number % len(shapes)]
         pixels = (textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
+        if board:
+            blocks = (
+                np.random.default_rng(0).integers(40, 220, (height // 8 + 2, width // 8 + 2)).repeat(8, 0).repeat(8, 1)
+            )
+            y, x = np.random.default_rng([number]).integers(0, 8, 2)
+            pixels = (blocks[y : y + height, x : x + width] + pixels // 40).astype(np.uint8)
         kind = "train/good" if number < train else "test/good" if number < train + normal else "test/hole"
         if kind == "test/hole":
             mask = np.zeros_like(pixels)

@@ -74,6 +74,25 @@ def test_all_ways_agree_where_places_are_compared(
     all_ways_agree(folder, metrics, root, tmp_path)
 
 
+@pytest.mark.parametrize("seen", ["data.tile=64", "data.image_size=128"])
+def test_all_ways_agree_where_boards_are_laid_out(seen: str, tmp_path: Path) -> None:
+    """In tiles and resized: that they show the same is found out, and their grey levels are compared, too."""
+    root = tiny.write_photographs(tmp_path / "boards", train=20, shapes=[(140, 150)], board=True)
+    given = [seen if option == "data.tile=32" else option for option in OPTIONS if option != "figures=true"]
+    folder = RunFolder(tmp_path / "run")
+    metrics = train(tiny.config(f"data.root={root}", *given, "data.aligned=auto"), folder.path)
+    model, _ = load_model(folder.last_checkpoint)
+    assert model.part_names == ("place",)
+    assert model.places.kept.grey.size
+    assert metrics["image_auroc"] == 1
+    all_ways_agree(folder, metrics, root, tmp_path)
+    export(
+        config("export", checkpoint=folder.last_checkpoint, format="exported_program", output=tmp_path / "x.pt2")
+    )  # which is checked against the checkpoint
+    train(tiny.config(f"data.root={root}", *given, "data.aligned=false"), tmp_path / "untouched")
+    assert not load_model(tmp_path / "untouched/checkpoints/last.ckpt")[0].places.known
+
+
 def test_all_ways_agree_on_several_looks(
     looks: tuple[RunFolder, dict[str, Any]], photographs: Path, tmp_path: Path
 ) -> None:

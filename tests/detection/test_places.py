@@ -1,15 +1,19 @@
 """Maps of photographs that show the same thing at the same place."""
 
 import json
+from base64 import b64encode
 
 import numpy as np
 import pytest
 import torch
+from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from anomap.data.photographs import agreement, check_aligned
-from anomap.detection.places import SOFT, cells, compare, from_plain, learned, plain
+from anomap.data.photographs import check_aligned
+from anomap.data.registration import agreement, laid_out, moved, outlines
+from anomap.detection.places import SOFT, Places, cells, compare, learned, nothing, of_maps, standardise
 from anomap.errors import UserError
+from tests.data.test_registration import lie
 
 SHAPE = (64, 96)
 
@@ -28,7 +32,7 @@ def _maps(count: int, seed: int) -> list[np.ndarray]:
 def test_level_and_spread_are_those_of_a_cell_and_its_neighbours() -> None:
     first, second = np.zeros(SHAPE, np.float32), np.zeros(SHAPE, np.float32)
     first[17, 33], second[17, 33] = 3, 5  # of the cell (2, 4)
-    level, spread = learned([first, second])
+    level, spread = of_maps([first, second])
     whole = 4.0 * (1 / 96) * (1 - 1 / 96) * 4 + 1 / 96  # variance of the means, and the mean of the variances
     near = np.zeros((8, 12), bool)
     near[1:4, 3:6] = True
@@ -37,13 +41,13 @@ def test_level_and_spread_are_those_of_a_cell_and_its_neighbours() -> None:
 
 
 def test_a_rare_part_at_its_place_is_normal_and_anywhere_else_is_not() -> None:
-    level, spread = learned(_maps(20, seed=0))
-    normal = [compare(plane, level, spread) for plane in _maps(20, seed=1)]
-    moved = [compare(np.roll(plane, 40, axis=1), level, spread) for plane in _maps(20, seed=2)]
+    level, spread = of_maps(_maps(20, seed=0))
+    normal = [standardise(plane, level, spread) for plane in _maps(20, seed=1)]
+    moved = [standardise(np.roll(plane, 40, axis=1), level, spread) for plane in _maps(20, seed=2)]
     faint = _maps(20, seed=3)
     for plane in faint:  # far below the part
         plane[45:53, 8:16] += 12
-    found = [compare(plane, level, spread) for plane in faint]
+    found = [standardise(plane, level, spread) for plane in faint]
     assert max(normal) < min(moved)
     assert max(normal) < min(found)
 
@@ -53,9 +57,9 @@ def test_the_score_is_the_mean_of_the_ten_highest_cells() -> None:
     plane[:8, : 5 * 8] = 2  # five cells
     level, spread = np.zeros((8, 12), np.float32), np.full((8, 12), 0.5, np.float32)
     whole = plane.copy()
-    assert compare(whole, level, spread) == 2
+    assert standardise(whole, level, spread) == 2
     np.testing.assert_allclose(whole, 2 * plane)
-    few = compare(plane[:8, :8], level[:1, :1], spread[:1, :1])  # of fewer cells than are averaged
+    few = standardise(plane[:8, :8], level[:1, :1], spread[:1, :1])  # of fewer cells than are averaged
     assert few == 4
 
 
@@ -64,9 +68,9 @@ def test_grids_are_enlarged_as_torch_does(height: int, width: int) -> None:
     grid = np.random.default_rng(0).normal(size=(8, 12)).astype(np.float32)
     expected = F.interpolate(torch.from_numpy(grid)[None, None], (height, width), mode="bilinear")[0, 0]
     nothing, one = np.zeros((height, width), np.float32), np.ones((height, width), np.float32)
-    compare(nothing, grid, np.ones_like(grid))
+    standardise(nothing, grid, np.ones_like(grid))
     np.testing.assert_allclose(-nothing, expected.numpy(), atol=1e-5)
-    compare(one, np.zeros((1, 1), np.float32), grid[:1, :1])  # of a single cell
+    standardise(one, np.zeros((1, 1), np.float32), grid[:1, :1])  # of a single cell
     assert one == pytest.approx(1 / grid[0, 0])
 
 
@@ -77,10 +81,80 @@ def test_cells_at_the_border_are_not_lost() -> None:
     assert cells(plane)[2, 1] == 1
 
 
-def test_metadata_gives_back_the_same_numbers() -> None:
-    grids = learned(_maps(3, seed=0))
-    for kept, found in zip(grids, from_plain(json.loads(json.dumps(plain(*grids)))), strict=True):
+def _boards(count: int, seed: int, furthest: float = 12) -> tuple[list[np.ndarray], list[np.ndarray]]:
+    """Photographs (1, H, W) of one board, each laid down a little otherwise, and maps with a rare part at one place of it."""
+    rng, photographs, maps = np.random.default_rng(seed), [], []
+    board = np.random.default_rng(0).normal(size=(240, 320)).astype(np.float32)
+    board = 128 + 30 * gaussian_filter(board, 3) / gaussian_filter(board, 3).std()
+    rare = np.zeros_like(board)
+    rare[100:106, 150:156] = 30
+    for _ in range(count):
+        laid = lie(board.shape, rng.uniform(-1, 1) * np.deg2rad(0.8), rng.uniform(-furthest, furthest, 2))
+        shown = moved(board, laid) + rng.normal(0, 3, board.shape)
+        photographs.append(np.clip(shown[20:220, 20:300], 0, 255).astype(np.uint8)[None])
+        maps.append((moved(rare, laid) + rng.normal(0, 1, board.shape)).astype(np.float32)[20:220, 20:300].copy())
+    return photographs, maps
+
+
+def test_a_photograph_is_compared_as_it_lies() -> None:
+    """A rare part moves with the board by more than the neighbours of a cell: it stays normal, and a faint spot is found."""
+    places = learned(*_boards(20, seed=1))
+    as_it_lies = Places(places.level, places.spread, *nothing())
+    photographs, maps = _boards(20, seed=2)
+    spoiled = [plane.copy() for plane in maps]
+    for plane in spoiled:
+        plane[160:168, 60:68] += 20
+
+    def scores(planes: list[np.ndarray], known: Places) -> list[float]:
+        return [compare(plane.copy(), one, known) for one, plane in zip(photographs, planes, strict=True)]
+
+    assert max(scores(maps, places)) < min(scores(spoiled, places))
+    assert max(scores(maps, as_it_lies)) > min(scores(spoiled, as_it_lies))
+
+
+def test_what_does_not_belong_there_is_seen_where_the_map_sees_nothing() -> None:
+    """A spot whose like is elsewhere on the board, in another light; the comparison marks it, and little else."""
+    places = learned(*_boards(20, seed=1))
+    photographs, maps = _boards(10, seed=2)
+    normal, found = [], []
+    for one, plane in zip(photographs, maps, strict=True):
+        normal.append(compare(plane.copy(), one, places))
+        lit = one * 0.9 + np.linspace(0, 20, one.shape[2])
+        spot = lit.copy()
+        spot[:, 160:168, 60:68] += 50
+        z = plane.copy()
+        found.append(compare(z, np.clip(spot, 0, 255).astype(np.uint8), places))
+        inside = np.zeros(z.shape, bool)
+        inside[158:170, 58:70] = True
+        assert z[inside].max() > 2 * z[~inside].max()
+    assert max(normal) < min(found)
+
+
+def test_each_channel_is_compared() -> None:
+    rng = np.random.default_rng(0)
+    board = gaussian_filter(rng.normal(size=(3, 200, 280)), (0, 3, 3)) * 800 + 128
+
+    def photographs(count: int) -> list[np.ndarray]:
+        return [np.clip(board + rng.normal(0, 3, board.shape), 0, 255).astype(np.uint8) for _ in range(count)]
+
+    blank = np.zeros((200, 280), np.float32)
+    places = learned(photographs(12), [blank] * 12)
+    normal, stained = photographs(1)[0], photographs(1)[0].astype(int)
+    stained[0, 80:90, 80:90] += 30
+    stained[1, 80:90, 80:90] -= 30  # as bright as before
+    assert compare(blank.copy(), np.clip(stained, 0, 255).astype(np.uint8), places) > 2 * compare(
+        blank.copy(), normal, places
+    )
+
+
+def test_metadata_gives_back_the_same_places() -> None:
+    places = learned(*_boards(3, seed=0))
+    for kept, found in zip(places, Places.from_dict(json.loads(json.dumps(places.to_dict()))), strict=True):
         np.testing.assert_array_equal(kept, found)
+    grids = [b64encode(grid.tobytes()).decode() for grid in places[:2]]
+    older = Places.from_dict({"shape": [*places.level.shape], "grids": grids})  # knew the map alone
+    np.testing.assert_array_equal(older.spread, places.spread)
+    assert older.outlines.size == 0
 
 
 def _photographs(count: int, jitter: int = 0, same: bool = True) -> list[np.ndarray]:
@@ -94,16 +168,42 @@ def _photographs(count: int, jitter: int = 0, same: bool = True) -> list[np.ndar
     return made
 
 
+def _agreement(photographs: list[np.ndarray]) -> float:
+    planes = [outlines(photograph) for photograph in photographs]
+    return agreement(planes, laid_out(planes)[1])
+
+
 def test_photographs_of_one_board_agree_and_others_do_not() -> None:
-    board, moved, noise = _photographs(12), _photographs(12, jitter=2), _photographs(12, same=False)
-    assert agreement(board) == pytest.approx(1, abs=0.05)
-    assert 0.5 < (agreement(moved) or 0) < 1
-    assert abs(agreement(noise) or 0) < 0.1
-    assert agreement([board[0], board[1][:, :300]]) is None
-    assert check_aligned("auto", board)
-    assert not check_aligned("auto", board[:5])  # too few to say what is normal at a place
-    assert not check_aligned("auto", noise)
-    assert not check_aligned(False, board)
-    assert check_aligned(True, noise)
-    with pytest.raises(UserError, match=r"data\.aligned=true: 2 sizes"):
-        check_aligned(True, [board[0], board[1][:, :300]])
+    board, apart, noise = _photographs(12), _photographs(12, jitter=30), _photographs(12, same=False)
+    assert _agreement(board) == pytest.approx(1, abs=0.05)
+    assert _agreement(apart) > 0.8
+    assert abs(_agreement(noise)) < 0.1
+    for tiled in (True, False):
+        assert check_aligned("auto", board, tiled)
+        assert check_aligned("auto", apart, tiled)
+        assert not check_aligned("auto", board[:5], tiled)  # too few to say what is normal at a place
+        assert not check_aligned("auto", noise, tiled)
+        assert not check_aligned("auto", [photograph[:, :100] for photograph in board], tiled)  # small images
+        assert not check_aligned("auto", [*board[:11], board[11][:, :300]], tiled)
+        assert not check_aligned(False, board, tiled)
+        assert check_aligned(True, noise, tiled)
+        with pytest.raises(UserError, match=r"data\.aligned=true: 2 sizes"):
+            check_aligned(True, [board[0], board[1][:, :300]], tiled)
+
+
+def test_grey_levels_are_compared_of_photographs_that_are_alike() -> None:
+    """Others share a frame, and show something else in it each time: only whole images that are alike are compared by `auto`."""
+    rng, frame, photographs = np.random.default_rng(0), _photographs(1)[0], []
+    for _ in range(12):
+        own = np.where(rng.random((1, 50, 60)).repeat(8, 1).repeat(8, 2) < 0.3, 0.5, 0.0)
+        photographs.append((frame * (1 - own)).astype(np.uint8))
+    assert 0.65 < _agreement(photographs) < 0.8
+    assert check_aligned("auto", photographs, tiled=True)
+    assert not check_aligned("auto", photographs, tiled=False)
+    maps = [rng.normal(0, 1, frame.shape[1:]).astype(np.float32) for _ in photographs]
+    places = learned(photographs, maps)
+    assert places.outlines.size
+    assert not places.grey.size
+    alone = maps[0].copy()
+    compare(alone, photographs[0], places)
+    assert alone.min() < 0  # the map's standard deviations as they are

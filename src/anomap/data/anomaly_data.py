@@ -166,10 +166,11 @@ class AnomalyData:
             for part in (self.calibration, self.test):
                 part.sizes = np.array([self._size(sample) for sample in part.samples], np.int64).reshape(-1, 2)
         self.clean, self.left_out = self.pieces(self.train), self.train.part(np.arange(0))
-        if self.tiling is not None:
-            if self.aligned == AUTO and self.tiling.scales:  # which are for parts that move as well
-                self.aligned = False
-            self.aligned = check_aligned(self.aligned, self.train.images)
+        if (
+            self.aligned == AUTO and self.tiling is not None and self.tiling.scales
+        ):  # which are for parts that move as well
+            self.aligned = False
+        self.aligned = check_aligned(self.aligned, self.train.images, self.tiling is not None)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
     def leave_out(self, unlike: Sequence[int]) -> None:
@@ -212,9 +213,7 @@ class AnomalyData:
 
     def learned_places(self) -> list[NDArray[np.uint8]]:
         """Some of the whole training photographs (C, H, W), if they are to be compared place by place; or none."""
-        if self.tiling is None or not self.aligned:
-            return []
-        return spread(self.train.images, PLACES)
+        return spread(self.train.images, PLACES) if self.aligned else []
 
     def calibration_dataloader(self) -> Loader:
         return self._in_order(self.calibration)

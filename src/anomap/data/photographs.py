@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
 
 import numpy as np
 import torch
@@ -15,16 +14,18 @@ from anomap.config import is_number
 from anomap.data.checks import check_image_size
 from anomap.data.decode import release
 from anomap.data.imageset import ImageSet
+from anomap.data.registration import ALIKE, agreement, laid_out, outlines
 from anomap.data.samples import NORMAL, Sample, spread
 from anomap.data.tiles import Tiling, TrainingWindows
 from anomap.errors import UserError
 
 log = logging.getLogger(__name__)
 
-ALIGNED = 0.4  # `agreement` of photographs that are compared place by place
+ALIGNED = 0.65  # `agreement` of tiled photographs whose maps are compared place by place
+LEAST = 128  # pixels of their shorter side
 LOOKED_AT = 8  # photographs, to find that out
 FEWEST = 10  # photographs that tell by themselves what is normal at a place
-PLACES = 40  # photographs at most that are looked at to learn it, spread evenly
+PLACES = 60  # photographs at most that are looked at to learn it, spread evenly
 STATISTICS = 800  # tiles, spread evenly over all photographs, that closed-form statistics are learned from
 
 
@@ -68,7 +69,7 @@ def _looks(image_size: object, tile: object, overlap: float, scale: object, scal
     return Tiling(height, overlap, tuple(found))
 
 
-def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]]) -> bool:
+def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]], tiled: bool) -> bool:
     """Whether training photographs (C, H, W) are compared place by place; `auto` finds out and says why.
 
     UserError if they are to be and differ in size.
@@ -83,32 +84,17 @@ def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]])
                 "leave data.aligned out, or crop them to one size"
             )
         return True
-    found = agreement(photographs) if len(sizes) == 1 and len(photographs) >= FEWEST else None
-    if found is None or found < ALIGNED:
+    if len(sizes) > 1 or min(*sizes.pop()) < LEAST or len(photographs) < FEWEST:
         return False
-    log.info("data.aligned=true: training photographs show the same at the same place (correlation %.2f)", found)
+    planes = [outlines(photograph) for photograph in spread(photographs, LOOKED_AT)]
+    found = agreement(planes, laid_out(planes)[1])
+    if found < (ALIGNED if tiled else ALIKE):
+        return False
+    log.info(
+        "data.aligned=true: training images show the same at the same place (correlation %.2f) and are compared place by place",
+        found,
+    )
     return True
-
-
-def agreement(photographs: Sequence[NDArray[np.uint8]]) -> float | None:
-    """How much photographs (C, H, W) show the same at the same place: the median correlation of pairs, in [-1, 1].
-
-    Of what is small in them, seen at an eighth of their size: about 0 for a surface, above 0.5 for the same board each
-    time. None if their sizes differ.
-    """
-    from scipy.ndimage import gaussian_filter  # a third of a second
-
-    chosen = spread(photographs, LOOKED_AT)
-    if len(chosen) < 2 or len({photograph.shape for photograph in chosen}) > 1:
-        return None
-    shrunk = []
-    for photograph in chosen:
-        grey = photograph.mean(0, dtype=np.float32)
-        height, width = (side // 8 * 8 for side in grey.shape)
-        small = grey[:height, :width].reshape(height // 8, 8, width // 8, 8).mean((1, 3))
-        small = small - gaussian_filter(small, 4)  # without light, which all may share
-        shrunk.append(small / max(float(np.linalg.norm(small)), 1e-6))
-    return float(np.median([(a * b).sum() for a, b in combinations(shrunk, 2)]))
 
 
 @dataclass(eq=False)

@@ -29,8 +29,8 @@ from anomap.detection.onnx_model import (
     OnnxModel,
     decide,
     open_session,
+    places_of,
 )
-from anomap.detection.places import plain
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError
 
@@ -90,7 +90,7 @@ def metadata(model: ScoringModel, config: Mapping[str, Any]) -> dict[str, Any]:
         "model": config["model"]["name"],
         "preprocessing": preprocessing_of(model, config).to_dict(),
         "tiling": None if model.tiling is None else {**asdict(model.tiling), "parts": _parts(model, model.tiling)},
-        "places": plain(*(grid.numpy() for grid in model.places.buffers())) if model.places.known else None,
+        "places": model.places.kept.to_dict() if model.places.known else None,
         "threshold": model.threshold,
         "pixel_threshold": model.pixel_threshold,
         "map_scale": list(model.map_scale),
@@ -173,7 +173,8 @@ def run_exported_program(content: bytes) -> Run:
     def graph(*given: npt.NDArray[Any]) -> list[npt.NDArray[Any]]:
         return [found.numpy() for found in module(*map(torch.from_numpy, given))]
 
-    return partial(decide, graph, json.loads(told[METADATA]))
+    facts = json.loads(told[METADATA])
+    return partial(decide, graph, facts, places_of(facts))
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from anomap.data.tiles import Tiling, stitched
 from anomap.detection.drift import Reference
 from anomap.detection.image_statistics import image_statistics
-from anomap.detection.places import compare, from_plain
+from anomap.detection.places import Places, compare
 from anomap.errors import UserError
 
 METADATA = "anomap"  # key of the file's metadata: JSON, see `export.metadata`
@@ -26,22 +26,28 @@ Decided = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32], npt.NDArray[np
 Graph = Callable[..., list[npt.NDArray[Any]]]
 
 
-def decide(graph: Graph, facts: Mapping[str, Any], images: npt.NDArray[np.uint8]) -> Decided:
+def decide(graph: Graph, facts: Mapping[str, Any], places: Places | None, images: npt.NDArray[np.uint8]) -> Decided:
     """Scores (B,), maps (B, 1, H, W) and decisions (B,) of an exported graph on images uint8 (B, C, H, W).
 
-    A graph that sees tiles is called with some at a time; the photograph's map is put together here, at its own size, and
-    compared place by place where the detector does so. `facts` are the file's metadata.
+    A graph that sees tiles is called with some at a time; the photograph's map is put together here, at its own size.
+    Images are compared place by place here, too. `facts` are the file's metadata, `places` of them.
     """
     if (tiling := facts.get("tiling")) is None:
         score, anomaly_map, decision = graph(images)
-        return score.astype(np.float64), anomaly_map.astype(np.float32, copy=False), decision
-    found = [_decide_one(graph, tiling, photograph) for photograph in images]
-    score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
-    if facts.get("places") is not None:
-        level, spread = from_plain(facts["places"])
-        score = np.array([compare(one[0], level, spread) for one in anomaly_map], np.float32)  # in place
+    else:
+        found = [_decide_one(graph, tiling, photograph) for photograph in images]
+        score, anomaly_map, decision = (np.concatenate(column) for column in zip(*found, strict=True))
+    anomaly_map = np.require(anomaly_map, np.float32, "W")
+    if places is not None:
+        pairs = zip(anomaly_map, images, strict=True)
+        score = np.array([compare(one[0], photograph, places) for one, photograph in pairs], np.float32)  # in place
         decision = score > facts["threshold"]
     return score.astype(np.float64), anomaly_map, decision
+
+
+def places_of(facts: Mapping[str, Any]) -> Places | None:
+    """What a file knows of places, if it compares them."""
+    return None if facts.get("places") is None else Places.from_dict(facts["places"])
 
 
 def _decide_one(graph: Graph, tiling: Mapping[str, Any], photograph: npt.NDArray[np.uint8]) -> list[npt.NDArray[Any]]:
@@ -64,7 +70,7 @@ class OnnxModel:
 
     def __init__(self, session: Any, metadata: dict[str, Any]) -> None:
         self._session = session
-        self.metadata = metadata
+        self.metadata, self._places = metadata, places_of(metadata)
         self.preprocessing: dict[str, Any] = metadata["preprocessing"]
         self.threshold = float(metadata["threshold"])
         self.pixel_threshold = float(metadata["pixel_threshold"])
@@ -99,7 +105,7 @@ class OnnxModel:
 
     def decide(self, images: npt.NDArray[np.uint8]) -> Decided:
         """uint8 (B, C, H, W) of any height and width -> scores (B,), maps (B, 1, *size), decisions (B,)."""
-        return decide(self._graph, self.metadata, images)
+        return decide(self._graph, self.metadata, self._places, images)
 
     def run(self, images: npt.NDArray[np.uint8]) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]:
         """`decide` without the decisions, which are the caller's."""

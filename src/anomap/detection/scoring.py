@@ -7,7 +7,7 @@ of a score together. `anomap.detection.detector.Detector` is what users load.
 import dataclasses
 import logging
 from array import array
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -106,21 +106,24 @@ class ScoringModel(nn.Module):
         """Stored images, uint8 (B, C, H, W), as `output` takes them: in [0, 1], where it computes; as they are to be tiled."""
         return stored if self.tiling is not None else to_float(stored.to(device_of(self)))
 
-    def output(self, images: Tensor, wanted: Collection[str] = MAPS) -> MethodOutput:
+    def output(self, images: Tensor, wanted: Collection[str] = MAPS, shown: Tensor | None = None) -> MethodOutput:
         """What the method says of images (B, C, H, W): in [0, 1] of the detector's size; or in bytes, to be tiled.
 
-        Tiled, it has only the maps that are `wanted`: each takes as many floats as the photograph has pixels.
+        Tiled, it has only the maps that are `wanted`: each takes as many floats as the photograph has pixels. `shown` are the
+        images as they came, if they were resized.
         """
         output = measured(self.objective, images, self.tiling, wanted)
         if not self.places.known:
             return output
-        maps, scores = self.places.compare(output.anomaly_map)
+        maps, scores = self.places.compare(images if shown is None else shown, output.anomaly_map)  # on the CPU
         return dataclasses.replace(output, parts={"place": scores.to(device_of(self))}, anomaly_map=maps)
 
     @ieee_float32()
-    def score(self, images: Tensor, wanted: Collection[str] = MAPS) -> tuple[Tensor, MethodOutput]:
+    def score(
+        self, images: Tensor, wanted: Collection[str] = MAPS, shown: Tensor | None = None
+    ) -> tuple[Tensor, MethodOutput]:
         """Score what `output` takes: anomaly score (B,) and what it was made of."""
-        output = self.output(images, wanted)
+        output = self.output(images, wanted, shown)
         return self.standardiser(self.parts(output)), output
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -131,11 +134,14 @@ class ScoringModel(nn.Module):
         if self.tiling is not None:
             score, output = self.score(images, MAPS[:1])
             return score, output.anomaly_map
-        images = images.float() / 255
+        shown, images = images, images.float() / 255
         # an exported graph takes any size: it always resizes, which changes nothing where the size fits
         if torch.compiler.is_exporting() or images.shape[-2:] != self.image_size:
             images = F.interpolate(images, self.image_size, mode="bilinear", antialias=True)
-        score, output = self.score(images)
+        if torch.compiler.is_exporting() and self.places.known:  # which are compared outside of the graph
+            anomaly_map = self.objective.score(images).anomaly_map
+            return anomaly_map.amax((1, 2, 3)), anomaly_map
+        score, output = self.score(images, shown=shown)
         return score, output.anomaly_map
 
     def place(self, device: str) -> None:
@@ -185,12 +191,12 @@ class ScoringModel(nn.Module):
             return image_statistics(images).cpu().numpy()
 
     @torch.no_grad()
-    def learn_places(self, photographs: Iterable[npt.NDArray[np.uint8]]) -> None:
+    def learn_places(self, photographs: Sequence[npt.NDArray[np.uint8]]) -> None:
         """Learn what normal photographs (C, H, W) of one size show at each place; before `calibrate`."""
         copies = (torch.from_numpy(photograph[None].copy()) for photograph in photographs)  # theirs are read-only
         with ieee_float32():
-            outputs = (measured(self.objective, one, self.tiling, MAPS[:1]) for one in copies)
-            self.places.learn(output.anomaly_map.float().cpu() for output in outputs)
+            outputs = (measured(self.objective, self.ready(one), self.tiling, MAPS[:1]) for one in copies)
+            self.places.learn(photographs, (output.anomaly_map.float().cpu() for output in outputs))
         self.standardiser = Standardiser(1).to(device_of(self))
 
     def calibrate(self, batches: Iterable[Batch], trained_on: int | None = None) -> None:

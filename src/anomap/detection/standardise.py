@@ -1,8 +1,10 @@
 """What a detector learns from normal images once its method is trained: the scale of its score's parts, thresholds, places."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
@@ -89,26 +91,35 @@ class Calibration(OnCpu):
 
 
 class Places(OnCpu):
-    """What normal photographs show at each place (`anomap.detection.places`); empty where they are not compared so."""
+    """What normal photographs show at each place, as `anomap.detection.places.Places`; empty where they are not compared so."""
 
     level: Tensor
-    spread: Tensor
 
     def __init__(self) -> None:
         super().__init__()
-        self.level = nn.Buffer(torch.zeros(0))  # (h, w)
-        self.spread = nn.Buffer(torch.zeros(0))  # (h, w)
+        self._keep(places.Places(np.zeros(0, np.float32), np.zeros(0, np.float32), *places.nothing()))
+
+    def _keep(self, found: places.Places) -> None:
+        for name, grid in found._asdict().items():
+            setattr(self, name, nn.Buffer(torch.from_numpy(grid.copy())))
 
     @property
     def known(self) -> bool:
         """Whether they were learned."""
         return self.level.numel() > 0
 
-    def learn(self, maps: Iterable[Tensor]) -> None:
-        """From anomaly maps (1, 1, H, W) of normal photographs of one size."""
-        self.level, self.spread = map(torch.from_numpy, places.learned(one[0, 0].numpy() for one in maps))
+    @property
+    def kept(self) -> places.Places:
+        """As NumPy has them."""
+        return places.Places(*(getattr(self, name).numpy() for name in places.Places._fields))
 
-    def compare(self, maps: Tensor) -> tuple[Tensor, Tensor]:
-        """Maps (B, 1, H, W) of photographs, changed in place to standard deviations of their places, and scores (B,)."""
-        level, spread, maps = self.level.numpy(), self.spread.numpy(), maps.cpu()
-        return maps, torch.tensor([places.compare(one[0].numpy(), level, spread) for one in maps])
+    def learn(self, photographs: Sequence[npt.NDArray[np.uint8]], maps: Iterable[Tensor]) -> None:
+        """From normal photographs (C, H, W) of one size, and their anomaly maps (1, 1, H, W)."""
+        self._keep(places.learned(photographs, (one[0, 0].numpy() for one in maps)))
+
+    def compare(self, photographs: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+        """What is strange in photographs (B, C, H, W), in bytes or in [0, 1]: maps (B, 1, H, W), changed in place, scores (B,)."""
+        stored = photographs.mul(255).round().byte() if photographs.is_floating_point() else photographs
+        maps, kept = maps.float().cpu(), self.kept
+        pairs = zip(stored.cpu().numpy(), maps.numpy(), strict=True)
+        return maps, torch.tensor([places.compare(one[0], photograph, kept) for photograph, one in pairs])
