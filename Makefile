@@ -2,13 +2,14 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+TESTS ?= not thorough and not slow
 
 .PHONY: train test check thorough slow clean
 train: $(VENV)/ready
 	$(BIN)/anomap-train
 
 test: check
-	$(BIN)/pytest -n 2 -m "not thorough and not slow"
+	$(BIN)/pytest -n 2 -m "$(TESTS)"
 
 thorough: $(VENV)/ready
 	$(BIN)/pytest -n 2 -m "thorough and not slow"

@@ -44,6 +44,7 @@ def test_the_first_line_says_what_to_type(path: Path) -> None:
     assert "anomap-" in first
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("path", CHOICES, ids=str)
 def test_every_choice_of_every_group_composes_and_its_targets_take_its_keys(path: Path) -> None:
     group, name = path.parts[0], path.stem

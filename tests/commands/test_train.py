@@ -138,6 +138,7 @@ def test_the_calibration_scores_are_those_of_the_held_out_normals(run: Run) -> N
     torch.testing.assert_close(scores, detector.calibration.scores, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("model", LOOKED_AT)
 def test_everything_that_people_look_at_is_there(model: str, runs: Runs) -> None:
     run = runs(f"model={model}", "figures=true")
@@ -224,6 +225,7 @@ def _accumulated(file: Path) -> EventAccumulator:
     return events
 
 
+@pytest.mark.thorough
 def test_the_same_seed_gives_the_same_run_and_another_does_not(runs: Runs, tmp_path: Path) -> None:
     run = runs("model=attention_network")
     for seed, equal in ((0, True), (1, False)):
@@ -285,6 +287,7 @@ def test_stage_1_is_trained_first_and_ends_up_frozen_in_the_detector(runs: Runs)
         assert torch.equal(state[f"objective.stage1.{name}"], tensor), name
 
 
+@pytest.mark.thorough
 def test_a_trained_stage_1_can_be_given(runs: Runs) -> None:
     first = runs("model=attention_network")
     run = runs("model=adgan", f"model.stage1_checkpoint={first.folder.last_checkpoint}")

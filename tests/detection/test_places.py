@@ -159,11 +159,11 @@ def test_metadata_gives_back_the_same_places() -> None:
 
 def _photographs(count: int, jitter: int = 0, same: bool = True) -> list[np.ndarray]:
     rng = np.random.default_rng(0)
-    board = F.interpolate(torch.rand(1, 1, 50, 60, generator=torch.Generator().manual_seed(0)), (400, 480))[0].numpy()
+    board = F.interpolate(torch.rand(1, 1, 40, 48, generator=torch.Generator().manual_seed(0)), (160, 192))[0].numpy()
     made = []
     for _ in range(count):
-        shown = np.roll(board, rng.integers(-jitter, jitter + 1, 2), (1, 2)) if same else rng.random((1, 400, 480))
-        lit = shown * rng.uniform(0.7, 1.0) + np.linspace(0, rng.uniform(0, 0.3), 480)
+        shown = np.roll(board, rng.integers(-jitter, jitter + 1, 2), (1, 2)) if same else rng.random((1, 160, 192))
+        lit = shown * rng.uniform(0.7, 1.0) + np.linspace(0, rng.uniform(0, 0.3), 192)
         made.append((lit / 1.3 * 255).astype(np.uint8))
     return made
 
@@ -174,7 +174,7 @@ def _agreement(photographs: list[np.ndarray]) -> float:
 
 
 def test_photographs_of_one_board_agree_and_others_do_not() -> None:
-    board, apart, noise = _photographs(12), _photographs(12, jitter=30), _photographs(12, same=False)
+    board, apart, noise = _photographs(12), _photographs(12, jitter=12), _photographs(12, same=False)
     assert _agreement(board) == pytest.approx(1, abs=0.05)
     assert _agreement(apart) > 0.8
     assert abs(_agreement(noise)) < 0.1
@@ -184,18 +184,18 @@ def test_photographs_of_one_board_agree_and_others_do_not() -> None:
         assert not check_aligned("auto", board[:5], tiled)  # too few to say what is normal at a place
         assert not check_aligned("auto", noise, tiled)
         assert not check_aligned("auto", [photograph[:, :100] for photograph in board], tiled)  # small images
-        assert not check_aligned("auto", [*board[:11], board[11][:, :300]], tiled)
+        assert not check_aligned("auto", [*board[:11], board[11][:, :150]], tiled)
         assert not check_aligned(False, board, tiled)
         assert check_aligned(True, noise, tiled)
         with pytest.raises(UserError, match=r"data\.aligned=true: 2 sizes"):
-            check_aligned(True, [board[0], board[1][:, :300]], tiled)
+            check_aligned(True, [board[0], board[1][:, :150]], tiled)
 
 
 def test_grey_levels_are_compared_of_photographs_that_are_alike() -> None:
     """Others share a frame, and show something else in it each time: only whole images that are alike are compared by `auto`."""
     rng, frame, photographs = np.random.default_rng(0), _photographs(1)[0], []
     for _ in range(12):
-        own = np.where(rng.random((1, 50, 60)).repeat(8, 1).repeat(8, 2) < 0.3, 0.5, 0.0)
+        own = np.where(rng.random((1, 20, 24)).repeat(8, 1).repeat(8, 2) < 0.45, 0.6, 0.0)
         photographs.append((frame * (1 - own)).astype(np.uint8))
     assert 0.65 < _agreement(photographs) < 0.8
     assert check_aligned("auto", photographs, tiled=True)

@@ -37,6 +37,8 @@ from tests.data.helpers import save
 from tests.finished import Run, Runs
 from tests.tables import read_scores, unescape
 
+pytestmark = pytest.mark.thorough
+
 
 @pytest.fixture(scope="session")
 def run(runs: Runs) -> Run:
@@ -323,7 +325,6 @@ def test_a_name_that_is_no_text_is_scored_once_and_on_the_sheet(run: Run, images
     assert (tmp_path / "out" / "contact_sheet.png").read_bytes() != sheet  # it was there
 
 
-@pytest.mark.thorough
 @pytest.mark.parametrize("which", ["checkpoint", "threshold", "input"])
 def test_results_of_something_else_are_refused_and_kept(
     which: str, run: Run, runs: Runs, images: Path, data: Path, tmp_path: Path
@@ -390,7 +391,6 @@ def test_a_stopped_prediction_has_valid_files_and_goes_on(
     assert len(list((out / "overlays").iterdir())) == len(scores(out)) == 10
 
 
-@pytest.mark.thorough
 def test_a_killed_prediction_goes_on(run: Run, tmp_path: Path) -> None:
     for number in range(400):
         save(tmp_path / "input" / f"{number:03d}.png", seed=number)
@@ -479,7 +479,6 @@ def _execute(*arguments: str, code: str = "from anomap.cli.entry import predict;
     return subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
 
 
-@pytest.mark.thorough
 def test_as_a_program_without_lightning(run: Run, images: Path, tmp_path: Path) -> None:
     code = (
         "import sys; sys.modules['pytorch_lightning'] = sys.modules['lightning'] = None\n"

@@ -71,6 +71,7 @@ def test_the_results_reach_every_logger_of_a_method_that_is_not_trained(data: Pa
     assert list((tmp_path / "tensorboard").glob("events*"))
 
 
+@pytest.mark.thorough
 def test_both_stages_have_their_table_and_the_users_callbacks(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

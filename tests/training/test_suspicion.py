@@ -125,6 +125,7 @@ def test_a_run_names_them_in_its_files(root: Path, tmp_path: Path) -> None:
     assert again["n_train"] + again["n_calibration"] == 57
 
 
+@pytest.mark.thorough
 def test_contamination_ranks_planted_defects_higher(root: Path, tmp_path: Path) -> None:
     """Like defects remain in the test set: of two learned from, a nearest neighbour finds them normal."""
     place = shutil.copytree(root, tmp_path / "data")

@@ -28,6 +28,7 @@ def states(study: optuna.Study) -> list[str]:
     return [trial.state.name for trial in study.get_trials()]
 
 
+@pytest.mark.thorough
 def test_a_killed_trial_is_repeated_and_the_study_goes_on(tmp_path: Path) -> None:
     begun: list[float] = []
 

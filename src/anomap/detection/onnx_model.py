@@ -70,8 +70,9 @@ class OnnxModel:
 
     def __init__(self, session: Any, metadata: dict[str, Any]) -> None:
         self._session = session
-        self.metadata, self._places = metadata, places_of(metadata)
+        self.metadata = metadata
         self.preprocessing: dict[str, Any] = metadata["preprocessing"]
+        self._places = places_of(metadata)
         self.threshold = float(metadata["threshold"])
         self.pixel_threshold = float(metadata["pixel_threshold"])
         low, high = metadata["map_scale"]

@@ -101,7 +101,7 @@ class Places(OnCpu):
 
     def _keep(self, found: places.Places) -> None:
         for name, grid in found._asdict().items():
-            setattr(self, name, nn.Buffer(torch.from_numpy(grid.copy())))
+            setattr(self, name, nn.Buffer(torch.tensor(grid)))  # memory of its own
 
     @property
     def known(self) -> bool:
