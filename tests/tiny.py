@@ -184,9 +184,8 @@ def write_photographs(
         height, width = shapes[number % len(shapes)]
         pixels = (textures(1, 1, (height, width), seed=number)[0, 0].numpy() * 255).round().astype(np.uint8)
         if board:
-            blocks = (
-                np.random.default_rng(0).integers(40, 220, (height // 8 + 2, width // 8 + 2)).repeat(8, 0).repeat(8, 1)
-            )
+            blocks = np.random.default_rng(0).integers(40, 220, (height // 8 + 2, width // 8 + 2))
+            blocks = blocks.repeat(8, 0).repeat(8, 1)
             y, x = np.random.default_rng([number]).integers(0, 8, 2)
             pixels = (blocks[y : y + height, x : x + width] + pixels // 40).astype(np.uint8)
         kind = "train/good" if number < train else "test/good" if number < train + normal else "test/hole"

@@ -26,7 +26,7 @@ assert not {"torch", "pytorch_lightning"} & {*sys.modules}, "torch was imported"
 
 def config(*overrides: str) -> dict[str, Any]:
     with initialize_config_dir(str(config_dir()), version_base="1.3"):
-        return plain(compose("check", [*overrides, "data.image_size=32"]))
+        return plain(compose("check", ["data.image_size=32", *overrides]))
 
 
 def typed(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -74,6 +74,22 @@ def test_the_promise_is_that_of_the_training(tmp_path: Path) -> None:
     alone = check(config(f"data.root={tmp_path}", "model=ganomaly"))
     assert alone.facts["n_deciding"] == alone.facts["n_calibration"]
     assert "promise" not in check(config(f"data.root={tmp_path}", "threshold=manual")).rows
+
+
+def test_images_that_are_compared_place_by_place_all_set_the_threshold(tmp_path: Path) -> None:
+    """Tiled or not; as the training finds out."""
+    tiny.write_photographs(tmp_path, train=20, shapes=[(140, 150)], board=True)
+    for given in (["data.image_size=128"], ["data.tile=64"]):
+        found = check(config(f"data.root={tmp_path}", *given))
+        assert found.facts["aligned"] == 1
+        assert "place by place" in found.rows["aligned"]
+        assert found.facts["n_deciding"] == found.facts["n_calibration"]
+    for given in ("data.aligned=false", "data.image_size=64", "data.scales=[1,2]"):
+        found = check(config(f"data.root={tmp_path}", "data.image_size=128", given))
+        assert found.facts["aligned"] == 0
+        assert int(found.facts["n_deciding"] or 0) < int(found.facts["n_calibration"] or 0)
+    with pytest.raises(UserError, match=r"data\.aligned=7: give auto, true or false"):
+        check(config(f"data.root={tmp_path}", "data.aligned=7"))
 
 
 def test_a_wrong_quantile_is_told(tmp_path: Path) -> None:

@@ -88,7 +88,10 @@ def test_all_ways_agree_where_boards_are_laid_out(seen: str, tmp_path: Path) -> 
     all_ways_agree(folder, metrics, root, tmp_path)
     if seen == "data.image_size=128":
         program = {"format": "exported_program", "output": tmp_path / "x.pt2"}
-        export(config("export", checkpoint=folder.last_checkpoint, **program))  # it is checked against the checkpoint
+        written = export(
+            config("export", checkpoint=folder.last_checkpoint, **program)
+        )  # checked against the checkpoint
+        assert "not compared place by place" in written.use
 
 
 def test_all_ways_agree_on_several_looks(
@@ -124,7 +127,7 @@ def test_looks_are_the_checkpoints(looks: tuple[RunFolder, Any], tmp_path: Path)
 
 
 @pytest.mark.parametrize(("given", "expected"), [("data.tile=32", True), ("data.scales=[1,2]", False)])
-def test_places_are_found_out_of_tiled_photographs_alone(given: str, expected: bool, tmp_path: Path) -> None:
+def test_places_are_found_out_unless_one_looks_several_times(given: str, expected: bool, tmp_path: Path) -> None:
     board = np.kron(np.random.default_rng(0).integers(0, 255, (16, 16)), np.ones((8, 8))).astype(np.uint8)
     for number in range(14):
         path = tmp_path / f"train/good/{number}.png"

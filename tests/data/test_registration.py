@@ -24,7 +24,7 @@ def _apart(one: Pose, other: Pose, shape: tuple[int, ...]) -> float:
 
 @pytest.fixture(scope="module")
 def board() -> np.ndarray:
-    """Twice as large as what is seen of it, so that something comes in at each border."""
+    """Larger than what is seen of it, so that something comes in at each border."""
     return gaussian_filter(np.random.default_rng(0).normal(size=(420, 560)).astype(np.float32), 2)
 
 
@@ -38,9 +38,8 @@ def test_shift_turn_and_scale_are_found(
     true = lie(board[WINDOW].shape, turn, shift, scale)
     origin = np.array([60, 80])
     whole = np.column_stack([true[:, :2], true[:, 2] + origin - true[:, :2] @ origin])
-    photograph = moved(board, inverse(whole))[WINDOW] * 0.7 + np.linspace(
-        0, 0.3, 400, dtype=np.float32
-    )  # another light
+    light = np.linspace(0, 0.3, 400, dtype=np.float32)
+    photograph = moved(board, inverse(whole))[WINDOW] * 0.7 + light
     noisy = photograph + np.random.default_rng(1).normal(0, 0.3 * photograph.std(), photograph.shape)
     found = pose(board[WINDOW], noisy.astype(np.float32))
     assert _apart(found, true, board[WINDOW].shape) < 0.4

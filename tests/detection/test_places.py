@@ -9,9 +9,10 @@ import torch
 from scipy.ndimage import gaussian_filter
 from torch.nn import functional as F
 
-from anomap.data.photographs import check_aligned
+from anomap.data.aligned import check_aligned
 from anomap.data.registration import agreement, laid_out, moved, outlines
-from anomap.detection.places import SOFT, Places, cells, compare, learned, nothing, of_maps, standardise
+from anomap.data.tiles import Tiling
+from anomap.detection.places import SOFT, UNKNOWN, Places, cells, compare, learned, nothing, of_maps, standardise
 from anomap.errors import UserError
 from tests.data.test_registration import lie
 
@@ -38,6 +39,15 @@ def test_level_and_spread_are_those_of_a_cell_and_its_neighbours() -> None:
     near[1:4, 3:6] = True
     np.testing.assert_array_equal(level, np.where(near, 4.0, 0.0))
     np.testing.assert_allclose(spread**2, near * 1.0 + SOFT**2 * whole, rtol=1e-5)
+
+
+def test_what_half_of_the_photographs_do_not_show_is_not_judged() -> None:
+    maps = np.random.default_rng(0).normal(size=(9, 64, 64)).astype(np.float32)
+    maps[:5, :, :16] = np.nan
+    maps[:4, :, 48:] = np.nan
+    _, spread = of_maps(maps)
+    assert (spread[:, :2] == UNKNOWN).all()
+    assert (spread[:, 2:] < 10).all()
 
 
 def test_a_rare_part_at_its_place_is_normal_and_anywhere_else_is_not() -> None:
@@ -130,6 +140,14 @@ def test_what_does_not_belong_there_is_seen_where_the_map_sees_nothing() -> None
     assert max(normal) < min(found)
 
 
+@pytest.mark.parametrize("exposure", [0.75, 1.15])
+def test_another_exposure_is_no_defect(exposure: float) -> None:
+    places = learned(*_boards(20, seed=1))
+    for one, plane in zip(*_boards(3, seed=2), strict=True):
+        lit = np.clip(128 + exposure * (one.astype(np.float32) - 128), 0, 255).astype(np.uint8)
+        assert compare(plane.copy(), lit, places) < 1.2 * compare(plane.copy(), one, places)
+
+
 def test_each_channel_is_compared() -> None:
     rng = np.random.default_rng(0)
     board = gaussian_filter(rng.normal(size=(3, 200, 280)), (0, 3, 3)) * 800 + 128
@@ -178,17 +196,20 @@ def test_photographs_of_one_board_agree_and_others_do_not() -> None:
     assert _agreement(board) == pytest.approx(1, abs=0.05)
     assert _agreement(apart) > 0.8
     assert abs(_agreement(noise)) < 0.1
-    for tiled in (True, False):
-        assert check_aligned("auto", board, tiled)
-        assert check_aligned("auto", apart, tiled)
-        assert not check_aligned("auto", board[:5], tiled)  # too few to say what is normal at a place
-        assert not check_aligned("auto", noise, tiled)
-        assert not check_aligned("auto", [photograph[:, :100] for photograph in board], tiled)  # small images
-        assert not check_aligned("auto", [*board[:11], board[11][:, :150]], tiled)
-        assert not check_aligned(False, board, tiled)
-        assert check_aligned(True, noise, tiled)
+    for tiling in (Tiling(64), None):
+        assert check_aligned("auto", board, tiling)
+        assert check_aligned("auto", apart, tiling)
+        assert not check_aligned("auto", board[:5], tiling)  # too few to say what is normal at a place
+        assert not check_aligned("auto", noise, tiling)
+        assert not check_aligned("auto", [photograph[:, :100] for photograph in board], tiling)  # small images
+        assert not check_aligned("auto", [*board[:11], board[11][:, :150]], tiling)
+        assert not check_aligned(False, board, tiling)
+    assert not check_aligned("auto", board, Tiling(64, scales=(1, 2)))  # for parts that move as well
+    assert check_aligned(True, board, Tiling(64, scales=(1, 2)))
+    for tiling in (Tiling(64), None):
+        assert check_aligned(True, noise, tiling)
         with pytest.raises(UserError, match=r"data\.aligned=true: 2 sizes"):
-            check_aligned(True, [board[0], board[1][:, :150]], tiled)
+            check_aligned(True, [board[0], board[1][:, :150]], tiling)
 
 
 def test_grey_levels_are_compared_of_photographs_that_are_alike() -> None:
@@ -198,8 +219,8 @@ def test_grey_levels_are_compared_of_photographs_that_are_alike() -> None:
         own = np.where(rng.random((1, 20, 24)).repeat(8, 1).repeat(8, 2) < 0.45, 0.6, 0.0)
         photographs.append((frame * (1 - own)).astype(np.uint8))
     assert 0.65 < _agreement(photographs) < 0.8
-    assert check_aligned("auto", photographs, tiled=True)
-    assert not check_aligned("auto", photographs, tiled=False)
+    assert check_aligned("auto", photographs, Tiling(64))
+    assert not check_aligned("auto", photographs, None)
     maps = [rng.normal(0, 1, frame.shape[1:]).astype(np.float32) for _ in photographs]
     places = learned(photographs, maps)
     assert places.outlines.size

@@ -74,7 +74,7 @@ def _overrides(found: Check) -> list[str]:
 
 def _promise(found: Check, config: Mapping[str, Any]) -> None:
     """How many false alarms the threshold could promise at most, and what would promise those that are asked for."""
-    data, several = config["data"], scales(config["model"])
+    data, several = config["data"], scales(config["model"]) and not found.aligned  # which makes one part
 
     def split(fraction: float) -> tuple[int, int, Threshold]:
         """How many images train, how many set the threshold, and what that would be worth."""

@@ -31,6 +31,7 @@ class Format:
     run: Callable[[bytes], exporting.Run]
     use: str  # with its path and what its graph takes, or the argument for it
     tiled: str = ""  # what is to be known of one that sees tiles
+    compared: str = ""  # and of one whose images anomap compares place by place
 
 
 FORMATS = {
@@ -41,6 +42,7 @@ FORMATS = {
         exporting.run_exported_program,
         'torch.export.load("{path}").module()({takes})  # uint8 (B, C, H, W) -> score, anomaly_map, is_anomaly',
         "; of tiles, some at a time: docs/data.md, Large photographs",
+        "; the map alone, not compared place by place: docs/data.md, The same thing at the same place",
     ),
 }
 
@@ -93,7 +95,8 @@ def export(config: dict[str, Any]) -> ExportSummary:
         raise UserError(f"output={output}: cannot be written ({error.strerror}); give another output=FILE") from error
     takes = ", ".join(exporting.inputs(model.tiling))
     use = kind.use.format(path=output, takes=takes, argument=shlex.quote(f"checkpoint={output}"))
-    return ExportSummary(output, len(content), origin, differences, use + (kind.tiled if model.tiling else ""))
+    use += (kind.tiled if model.tiling else "") + (kind.compared if model.places.known else "")
+    return ExportSummary(output, len(content), origin, differences, use)
 
 
 def output_file(given: str | None, checkpoint: Path, suffix: str) -> Path:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from anomap.config import AUTO, check_choice, check_switches, check_whole
+from anomap.config import check_choice, check_switches, check_whole
+from anomap.data.aligned import PLACES, check_aligned, check_setting
 from anomap.data.checks import (
     check_bands,
     check_channels,
@@ -30,7 +31,7 @@ from anomap.data.imageset import Decoded, ImageSet, NewStore, decode_image_set
 from anomap.data.leakage import without_test_copies
 from anomap.data.masks import read_masks
 from anomap.data.near_copies import warn_of_near_copies, warn_of_trained_copies
-from anomap.data.photographs import PLACES, TileSet, check_aligned, check_tiling, sampled_tiles
+from anomap.data.photographs import TileSet, check_tiling, sampled_tiles
 from anomap.data.ragged import RaggedStore
 from anomap.data.reading import read_size
 from anomap.data.sampler import Index, SequentialBatches, TileBatches, TrainBatches, TrainLoader
@@ -108,8 +109,7 @@ class AnomalyData:
         self.tiling = check_tiling(image_size, tile, tile_overlap, scale, scales, stride)
         self.image_size = check_image_size(image_size if tile is None else tile, stride)  # that the network sees
         self.scale = scale
-        if not (isinstance(aligned, bool) or aligned == AUTO):
-            raise UserError(f"data.aligned={aligned}: give auto, true or false")
+        check_setting(aligned)
         self.aligned = aligned
         check_switches({"data.check_training": check_training}, "data.check_training")
         self.check_training, self.contamination = check_training, check_share("contamination", contamination)
@@ -166,11 +166,7 @@ class AnomalyData:
             for part in (self.calibration, self.test):
                 part.sizes = np.array([self._size(sample) for sample in part.samples], np.int64).reshape(-1, 2)
         self.clean, self.left_out = self.pieces(self.train), self.train.part(np.arange(0))
-        if (
-            self.aligned == AUTO and self.tiling is not None and self.tiling.scales
-        ):  # which are for parts that move as well
-            self.aligned = False
-        self.aligned = check_aligned(self.aligned, self.train.images, self.tiling is not None)
+        self.aligned = check_aligned(self.aligned, self.train.images, self.tiling)
         log.info("data: %s", ", ".join(f"{count} {name[2:]}" for name, count in self.counts().items()))
 
     def leave_out(self, unlike: Sequence[int]) -> None:

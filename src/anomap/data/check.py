@@ -14,10 +14,12 @@ from typing import Any
 import numpy as np
 
 from anomap.config import AUTO
+from anomap.data.aligned import FEWEST, check_aligned, check_setting
 from anomap.data.checks import check_bands, check_fraction, check_image_size, check_intensity_range
 from anomap.data.decode import in_flight
 from anomap.data.differences import differences, mixed_shapes, roles
 from anomap.data.files import printable, shorten
+from anomap.data.images import Size as AnySize
 from anomap.data.images import convert, load_image
 from anomap.data.layouts.named import build_layout
 from anomap.data.leakage import without_test_copies
@@ -37,7 +39,7 @@ from anomap.data.settle import (
     small_share,
 )
 from anomap.data.shrink import SURVIVES, masked_defects, shrink_factors, smallest_surviving, too_small
-from anomap.data.tiles import finest_scale
+from anomap.data.tiles import finest_scale, tiling_of
 from anomap.errors import UserError
 from anomap.intervals import rate_interval
 
@@ -56,6 +58,7 @@ class Check:
     warnings: list[str] = field(default_factory=list)
     settings: dict[str, str] = field(default_factory=dict)  # overrides: key -> value
     normal: list[Sample] = field(default_factory=list)  # to learn from and to calibrate on
+    aligned: bool = False  # whether images would be compared place by place
     same: Mapping[str, str] = field(default_factory=dict)  # of `split_calibration`
 
     def skip(self, warning: str, data: Mapping[str, Any]) -> None:
@@ -76,6 +79,7 @@ def examine(data: Mapping[str, Any], pixels: int) -> Check:
         check_fraction("calibration_fraction", plain["calibration_fraction"])
         check_image_size(plain["image_size"])
         check_intensity_range(plain.get("intensity_range"))
+        check_setting(given.get("aligned", False))
         found = build_layout(plain).scan()
         data = settled(given, found)
         _sets(check, found, data)
@@ -83,6 +87,7 @@ def examine(data: Mapping[str, Any], pixels: int) -> Check:
         check.warnings += [*differences(found, sizes), *mixed_shapes(sizes["train"], data)]
         _shrink(check, sizes["train"] or [size for part in sizes.values() for size in part], given, data)
         data = _values(check, found, given, data)
+        _aligned(check, found, sizes["train"], data)
         _masks(check, found, data, pixels)
         _copies(check, found, data, pixels)
     if any("data.tile=auto" in line for line in check.warnings):
@@ -255,6 +260,21 @@ def _values(check: Check, found: Scan, given: Mapping[str, Any], data: Mapping[s
     return dict(data)
 
 
+def _aligned(check: Check, found: Scan, sizes: Sequence[Size], data: Mapping[str, Any]) -> None:
+    """Whether images would be compared place by place, by a few of those that a training would look at."""
+    tiling = tiling_of(data)
+    size = None if tiling is None else tiling.reads(data["scale"])
+    few = spread(check.normal, FEWEST)
+    read = in_flight(few, lambda sample: _decoded(sample, found, data, size), UserError)
+    photographs = [image for _, image in read if isinstance(image, np.ndarray)]
+    check.aligned = len({*sizes}) == 1 and check_aligned(data.get("aligned", False), photographs, tiling)
+    if check.aligned:
+        check.rows["aligned"] = (
+            "the same thing at the same place: each image is also compared with others place by place"
+        )
+    check.facts["aligned"] = int(check.aligned)
+
+
 def _masks(check: Check, found: Scan, data: Mapping[str, Any], pixels: int) -> None:
     """Their state, and how large what they mark is."""
     some = spread(found.test, pixels)
@@ -329,9 +349,9 @@ def _copies(check: Check, found: Scan, data: Mapping[str, Any], pixels: int) -> 
     check.facts |= {"n_near_copies": len(pairs), "n_near_copies_in_test": len(also), "n_looked_at": looked}
 
 
-def _decoded(sample: Sample, found: Scan, data: Mapping[str, Any]) -> Any:
-    """Uint8 (C, H, W), squeezed to the network's size also where a training would cut tiles."""
-    size, span = check_image_size(data["image_size"]), check_intensity_range(data.get("intensity_range"))
+def _decoded(sample: Sample, found: Scan, data: Mapping[str, Any], size: AnySize | None = None) -> Any:
+    """Uint8 (C, H, W), unless a size is given squeezed to the network's also where a training would cut tiles."""
+    size, span = size or check_image_size(data["image_size"]), check_intensity_range(data.get("intensity_range"))
     if sample.path is None:
         assert found.pixels is not None
         return convert(found.pixels(sample), data["channels"], size, span or EIGHT_BITS)

@@ -1,6 +1,5 @@
 """Training on tiles of photographs that are kept whole."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -14,18 +13,10 @@ from anomap.config import is_number
 from anomap.data.checks import check_image_size
 from anomap.data.decode import release
 from anomap.data.imageset import ImageSet
-from anomap.data.registration import ALIKE, agreement, laid_out, outlines
-from anomap.data.samples import NORMAL, Sample, spread
+from anomap.data.samples import NORMAL, Sample
 from anomap.data.tiles import Tiling, TrainingWindows
 from anomap.errors import UserError
 
-log = logging.getLogger(__name__)
-
-ALIGNED = 0.65  # `agreement` of tiled photographs whose maps are compared place by place
-LEAST = 128  # pixels of their shorter side
-LOOKED_AT = 8  # photographs, to find that out
-FEWEST = 10  # photographs that tell by themselves what is normal at a place
-PLACES = 60  # photographs at most that are looked at to learn it, spread evenly
 STATISTICS = 800  # tiles, spread evenly over all photographs, that closed-form statistics are learned from
 
 
@@ -67,34 +58,6 @@ def _looks(image_size: object, tile: object, overlap: float, scale: object, scal
             f"data.scales={scales}: looks through square tiles; give data.image_size one side, not {image_size}"
         )
     return Tiling(height, overlap, tuple(found))
-
-
-def check_aligned(aligned: bool | str, photographs: Sequence[NDArray[np.uint8]], tiled: bool) -> bool:
-    """Whether training photographs (C, H, W) are compared place by place; `auto` finds out and says why.
-
-    UserError if they are to be and differ in size.
-    """
-    if aligned is False or not len(photographs):
-        return False
-    sizes = {photograph.shape[1:] for photograph in photographs}
-    if aligned is True:
-        if len(sizes) > 1:
-            raise UserError(
-                f"data.aligned=true: {len(sizes)} sizes of training photographs, which cannot show the same at the same place; "
-                "leave data.aligned out, or crop them to one size"
-            )
-        return True
-    if len(sizes) > 1 or min(*sizes.pop()) < LEAST or len(photographs) < FEWEST:
-        return False
-    planes = [outlines(photograph) for photograph in spread(photographs, LOOKED_AT)]
-    found = agreement(planes, laid_out(planes)[1])
-    if found < (ALIGNED if tiled else ALIKE):
-        return False
-    log.info(
-        "data.aligned=true: training images show the same at the same place (correlation %.2f) and are compared place by place",
-        found,
-    )
-    return True
 
 
 @dataclass(eq=False)

@@ -19,7 +19,7 @@ def resize_map(plane: Map, size: tuple[int, int]) -> Map:
 
 
 def reduced(photograph: npt.NDArray[np.uint8], size: tuple[int, int]) -> Map:
-    """A photograph uint8 (C, H, W) at `size`, as `resize_map` does: float32 (C, h, w), in grey levels."""
+    """A photograph uint8 (C, H, W) at `size`, as `resize_map` does: float32 (C, h, w), in whole grey levels."""
     if photograph.shape[1:] == tuple(size):
         return photograph.astype(np.float32)
     height, width = size

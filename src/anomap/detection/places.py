@@ -153,11 +153,11 @@ def compare(plane: Plane, photograph: Photograph, places: Places) -> float:
         return score
     np.maximum(plane, 0, out=plane)
     plane *= MAP_WEIGHT
-    plane += resize_map(strangeness(photograph, places, there), plane.shape)
+    plane += resize_map(grey_map(photograph, places, there), plane.shape)
     return _score(plane)
 
 
-def strangeness(photograph: Photograph, places: Places, there: Pose) -> Plane:
+def grey_map(photograph: Photograph, places: Places, there: Pose) -> Plane:
     """The highest z_g of the channels (h, w); `there` is the pose of the mean beside the photograph, in outlines' pixels."""
     from scipy.ndimage import uniform_filter
 

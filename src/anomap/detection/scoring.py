@@ -26,7 +26,7 @@ from anomap.detection.drift import Reference
 from anomap.detection.image_statistics import STATISTICS, image_statistics
 from anomap.detection.metrics import auroc
 from anomap.detection.precision import ieee_float32
-from anomap.detection.standardise import Calibration, Places, Standardiser
+from anomap.detection.standardise import Calibration, LearnedPlaces, Standardiser
 from anomap.detection.tiled import MAPS, measured
 from anomap.errors import UserError
 from anomap.objectives.base import Batch, MethodOutput, Objective, device_of
@@ -62,7 +62,7 @@ class ScoringModel(nn.Module):
         super().__init__()
         self.objective = objective
         self.calibration = Calibration()
-        self.places = Places()
+        self.places = LearnedPlaces()
         self.image_size = image_size
         self.tiling = tiling  # of photographs of any size; `image_size` is that of a tile then
         self.scale = scale  # of photographs, before they are tiled

@@ -90,7 +90,7 @@ class Calibration(OnCpu):
         super()._load_from_state_dict(state_dict, prefix, *args, **kwargs)
 
 
-class Places(OnCpu):
+class LearnedPlaces(OnCpu):
     """What normal photographs show at each place, as `anomap.detection.places.Places`; empty where they are not compared so."""
 
     level: Tensor
