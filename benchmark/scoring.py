@@ -25,7 +25,6 @@ Score = Callable[[Images], object]
 BATCH = 64
 SIZED = ("ganomaly", "attention_network")  # whose cost against the size is measured
 _WAYS = ("eager", "onnx")
-_FEW_SAMPLES = 4000  # of a mixture density: its fit takes time, its cost is the same
 
 
 def keys(plan: Plan) -> list[str]:
@@ -53,8 +52,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def _method(method: str, plan: Plan, folder: Path, peak: Case) -> dict[str, Any]:
-    few = [f"model.objective.samples={_FEW_SAMPLES}"] if method == "feature_adgan" else []
-    model = detector(prepare(2, folder, f"model={method}", *few, seed=plan.seed))
+    model = detector(prepare(2, folder, f"model={method}", seed=plan.seed))
     images = noise(BATCH, model, plan.seed)
     ways: dict[str, Score] = {"eager": model.run}
     found: dict[str, Any] = {}
