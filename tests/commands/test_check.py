@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
+from PIL import Image
 
 from anomap.commands.check import check, scales
 from anomap.config import config_dir, plain
@@ -90,6 +91,17 @@ def test_images_that_are_compared_place_by_place_all_set_the_threshold(tmp_path:
         assert int(found.facts["n_deciding"] or 0) < int(found.facts["n_calibration"] or 0)
     with pytest.raises(UserError, match=r"data\.aligned=7: give auto, true or false"):
         check(config(f"data.root={tmp_path}", "data.aligned=7"))
+
+
+def test_images_of_several_sizes_are_compared_only_once_they_are_resized(tmp_path: Path) -> None:
+    tiny.write_photographs(tmp_path, train=20, shapes=[(140, 150)], board=True)
+    for path in sorted((tmp_path / "train/good").iterdir())[::5]:
+        with Image.open(path) as image:
+            image.resize((300, 280)).save(path)
+    assert check(config(f"data.root={tmp_path}", "data.image_size=128")).facts["aligned"] == 1
+    assert check(config(f"data.root={tmp_path}", "data.tile=64")).facts["aligned"] == 0
+    with pytest.raises(UserError, match=r"data\.aligned=true: 2 sizes"):
+        check(config(f"data.root={tmp_path}", "data.tile=64", "data.aligned=true"))
 
 
 def test_a_wrong_quantile_is_told(tmp_path: Path) -> None:

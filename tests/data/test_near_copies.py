@@ -1,5 +1,6 @@
 """Saved again, a test image is found among the training images; photographs that only look alike are not."""
 
+import tracemalloc
 from io import BytesIO
 from pathlib import Path
 
@@ -49,6 +50,18 @@ def test_blank_images_and_small_sets_say_nothing() -> None:
     assert not find_near_copies(blank, np.concatenate([blank, textures(20, 16)]))
     assert not find_near_copies(blank, textures(2, 16))
     assert not find_near_copies(blank[:0], textures(5, 16))
+
+
+def test_memory_does_not_grow_with_the_product_of_both_sets() -> None:
+    many = np.random.default_rng(0).integers(0, 255, (60_000, 1, 8, 8), np.uint8)
+    test = many[::100].copy()
+    tracemalloc.start()
+    try:
+        found = find_near_copies(test, many)
+        assert tracemalloc.get_traced_memory()[1] < 200e6  # 600 x 60,000 differences and places would take 430e6
+    finally:
+        tracemalloc.stop()
+    assert len(found) == len(test)
 
 
 def test_the_pair_is_named_in_a_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 _SIDE = 8  # of the thumbnails that find candidates
 _ROWS = 512  # images at a time
+_PAIRS = 1 << 21  # of thumbnails at a time: some 60 MB
 _CANDIDATES = 3
 _GREATEST = (
     2.5  # grey levels of 255, on average over the pixels; JPEG of quality 15 changes solar cells by 2.0, of 50 by 0.8
@@ -129,8 +130,9 @@ def _nearest(
     count = min(count, len(known))
     squares = np.square(known).sum(1)
     places, distances = [], []
-    for start in range(0, len(thumbnails), _ROWS):
-        part = thumbnails[start : start + _ROWS]
+    at_once = max(1, _PAIRS // len(known))
+    for start in range(0, len(thumbnails), at_once):
+        part = thumbnails[start : start + at_once]
         apart = squares - 2 * part @ known.T + np.square(part).sum(1)[:, None]
         best = np.argpartition(apart, count - 1, axis=1)[:, :count]
         values = np.take_along_axis(apart, best, 1)
