@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from anomap.objectives.base import FittedState, MethodOutput, Objective, per_pixel, resized
+from anomap.objectives.density import sample_cells
 from anomap.objectives.losses import per_image
 
 SIDE = 64  # pixel controls look at images reduced to this many pixels: more only adds noise and memory
+PCA_IMAGES = 4096  # far more than its components need, and 200 MB at most
 BANK_SLICE = 512  # remembered images that all images are compared with at once
 
 
@@ -59,14 +61,21 @@ class DistanceToMean(Control):
         self.mean = nn.Buffer(torch.zeros(0))
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        self.mean = torch.cat([*map(reduced, batches)]).mean(0, keepdim=True)
+        seen = 0
+        for small in map(reduced, batches):  # a running mean: all images at once may not fit
+            seen += len(small)
+            mean = small.mean(0, keepdim=True)
+            self.mean = mean if seen == len(small) else self.mean.lerp(mean, len(small) / seen)
 
     def difference(self, x: Tensor) -> Tensor:
         return x - self.mean
 
 
 class PCAError(Control):
-    """Reconstruction error of a principal component analysis, of which at most `components` are kept."""
+    """Reconstruction error of a principal component analysis, of which at most `components` are kept.
+
+    Of more than `PCA_IMAGES` training images as many are drawn at random.
+    """
 
     reconstructs = True
 
@@ -77,9 +86,10 @@ class PCAError(Control):
         self.basis = nn.Buffer(torch.zeros(0))  # (K, C H W)
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        pixels = torch.cat([reduced(batch).flatten(1) for batch in batches])
+        vectors = (reduced(batch).flatten(1)[:, :, None, None] for batch in batches)  # each image one cell
+        pixels = sample_cells(vectors, PCA_IMAGES, torch.Generator().manual_seed(0))
         components = min(self.components, *pixels.shape)
-        pca = PCA(components, random_state=0, copy=False).fit(pixels.cpu().numpy())  # centred in place
+        pca = PCA(components, random_state=0, copy=False).fit(pixels.numpy())  # centred in place
         self.mean = torch.from_numpy(pca.mean_).to(self.mean)
         self.basis = torch.from_numpy(pca.components_).to(self.basis)
 
