@@ -10,7 +10,7 @@ from anomap.objectives.base import Batch, Step, to_signed
 from anomap.objectives.skip_ganomaly import SkipGANomaly
 from benchmark.plan import ADVERSARIAL, Plan
 from benchmark.roofline import GIGA, limit
-from benchmark.setup import Setup, bare_loop, prepare
+from benchmark.setup import MANY_IMAGES, Setup, bare_loop, prepare
 from benchmark.timing import Case, interleaved
 
 PUBLISHED_WIDTH = 64
@@ -36,7 +36,7 @@ def measure(plan: Plan) -> dict[str, float | None]:
     with tempfile.TemporaryDirectory(prefix="anomap-benchmark-") as temporary:
         folder = Path(temporary)
         for method in plan.methods:
-            setup = prepare(plan.steps, folder, f"model={method}", seed=plan.seed)
+            setup = prepare(plan.steps, folder, f"model={method}", seed=plan.seed, images=MANY_IMAGES)
             found |= _one(method, setup, plan.rounds, peak, folder)
         found |= _one(SMALL, small(plan, folder), plan.rounds, peak, folder)
     found["framework_overhead_worst"] = max(found[f"framework_overhead_{method}"] or 0 for method in plan.methods)

@@ -16,7 +16,7 @@ from anomap.evaluation.measure import batches
 from anomap.training.clean import CleanBatches
 from benchmark.plan import ADVERSARIAL, SIZES, Plan
 from benchmark.roofline import GIGA, limit
-from benchmark.setup import Setup, prepare
+from benchmark.setup import MANY_IMAGES, Setup, prepare
 from benchmark.timing import Case, interleaved, latencies, percentile
 
 Images = NDArray[np.uint8]
@@ -52,7 +52,7 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def _method(method: str, plan: Plan, folder: Path, peak: Case) -> dict[str, Any]:
-    model = detector(prepare(2, folder, f"model={method}", seed=plan.seed))
+    model = detector(prepare(2, folder, f"model={method}", seed=plan.seed, images=MANY_IMAGES))
     images = noise(BATCH, model, plan.seed)
     ways: dict[str, Score] = {"eager": model.run}
     found: dict[str, Any] = {}

@@ -27,6 +27,7 @@ from benchmark.generated import write_data_set
 from benchmark.timing import Timed
 
 Batch = dict[str, Tensor]
+MANY_IMAGES = 400  # of which a mixture has all its components
 
 
 def composed(command: str, *overrides: str) -> dict[str, Any]:
@@ -82,6 +83,7 @@ def prepare(
     folder: Path,
     *overrides: str,
     seed: int = 0,
+    images: int = 0,
     adapt: Callable[[Any], AdversarialObjective] = lambda method: method,
 ) -> Setup:
     """Make data, method and batches.
@@ -91,13 +93,14 @@ def prepare(
         folder: where generated images go.
         overrides: of `anomap-train`; without `data=…`, generated grey images of the method's size.
         seed: of everything.
+        images: generated to train on, at least.
         adapt: makes another method of the configured one.
     """
     generated = [] if any(line.startswith("data=") for line in overrides) else ["data=folder", "data.channels=1"]
     config = train_config(*generated, *(["data.root=nowhere"] if generated else []), f"seed={seed}", *overrides)
     if generated:
         side, batch = config["data"]["image_size"], config["data"]["batch_size"]
-        count = round(steps * batch / (1 - config["data"]["calibration_fraction"]) * 1.1) + 8
+        count = round(max(steps * batch, images) / (1 - config["data"]["calibration_fraction"]) * 1.1) + 8
         root = folder / f"{side}px-{count}"
         config["data"]["root"] = str(root if root.is_dir() else write_data_set(root, count, 4, side, seed))
     config, found = settle(config)

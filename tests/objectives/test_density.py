@@ -85,6 +85,13 @@ def test_of_few_images_new_normal_ones_stay_of_order_one_and_others_stand_out(im
     assert mixture(_maps(new)).median() < 10
 
 
+@pytest.mark.parametrize(("images", "components"), [(0, 1), (14, 1), (31, 2), (1000, 3)])
+def test_a_component_needs_so_many_images_whatever_their_cells(images: int, components: int) -> None:
+    mixture = Mixture(3)
+    mixture.fit(torch.randn(400, 4), images)
+    assert len(mixture.means) == components
+
+
 def test_a_dimension_that_never_varies_does_no_harm() -> None:
     train, new = torch.randn(5, 20), torch.randn(5, 20)
     train[:, 3] = 1.0

@@ -19,6 +19,7 @@ from anomap.objectives.expectation_maximisation import (
 from anomap.objectives.whitening import full_precision, oas, shrunk
 
 CELLS_PER_COMPONENT = 4  # cells of a component for each dimension, at least
+IMAGES_PER_COMPONENT = 15  # at least: cells of one image are alike; of few images, many components learn each by heart
 EXTRA_IMAGES = 1  # that vary in every dimension as it does on average, added to those a Gaussian is fitted to
 
 
@@ -45,8 +46,8 @@ class Mixture(FittedState):
     """A mixture of Gaussians with full covariances: how rare a cell is under p(f) = Σ_k π_k N(f; μ_k, Σ_k).
 
     z(f) = √(2/F (log c - log p(f))) with c = Σ_k π_k N(μ_k; μ_k, Σ_k), the highest that p could be. Of one Gaussian that is the
-    Mahalanobis distance per dimension, |P (f - μ)| / √F. K is `components` at most, one for every `CELLS_PER_COMPONENT` F cells;
-    `ridge` is added to every variance; expectation-maximisation has so many iterations.
+    Mahalanobis distance per dimension, |P (f - μ)| / √F. K is `components` at most, one for every `CELLS_PER_COMPONENT` F cells
+    and every `IMAGES_PER_COMPONENT` images; `ridge` is added to every variance; expectation-maximisation has so many iterations.
     """
 
     def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15) -> None:
@@ -61,7 +62,8 @@ class Mixture(FittedState):
     def fit(self, rows: Tensor, images: int, seed: int = 0) -> None:
         """Fit to cells (N, F) of so many images, from a k-means++ start drawn by `seed`."""
         count, features = rows.shape
-        gaussians = max(1, min(self.components, count // (CELLS_PER_COMPONENT * features)))
+        enough = min(count // (CELLS_PER_COMPONENT * features), images // IMAGES_PER_COMPONENT)
+        gaussians = max(1, min(self.components, enough))
         rows = rows.to(self.means.device, torch.float32)
         weights, means, covariances = fit_gaussians(rows, gaussians, self.ridge, self.iterations, seed)
         factors = inverse_factors(shrunk(covariances, oas(covariances, weights * count)))

@@ -21,7 +21,7 @@ class FeatureDensity(Objective):
     def __init__(
         self,
         representation: WhitenedFeatures,
-        components: int = 12,  # of the mixture; 1 is the Gaussian
+        components: int = 12,  # of the mixture, at most; 1 is the Gaussian
         samples: int = 60_000,  # cells of normal images that it is fitted to
         top_fraction: float = 0.01,  # of the cells, whose mean is the score
     ) -> None:

@@ -181,7 +181,7 @@ class DenseFeatures(WhitenedFeatures):
     def __init__(
         self,
         encoder: PretrainedEncoder,
-        components: int = 24,  # of the mixture
+        components: int = 24,  # of the mixture, at most
         samples: int = 80_000,  # cells that it is fitted to
         **options: float,
     ) -> None:
