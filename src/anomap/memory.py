@@ -1,4 +1,4 @@
-"""The memory of this process: how it keeps what was freed, and its peak. Imports nothing heavy."""
+"""The memory of this process: how it keeps what was freed or gives it back, and its peak. Imports nothing heavy."""
 
 import ctypes
 import os
@@ -19,6 +19,12 @@ def keep_memory() -> None:
     libc = ctypes.CDLL(None)
     libc.mallopt(m_mmap_max, 0)
     libc.mallopt(m_trim_threshold, 2**31 - 1)
+
+
+def give_back_memory() -> None:
+    """Give freed memory back to the kernel after all, once something large is gone for good; does nothing without glibc."""
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def peak_rss() -> int:

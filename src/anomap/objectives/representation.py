@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomap.memory import give_back_memory
 from anomap.networks.encoder import PretrainedEncoder
 from anomap.objectives.base import resized, to_signed, to_unit
 from anomap.objectives.density import Mixture, fit_to_cells
@@ -137,6 +138,7 @@ class WhitenedFeatures(Representation):
             # not self.groups: what a subclass adds may not be learned yet
             for part, group in zip(parts, WhitenedFeatures.groups(self, *raw.pop(0)), strict=True):
                 part.copy_(group)
+            give_back_memory()  # that of the batch, or all features would be in memory twice
         return whole
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
