@@ -16,6 +16,7 @@ from anomap.cli.schema import nearest
 from anomap.cli.signals import fail
 from anomap.config import check_switches, plain
 from anomap.errors import UserError
+from anomap.memory import keep_memory
 from anomap.runs.folder import write_atomically
 from anomap.viewing.figures import save_figure
 from benchmark import machine, suite
@@ -32,6 +33,7 @@ def main() -> None:
         print(KEYS.read_text(), end="")
         return
     logging.basicConfig(level=logging.INFO, format="[%(asctime)s] %(message)s")
+    keep_memory()  # as every command of anomap does
     try:
         config = configured(sys.argv[1:])
         folder = Path(config["output"] or datetime.now().strftime("outputs/benchmark/%Y-%m-%d/%H-%M-%S.%f"))

@@ -25,7 +25,7 @@ from anomap.data.masks import read_masks
 from anomap.data.resizing import resize_map
 from anomap.data.samples import ABNORMAL
 from anomap.detection.calibration import resolve_threshold
-from anomap.memory import peak_rss
+from anomap.memory import keep_memory, peak_rss
 from benchmark.processes import Tasks, serve
 
 Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # scores (B,), maps (B, H, W)
@@ -69,6 +69,7 @@ class Anomap(Method):
         from anomap.detection.detector import Detector
         from benchmark.setup import train_config
 
+        keep_memory()  # as its commands do
         spec, folder = self.spec, Path(self.spec["output"])
         config = train_config(
             *("data=folder", f"data.root={spec['data']}/all", f"model={spec['method'].partition(' ')[2]}"),

@@ -1,7 +1,7 @@
 """Scoring: eager and exported, one image and many, small images and large, and what share of the machine's peak it reaches."""
 
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +52,13 @@ def measure(plan: Plan) -> dict[str, Any]:
 
 
 def _method(method: str, plan: Plan, folder: Path, peak: Case) -> dict[str, Any]:
-    model = detector(prepare(2, folder, f"model={method}", seed=plan.seed, images=MANY_IMAGES))
+    setup = prepare(2, folder, f"model={method}", seed=plan.seed, images=MANY_IMAGES)
+    model = detector(setup)
     images = noise(BATCH, model, plan.seed)
     ways: dict[str, Score] = {"eager": model.run}
     found: dict[str, Any] = {}
     try:
-        ways["onnx"] = exported(model)
+        ways["onnx"] = exported(model, setup.config)
     except UserError as error:
         found["scoring_note"] = str(error)
     except Exception as error:  # an exporter may fail in many ways; the other numbers stand
@@ -116,7 +117,7 @@ def many(score: Score, images: Images, at_least: int) -> Callable[[], float]:
     return run
 
 
-def exported(model: ScoringModel, channels: int = 1) -> Score:
+def exported(model: ScoringModel, config: Mapping[str, Any], channels: int = 1) -> Score:
     """The detector as an ONNX graph, in ONNX Runtime.
 
     Raises:
@@ -127,6 +128,6 @@ def exported(model: ScoringModel, channels: int = 1) -> Score:
         import onnxscript  # noqa: F401
     except ImportError:
         raise UserError('onnx is not installed: pip install "anomap[onnx]"') from None
-    from anomap.detection.export import run_onnx, to_onnx, trace
+    from anomap.detection.export import metadata, run_onnx, to_onnx, trace
 
-    return run_onnx(to_onnx(trace(model, channels), {}))
+    return run_onnx(to_onnx(trace(model, channels), metadata(model, config)))

@@ -146,6 +146,8 @@ def test_the_smallest_real_run(tmp_path: Path) -> None:
         assert results[key] > 0
     assert results["roofline_share_train_ganomaly"] < 1.5
     assert results["score_eager_p50_ms_ganomaly"] <= results["score_eager_p99_ms_ganomaly"]
+    assert results["score_onnx_images_per_second_ganomaly"] > 0
+    assert "scoring_note" not in results
     assert results["train_mflop_per_image_ganomaly"] > 3 * results["score_mflop_per_image_ganomaly"]
     assert sys.modules.get("anomalib") is None
 
