@@ -79,16 +79,16 @@ def squared_distances(rows: Tensor, means: Tensor, factors: Tensor) -> Tensor:
     the first features only, which saves three sevenths of the operations. Rows lie side by side, so that sums over a block's
     columns add whole vectors.
     """
-    offsets = torch.einsum("kf,kfg->kg", means, factors)  # μ_k P_k
-    if torch.compiler.is_exporting():  # how many rows there will be is not known
-        each = [(rows @ factor - offset).square().sum(1) for factor, offset in zip(factors, offsets, strict=True)]
-        return torch.stack(each, dim=1)
     count, features = means.shape
+    offsets = torch.einsum("kf,kfg->kg", means, factors)  # μ_k P_k
     edges = sorted({features * block // _BLOCKS for block in range(_BLOCKS + 1)})
     blocks = [
         (end, factors[:, :end, begin:end].transpose(1, 2).reshape(-1, end), -offsets[:, begin:end].reshape(-1, 1))
         for begin, end in pairwise(edges)
     ]
+    if torch.compiler.is_exporting():  # how many rows there will be is not known
+        parts = [(rows[:, :end] @ factor.T + bias.T).square().unflatten(1, (count, -1)) for end, factor, bias in blocks]
+        return torch.stack([part.sum(2) for part in parts]).sum(0)
     found = rows.new_empty(count, len(rows))
     at_once = _ROWS if rows.device.type == "cpu" else _ROWS_ON_GPU
     for some, total in zip(rows.T.split(at_once, 1), found.split(at_once, 1), strict=True):
