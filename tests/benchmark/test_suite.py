@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from anomap.errors import UserError
-from benchmark import augmentation, data, memory, overhead, peer, roofline, scoring, suite
+from benchmark import augmentation, command, data, memory, overhead, peer, roofline, scoring, suite
 from benchmark.command import benchmark, planned
 from benchmark.plan import FULL, QUICK
 
@@ -150,3 +150,13 @@ def test_quick_measures_less_of_everything() -> None:
     for name in ("methods", "sizes", "image_counts", "peer_loaders"):
         assert set(getattr(quick, name)) < set(getattr(full, name))
     assert planned(config(rounds=7)).rounds == 7
+
+
+def test_freed_memory_is_kept_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    did: list[str] = []
+    monkeypatch.setattr(command, "keep_memory", lambda: did.append("keep"))
+    monkeypatch.setattr(command, "benchmark", lambda config, folder: did.append("measure"))
+    monkeypatch.setattr(command, "markdown", str)
+    monkeypatch.setattr("sys.argv", ["benchmark.py"])
+    command.main()
+    assert did == ["keep", "measure"], "its numbers would be half of what the commands reach"

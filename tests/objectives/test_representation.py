@@ -1,5 +1,9 @@
 """Whitening whitens, its cache equals recomputation, masks cover their cells, brightness survives."""
 
+import platform
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import Tensor, nn
@@ -111,6 +115,38 @@ def test_without_room_for_the_cache_features_are_computed_anew(images: Tensor) -
     features, index = _fitted(images, cache_mb=0), torch.tensor([7, 0])
     assert torch.equal(features.clean(images[index], index), features(images[index]))
     assert torch.equal(torch.cat(list(features.clean_batches(images.split(5)))), features(images))
+
+
+IN_MEMORY = """
+import torch
+from anomap.memory import keep_memory, peak_rss
+from anomap.objectives.representation import WhitenedFeatures
+from tests.objectives.test_representation import Encoder
+
+class Wide(Encoder):
+    def __init__(self):
+        super().__init__()
+        self.local_channels, self.context_channels = (30,), ()
+
+    def forward(self, images):
+        return [torch.cat([super(Wide, self).forward(images)[0]] * 15, dim=1)]
+
+keep_memory()
+features = WhitenedFeatures(Wide(), cache_mb=1e4)
+batches = [torch.rand(1, 1, 512, 512) for _ in range(4)]
+features.learn_statistics(batches)
+before = peak_rss()
+features.learn_statistics(batches * 40)
+print((peak_rss() - before) / sum(x.nbytes for x in features._cache))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="tells glibc's allocator")
+def test_features_are_not_in_memory_twice(monkeypatch) -> None:
+    for name in ("MALLOC_ARENA_MAX", "MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"):
+        monkeypatch.delenv(name, raising=False)
+    output = subprocess.run([sys.executable, "-c", IN_MEMORY], capture_output=True, text=True, check=True).stdout
+    assert 0.8 < float(output) < 1.3
 
 
 def test_brightness_that_the_encoder_discards_is_kept(images: Tensor) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
 from anomap.objectives.base import FittedState, MethodOutput, Objective, per_pixel, resized
-from anomap.objectives.density import sample_cells
+from anomap.objectives.density import sample_rows
 from anomap.objectives.losses import per_image
 
 SIDE = 64  # pixel controls look at images reduced to this many pixels: more only adds noise and memory
@@ -86,8 +86,8 @@ class PCAError(Control):
         self.basis = nn.Buffer(torch.zeros(0))  # (K, C H W)
 
     def learn_statistics(self, batches: Iterable[Tensor]) -> None:
-        vectors = (reduced(batch).flatten(1)[:, :, None, None] for batch in batches)  # each image one cell
-        pixels = sample_cells(vectors, PCA_IMAGES, torch.Generator().manual_seed(0))
+        vectors = (reduced(batch).flatten(1) for batch in batches)
+        pixels = sample_rows(vectors, PCA_IMAGES, torch.Generator().manual_seed(0))
         components = min(self.components, *pixels.shape)
         pca = PCA(components, random_state=0, copy=False).fit(pixels.numpy())  # centred in place
         self.mean = torch.from_numpy(pca.mean_).to(self.mean)

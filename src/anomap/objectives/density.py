@@ -24,13 +24,17 @@ EXTRA_IMAGES = 1  # that vary in every dimension as it does on average, added to
 
 
 def sample_cells(maps: Iterable[Tensor], count: int, generator: torch.Generator) -> Tensor:
-    """Cells (count, F), or all there are, drawn from maps (B, F, h, w) in one pass: those with the smallest random keys."""
+    """`sample_rows` of the cells of maps (B, F, h, w): (count, F)."""
+    return sample_rows((x.movedim(1, -1).flatten(0, -2) for x in maps), count, generator)
+
+
+def sample_rows(batches: Iterable[Tensor], count: int, generator: torch.Generator) -> Tensor:
+    """Rows (count, F), or all there are, drawn from batches (N, F) in one pass: those with the smallest random keys."""
     rows, keys = torch.zeros(0), torch.zeros(0, dtype=torch.float64)
-    for x in maps:
-        drawn = torch.rand(x.shape[0] * x.shape[2] * x.shape[3], generator=generator, dtype=torch.float64)
+    for x in batches:
+        drawn = torch.rand(len(x), generator=generator, dtype=torch.float64)
         low = (drawn < (keys.max() if len(keys) >= count else torch.inf)).nonzero().flatten()
-        cells = x.movedim(1, -1).flatten(0, -2)[low.to(x.device)].cpu()
-        rows, keys = torch.cat([rows, cells]), torch.cat([keys, drawn[low]])
+        rows, keys = torch.cat([rows, x[low.to(x.device)].cpu()]), torch.cat([keys, drawn[low]])
         if len(keys) > count:
             kept = keys.topk(count, largest=False).indices
             rows, keys = rows[kept], keys[kept]
