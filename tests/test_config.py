@@ -179,6 +179,9 @@ def test_an_interpolation_could_hide_a_target_and_is_refused(text: str) -> None:
     [
         ({"_target_": "anomap.objectives.controls.PCAEror"}, "no such class"),
         ({"_target_": "anomap.objectives.controls.PCAError", "component": 3}, "component"),
+        ({"_target_": "anomap.objectives.controls.PCAError", "components": "x"}, "components=x: give a whole number"),
+        ({"_target_": "anomap.objectives.density.Mixture", "components": 0}, "components=0: give a whole number"),
+        ({"_target_": "anomap.objectives.density.NearestNormal", "samples": 2.5}, r"samples=2\.5: give a whole number"),
         ({"_target_": "anomap.networks.generators.UNet", "channels": 1, "image_size": 32, "skips": "dense"}, "skips"),
     ],
 )

@@ -8,6 +8,7 @@ from sklearn.decomposition import PCA
 from torch import Tensor, nn
 from torch.nn.functional import adaptive_avg_pool2d
 
+from anomap.config import check_whole
 from anomap.objectives.base import FittedState, MethodOutput, Objective, per_pixel, resized
 from anomap.objectives.density import sample_rows
 from anomap.objectives.losses import per_image
@@ -81,6 +82,7 @@ class PCAError(Control):
 
     def __init__(self, components: int = 32) -> None:
         super().__init__()
+        check_whole("components", components, 1)
         self.components = components
         self.mean = nn.Buffer(torch.zeros(0))
         self.basis = nn.Buffer(torch.zeros(0))  # (K, C H W)

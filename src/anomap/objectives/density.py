@@ -9,6 +9,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from anomap.config import check_whole
 from anomap.objectives.base import FittedState
 from anomap.objectives.expectation_maximisation import (
     fit_gaussians,
@@ -56,6 +57,7 @@ class Mixture(FittedState):
 
     def __init__(self, components: int, ridge: float = 1e-2, iterations: int = 15) -> None:
         super().__init__()
+        check_whole("components", components, 1)
         self.components, self.ridge, self.iterations = components, ridge, iterations
         self.fitted_images = nn.Buffer(torch.zeros((), dtype=torch.long))
         self.log_weights = nn.Buffer(torch.zeros(0))  # (K,), with each normalising constant
@@ -150,6 +152,7 @@ class NearestNormal(GlobalGaussian):
 
     def __init__(self, shrinkage: float = 0.03, samples: int = 2000) -> None:
         super().__init__(shrinkage)
+        check_whole("samples", samples, 1)
         self.samples = samples
         self.memory = nn.Buffer(torch.zeros(0))  # (M, D), whitened
 

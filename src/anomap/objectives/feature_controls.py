@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from anomap.config import check_whole
 from anomap.objectives.base import FittedState, MethodOutput, Objective, resized
 from anomap.objectives.density import Mixture, fit_to_cells, run_generator, sample_cells
 from anomap.objectives.losses import top_mean
@@ -28,6 +29,7 @@ class FeatureDensity(Objective):
         super().__init__()
         self.representation = representation
         self.mixture = Mixture(components)
+        check_whole("samples", samples, 1)
         self.samples, self.top_fraction = samples, top_fraction
 
     @torch.no_grad()
@@ -54,6 +56,7 @@ class PatchMemory(FittedState, Objective):
     def __init__(self, representation: WhitenedFeatures, samples: int = 20_000, top_fraction: float = 0.01) -> None:
         super().__init__()
         self.representation = representation
+        check_whole("samples", samples, 1)
         self.samples, self.top_fraction = samples, top_fraction
         self.bank = nn.Buffer(torch.zeros(0))  # (M, F)
 

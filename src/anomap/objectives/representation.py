@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from anomap.config import check_whole
 from anomap.memory import give_back_memory
 from anomap.networks.encoder import PretrainedEncoder
 from anomap.objectives.base import resized, to_signed, to_unit
@@ -188,6 +189,7 @@ class DenseFeatures(WhitenedFeatures):
         **options: float,
     ) -> None:
         super().__init__(encoder, **options)
+        check_whole("samples", samples, 1)
         self.mixture = Mixture(components)
         self.scale_rarity = Scaling(1)
         self.samples = samples
