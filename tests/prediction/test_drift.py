@@ -65,6 +65,14 @@ def test_other_light_is_said_in_one_line_and_changes_no_exit_status(
     assert "drift        CHANGED since calibration" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(("count", "said"), [(4, "too few images to tell (10 are needed), "), (12, "no change seen, ")])
+def test_few_images_are_not_said_to_be_unchanged(
+    run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str], count: int, said: str
+) -> None:
+    command(config(run, images(tmp_path / "input", 1.0, count), overlays="none"), tmp_path / "out")
+    assert f"drift        {said}" in capsys.readouterr().out
+
+
 def test_what_was_scored_before_counts_and_what_is_gone_does_not(run: Run, tmp_path: Path) -> None:
     source, out = images(tmp_path / "input", 0.5, 8), tmp_path / "out"
     predict(config(run, source, overlays="none"), out)

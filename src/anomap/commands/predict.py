@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
 
 from anomap.detection.detector import Detector
-from anomap.detection.drift import Drift
+from anomap.detection.drift import ENOUGH, Drift
 from anomap.errors import Stopped, UserError, signal_of
 from anomap.prediction import cluster, scoring
 from anomap.prediction.folder import DRIFT, UNREADABLE, PredictionSummary, claimed, first_reason, list_unreadable, watch
@@ -100,7 +100,10 @@ def score(detector: Detector, inputs: Inputs, folder: Path, settings: Settings) 
 
 
 def _compared(drift: Drift) -> str:
-    return "CHANGED since calibration, see the warning" if drift.changed else f"no change seen, {drift.rate}"
+    if drift.changed:
+        return "CHANGED since calibration, see the warning"
+    seen = "no change seen" if drift.images >= ENOUGH else f"too few images to tell ({ENOUGH} are needed)"
+    return f"{seen}, {drift.rate}"
 
 
 def print_summary(summary: PredictionSummary) -> None:
