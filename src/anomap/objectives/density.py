@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from anomap.config import check_whole
+from anomap.memory import give_back_memory
 from anomap.objectives.base import FittedState
 from anomap.objectives.expectation_maximisation import (
     fit_gaussians,
@@ -96,6 +97,7 @@ def fit_to_cells(mixture: Mixture, maps: Iterable[Tensor], count: int) -> None:
         return x
 
     rows = sample_cells(map(counted, maps), count, generator)
+    give_back_memory()  # of what was not drawn
     mixture.fit(rows, sum(counts), generator.initial_seed())
 
 

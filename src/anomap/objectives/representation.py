@@ -14,6 +14,8 @@ from anomap.objectives.base import resized, to_signed, to_unit
 from anomap.objectives.density import Mixture, fit_to_cells
 from anomap.objectives.whitening import Scaling, Whitening, full_precision
 
+_AT_ONCE = 16  # images whose kept features are taken together
+
 
 class Representation(nn.Module):
     """Images (B, C, H, W) in [0, 1] -> (B, F, h, w): the local channels, then those of context, detail and density."""
@@ -153,11 +155,11 @@ class WhitenedFeatures(Representation):
     def clean_batches(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         if self._cache is None:
             return map(self, batches)
-        return map(_on_grid, zip(*(group.split(64) for group in self._cache), strict=True))
+        return map(_on_grid, zip(*(group.split(_AT_ONCE) for group in self._cache), strict=True))
 
     def clean_local(self, batches: Iterable[Tensor]) -> Iterable[Tensor]:
         """The whitened local features (B, F, h, w) of all training images, in order; only these are computed, if any."""
-        return map(self.seen_local, batches) if self._cache is None else self._cache[0].split(64)
+        return map(self.seen_local, batches) if self._cache is None else self._cache[0].split(_AT_ONCE)
 
     @torch.no_grad()
     def seen_local(self, images: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from pytorch_lightning.loggers import Logger
 from anomap.data.anomaly_data import AnomalyData
 from anomap.detection.checkpoint import load_model
 from anomap.errors import UserError
+from anomap.memory import give_back_memory
 from anomap.objectives.base import AdversarialObjective, Objective
 from anomap.objectives.representation import Representation
 from anomap.runs.folder import RunFolder
@@ -132,6 +133,7 @@ def learn_statistics(objective: Objective, data: AnomalyData, device: torch.devi
             for part in objective.modules():
                 if isinstance(part, Representation):
                     part.forget()
+        give_back_memory()  # the statistics' own, which the training need not lie beside
     objective.to(device)  # what a method fitted may lie on the CPU
 
 
