@@ -11,9 +11,10 @@ import ctypes
 import platform
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,7 +29,11 @@ from anomap.detection.calibration import resolve_threshold
 from anomap.memory import keep_memory, peak_rss
 from benchmark.processes import Tasks, serve
 
+if TYPE_CHECKING:
+    from anomap.detection.detector import Detector
+
 Found = tuple[npt.NDArray[np.float64], npt.NDArray[np.float32]]  # scores (B,), maps (B, H, W)
+Predict = Callable[[Sequence[str]], Found]  # of files
 BACKBONE, LAYERS = "tf_efficientnet_lite0", ("blocks.2", "blocks.4")  # the maps that anomap's local features come from
 CORESET = 0.01  # of all features in PatchCore's memory: its default of 0.1 takes ten times as many steps, 38 minutes for 174 images
 PADIM_FEATURES = 100  # of the 152 channels, drawn at random, as anomalib does for ResNet-18
@@ -37,7 +42,13 @@ PADIM_FEATURES = 100  # of the 152 channels, drawn at random, as anomalib does f
 def tasks(spec: dict[str, Any]) -> Tasks:
     """What it is told to do, by name."""
     worker = Worker(Anomap(spec) if spec["method"].startswith("anomap") else Anomalib(spec), spec)
-    return {"fit": worker.fit, "score": worker.score, "single": worker.single, "test": worker.test}
+    return {
+        "fit": worker.fit,
+        "score": worker.score,
+        "single": worker.single,
+        "test": worker.test,
+        "export": worker.export,
+    }
 
 
 class Method(ABC):
@@ -59,6 +70,10 @@ class Method(ABC):
     @abstractmethod
     def predict(self, paths: Sequence[str]) -> Found:
         """Raw scores and maps of files, at once."""
+
+    def export(self) -> tuple[Path, Predict]:
+        """The detector as an ONNX file, and `predict` by that; NotImplementedError if there is no such way."""
+        raise NotImplementedError(f"{self.spec['method']}: no export")
 
 
 class Anomap(Method):
@@ -83,7 +98,20 @@ class Anomap(Method):
         return path
 
     def predict(self, paths: Sequence[str]) -> Found:
-        found = self.detector.predict(list(paths))
+        return self._found(self.detector, paths)
+
+    def export(self) -> tuple[Path, Predict]:
+        from anomap.commands.export import export
+        from anomap.detection.detector import Detector
+        from benchmark.setup import composed
+
+        checkpoint = Path(self.spec["output"]) / "checkpoints" / "last.ckpt"
+        path = export(composed("export", f"checkpoint={checkpoint}")).path
+        return path, partial(self._found, Detector.load(path))
+
+    @staticmethod
+    def _found(detector: "Detector", paths: Sequence[str]) -> Found:
+        found = detector.predict(list(paths))
         return np.array([one.score for one in found]), np.stack([one.anomaly_map for one in found])
 
 
@@ -132,11 +160,29 @@ class Anomalib(Method):
 
     @torch.inference_mode()
     def predict(self, paths: Sequence[str]) -> Found:
+        found = self.model.model(self.pre_processor(self._images(paths)))
+        return found.pred_score.double().numpy().reshape(-1), found.anomaly_map[:, 0].numpy()
+
+    def export(self) -> tuple[Path, Predict]:
+        """By its own `to_onnx`, whose graph resizes and standardises too; in the same session as anomap's."""
+        from anomap.detection.onnx_model import open_session
+
+        path = Path(self.model.to_onnx(self.spec["output"], input_size=(self.spec["side"], self.spec["side"])))
+        session = open_session(str(path))
+        given, names = session.get_inputs()[0].name, [output.name for output in session.get_outputs()]
+
+        def predict(paths: Sequence[str]) -> Found:
+            images = self.pre_processor.transform.transforms[0](self._images(paths))  # the graph takes one size
+            found = dict(zip(names, session.run(None, {given: images.numpy()}), strict=True))
+            return found["pred_score"].astype(np.float64).reshape(-1), found["anomaly_map"][:, 0]
+
+        return path, predict
+
+    @staticmethod
+    def _images(paths: Sequence[str]) -> Any:
         from anomalib.data.utils import read_image
 
-        images: Any = torch.stack([torch.as_tensor(read_image(path, as_tensor=True)) for path in paths])
-        found = self.model.model(self.pre_processor(images))
-        return found.pred_score.double().numpy().reshape(-1), found.anomaly_map[:, 0].numpy()
+        return torch.stack([torch.as_tensor(read_image(path, as_tensor=True)) for path in paths])
 
 
 def _map_large() -> None:
@@ -154,6 +200,7 @@ class Worker:
 
     def __init__(self, method: Method, spec: dict[str, Any]) -> None:
         self.method, self.spec = method, spec
+        self.predict: Predict = method.predict
         self.data = Path(spec["data"])
         self.samples = FolderLayout(spec["root"]).scan().test
 
@@ -163,18 +210,37 @@ class Worker:
         path = self.method.fit()
         if (threshold := self.method.threshold) is None:
             normals = sorted(map(str, (self.data / "calibration" / "good").iterdir()))
-            scores = np.concatenate([self.method.predict(part)[0] for part in self._parts(normals)])
+            scores = np.concatenate([self.predict(part)[0] for part in self._parts(normals)])
             threshold = resolve_threshold({"strategy": "quantile", "quantile": 0.95}, scores).value
         self.threshold = threshold
         seconds = time.perf_counter() - began
         return {"fit_seconds": seconds, "file_mb": path.stat().st_size / 1e6, "fit_peak_mb": peak_rss() / 1e6}
+
+    def export(self) -> dict[str, Any]:
+        """From now on, score by an exported file; what it takes, and how far its scores lie from those before.
+
+        None for a detector that cannot be exported, and why.
+        """
+        some = self._test()[: self.spec["batch"]]
+        expected = self.predict(some)[0]
+        try:
+            path, self.predict = self.method.export()
+            apart = float(np.abs(self.predict(some)[0] - expected).max() / max(expected.std(), 1e-12))
+        except Exception as error:  # an exporter may fail in many ways; the other numbers stand
+            return {
+                "exported_mb": None,
+                "exported_apart": None,
+                "exported_note": f"{type(error).__name__}: {error}"[:500],
+            }
+        files = [path, *path.parent.glob(f"{path.name}.data")]  # large weights may lie beside it
+        return {"exported_mb": sum(file.stat().st_size for file in files) / 1e6, "exported_apart": apart}
 
     def score(self) -> dict[str, float]:
         """Images and seconds of scoring all test files in batches."""
         paths = self._test()
         began = time.perf_counter()
         for part in self._parts(paths):
-            self.method.predict(part)
+            self.predict(part)
         return {"count": len(paths), "seconds": time.perf_counter() - began}
 
     def single(self, count: int) -> dict[str, float]:
@@ -182,7 +248,7 @@ class Worker:
         times = []
         for path in self._test()[:count]:
             began = time.perf_counter()
-            self.method.predict([path])
+            self.predict([path])
             times.append(1e3 * (time.perf_counter() - began))
         p50, p99 = np.percentile(times, [50, 99])
         return {"p50_ms": float(p50), "p99_ms": float(p99)}
@@ -193,7 +259,7 @@ class Worker:
 
         from anomap.detection.pixel_metrics import AgainstMasks
 
-        found = [self.method.predict(part) for part in self._parts(self._test())]
+        found = [self.predict(part) for part in self._parts(self._test())]
         scores, maps = (np.concatenate(column) for column in zip(*found, strict=True))
         labels = np.array([sample.label == ABNORMAL for sample in self.samples])
         masks = read_masks(self.samples, MAX_PIXELS)

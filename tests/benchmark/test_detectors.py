@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from anomap.data.build import build_data
-from benchmark.detector_worker import Found, Method, Worker
-from benchmark.detectors import COLUMNS, same_files, table
+from benchmark.detector_worker import Found, Method, Predict, Worker
+from benchmark.detectors import COLUMNS, same_files, solar_cells, table
 from tests import tiny
 
 
@@ -37,6 +37,44 @@ class Brightest(Method):
     def predict(self, paths: Sequence[str]) -> Found:
         planes = np.stack([np.asarray(Image.open(path), np.float32) for path in paths])
         return planes.mean((1, 2), dtype=np.float64), planes
+
+
+def test_all_methods_learn_from_as_many_solar_cells(tmp_path: Path) -> None:
+    pytest.importorskip("elpv_dataset")
+    root = solar_cells(tmp_path / "cells", 20)
+    assert len(names(root / "train" / "good")) == 20
+    assert len(names(root / "test" / "good")) == 321
+    assert len(names(root / "test" / "defective")) == 715
+
+
+class Exported(Brightest):
+    """Its file scores two more."""
+
+    def export(self) -> tuple[Path, Predict]:
+        path = Path(self.spec["data"]) / "detector.onnx"
+        path.write_bytes(bytes(1_000_000))
+        path.with_suffix(".onnx.data").write_bytes(bytes(2_000_000))
+        return path, lambda paths: (self.predict(paths)[0] + 2, self.predict(paths)[1])
+
+
+@pytest.mark.parametrize("method", [Brightest, Exported])
+def test_after_an_export_its_file_scores(method: type[Method], tmp_path: Path) -> None:
+    (tmp_path / "test" / "good").mkdir(parents=True)
+    (tmp_path / "train" / "good").mkdir(parents=True)
+    Image.new("L", (8, 8)).save(tmp_path / "train" / "good" / "0.png")
+    for level in (10, 14):
+        Image.new("L", (8, 8), level).save(tmp_path / "test" / "good" / f"{level}.png")
+    spec = {"method": "x", "data": str(tmp_path), "root": str(tmp_path), "batch": 3}
+    worker = Worker(method(spec), spec)
+    found = worker.export()
+    paths = [str(tmp_path / "test" / "good" / "10.png")]
+    if method is Exported:
+        assert found == {"exported_mb": 3.0, "exported_apart": 1.0}  # 2 apart where scores deviate by 2
+        assert worker.predict(paths)[0] == 12
+    else:
+        assert found["exported_mb"] is None
+        assert found["exported_note"] == "NotImplementedError: x: no export"
+        assert worker.predict(paths)[0] == 10
 
 
 def test_metrics_of_a_known_method(tmp_path: Path) -> None:

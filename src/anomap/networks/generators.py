@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from anomap.networks.blocks import CBAM, SelfAttention, dcgan_init
 from anomap.networks.convolutions import Convolution, TransposedConvolution, double
+from anomap.networks.layout import beside
 from anomap.networks.map_heads import FineHead, cell_head
 
 # none: a plain auto-encoder; plain: concatenation; cbam: each skip through CBAM first
@@ -191,9 +192,9 @@ class UNet(nn.Module):
         local, context, detail, density = x.split([self.channels, *self.behind], dim=1)
         density = density if self.sees_density else density[:, :0]
         if self.fine_head is not None and not self.draws_on_image:
-            return self.fine_head(torch.cat([local, density], dim=1), detail)
+            return self.fine_head(beside([local, density]), detail)
         if self.cell_head is not None:
-            logits = self.cell_head(torch.cat([local, context, density], dim=1))
+            logits = self.cell_head(beside([local, context, density]))
             return logits, logits
         generated = self(x)
         if generated.map_logits is None:
@@ -208,11 +209,11 @@ class UNet(nn.Module):
         """
         over_features = self.cell_head is not None or (self.fine_head is not None and not self.draws_on_image)
         fine, coarse = self.maps(x) if over_features else (None, None)
-        x = x[:, : self.channels]
+        x = beside([x[:, : self.channels]])  # a slice would be copied by every convolution that sees it
         image = x
         if self.masked_input:
             given = torch.ones_like(x[:, :1]) if attention_map is None else attention_map
-            x = torch.cat([x * given, given], dim=1)
+            x = beside([x * given, given])
         features = []
         for layer in self.downs:
             x = layer(x)
@@ -226,7 +227,7 @@ class UNet(nn.Module):
             if level == self.attention_level:
                 x = self.attention(x)
             if self.skips != "none":
-                x = torch.cat([x, gate(features.pop())], dim=1)
+                x = beside([x, gate(features.pop())])
         if self.fine_head is not None and self.draws_on_image:
             fine, coarse = self.fine_head(x, F.pixel_unshuffle(image, FineHead.FACTOR))
         if self.map_head is None:

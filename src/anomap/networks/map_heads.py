@@ -1,8 +1,9 @@
 """Heads that draw the logits of an attention map (σ = 1: normal region) over features that have already seen their surroundings."""
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from anomap.networks.layout import beside
 
 NORMAL = 3.0  # logits at the start: most of a map is normal
 
@@ -37,7 +38,7 @@ class FineHead(nn.Module):
         coarse = self.coarse(x)
         finer = F.interpolate(self.narrow(coarse), scale_factor=self.FACTOR, mode="bilinear", align_corners=False)
         if detail.shape[1]:
-            finer = torch.cat([finer, F.pixel_shuffle(detail, self.FACTOR)], dim=1)
+            finer = beside([finer, F.pixel_shuffle(detail, self.FACTOR)])
         return self.fine_logits(self.fine(finer)), self.coarse_logits(coarse)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from anomap.networks.generators import Generated, UNet
+from anomap.networks.layout import beside
 from anomap.objectives import losses
 from anomap.objectives.base import AdversarialObjective, Batch, Factory, Losses, MethodOutput, Step, resized, weighted
 from anomap.objectives.representation import Representation
@@ -77,16 +78,16 @@ class AttentionNetwork(AdversarialObjective):
 
     def discriminator_losses(self, step: Step) -> Losses:
         """All five kinds of pairs in one pass."""
-        real = torch.cat([torch.cat([step["x"], step["x_h"]]), step["target"]], dim=1)
-        fake = torch.cat([step["image"], _drawn(step)], dim=1)
-        pairs, counts = [real, fake], None
+        real = len(step["target"])
+        images, maps, counts = [step["x"], step["x_h"], step["image"]], [step["target"], _drawn(step)], None
         if self.mismatched_pair and self.weights["adversarial"]:
-            pairs.append(torch.cat([step["x_h"], torch.ones_like(step["target"][: len(step["x_h"])])], dim=1))
+            images.append(step["x_h"])
+            maps.append(torch.ones_like(step["target"][: len(step["x_h"])]))
             # an augmentation that changed nothing visible leaves (x_h, 1) a true pair: it must not be called fake
             visible = step["mask"][len(step["x"]) :].flatten(1).amax(1)
-            counts = torch.cat([visible.new_ones(len(fake)), visible])
-        logits = self.discriminator(torch.cat(pairs))[1]
-        return {"loss": losses.discriminator_loss(logits[: len(real)], logits[len(real) :], self.adversarial, counts)}
+            counts = torch.cat([visible.new_ones(len(step["image"])), visible])
+        logits = self.discriminator(beside([torch.cat(images), torch.cat(maps)]))[1]
+        return {"loss": losses.discriminator_loss(logits[:real], logits[real:], self.adversarial, counts)}
 
     def generator_losses(self, step: Step) -> Losses:
         """Attention loss and L1 to the clean image, each the sum over both branches, and the adversarial loss."""
@@ -96,7 +97,7 @@ class AttentionNetwork(AdversarialObjective):
             "reconstruction": F.l1_loss(step["image"][:count], step["x"]) + F.l1_loss(step["image"][count:], step["x"]),
         }
         if self.weights["adversarial"]:
-            fake = self.discriminator(torch.cat([step["image"], _drawn(step)], dim=1))[1]
+            fake = self.discriminator(beside([step["image"], _drawn(step)]))[1]
             terms["adversarial"] = losses.generator_adversarial_loss(fake, self.adversarial)
         return weighted(terms, self.weights)
 

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from anomap.config import check_whole
 from anomap.memory import give_back_memory
 from anomap.networks.encoder import PretrainedEncoder
+from anomap.networks.layout import beside
 from anomap.objectives.base import resized, to_signed, to_unit
 from anomap.objectives.density import Mixture, fit_to_cells
 from anomap.objectives.whitening import Scaling, Whitening, full_precision
@@ -219,4 +220,4 @@ class DenseFeatures(WhitenedFeatures):
 
 def _on_grid(maps: Sequence[Tensor]) -> Tensor:
     """Maps side by side on the grid of the first, the others resized bilinearly."""
-    return torch.cat([resized(level, maps[0].shape[-2:]) for level in maps], dim=1)
+    return beside([resized(level, maps[0].shape[-2:]) for level in maps])
