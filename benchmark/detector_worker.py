@@ -160,7 +160,8 @@ class Anomalib(Method):
 
     @torch.inference_mode()
     def predict(self, paths: Sequence[str]) -> Found:
-        found = self.model.model(self.pre_processor(self._images(paths)))
+        # what its Engine does; the module itself resizes as an exported graph does, without smoothing
+        found = self.model.model(self.pre_processor.transform(self._images(paths)))
         return found.pred_score.double().numpy().reshape(-1), found.anomaly_map[:, 0].numpy()
 
     def export(self) -> tuple[Path, Predict]:
