@@ -1,10 +1,13 @@
 """Channels side by side, in the layout that convolutions want."""
 
+from typing import Any
+
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from anomap.networks.layout import beside
+from tests import tiny
 
 LAST = torch.channels_last
 
@@ -36,3 +39,30 @@ def test_gradients_reach_every_part() -> None:
     (beside(parts) * weights).sum().backward()
     for part, expected in zip(parts, weights.split([3, 1], 1), strict=True):
         torch.testing.assert_close(part.grad, expected)
+
+
+@pytest.mark.parametrize("model", ["feature_attention_network", "attention_network", "adgan"])
+def test_no_convolution_of_a_step_has_to_copy_its_input(model: str) -> None:
+    method = (
+        tiny.fitted(tiny.objective(model, "data.image_size=64"), tiny.textures(12, size=64))
+        .train()
+        .to(memory_format=LAST)
+    )
+    copied: list[tuple[str, tuple[int, ...], tuple[int, ...]]] = []
+
+    def look(name: str, x: Tensor) -> None:
+        if x.shape[1] > 2 and x.shape[3] > 1 and not x.is_contiguous(memory_format=LAST):  # 2: CBAM's small maps
+            copied.append((name, tuple(x.shape), x.stride()))
+
+    convolutions = 0
+    for network in (method.generator, method.discriminator):
+        for name, module in network.named_modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+                convolutions += 1
+                module.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs[0]))
+    batch: dict[str, Any] = tiny.batch(4, size=64)
+    step = method.generate(batch)
+    method.discriminator_losses(step.detached())["loss"].backward()
+    method.generator_losses(step)["loss"].backward()
+    assert convolutions > 5
+    assert not copied
