@@ -1,6 +1,6 @@
 """Channels side by side, in the layout that convolutions want."""
 
-from typing import Any
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -54,14 +54,16 @@ def test_no_convolution_of_a_step_has_to_copy_its_input(model: str) -> None:
         if x.shape[1] > 2 and x.shape[3] > 1 and not x.is_contiguous(memory_format=LAST):  # 2: CBAM's small maps
             copied.append((name, tuple(x.shape), x.stride()))
 
+    def hook(name: str) -> Callable[[nn.Module, tuple[Tensor, ...]], None]:
+        return lambda _, inputs: look(name, inputs[0])
+
     convolutions = 0
     for network in (method.generator, method.discriminator):
         for name, module in network.named_modules():
             if isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
                 convolutions += 1
-                module.register_forward_pre_hook(lambda _, inputs, name=name: look(name, inputs[0]))
-    batch: dict[str, Any] = tiny.batch(4, size=64)
-    step = method.generate(batch)
+                module.register_forward_pre_hook(hook(name))
+    step = method.generate(tiny.batch(4, size=64))
     method.discriminator_losses(step.detached())["loss"].backward()
     method.generator_losses(step)["loss"].backward()
     assert convolutions > 5
