@@ -172,9 +172,8 @@ class Anomalib(Method):
         path = Path(self.model.to_onnx(self.spec["output"], input_size=(self.spec["side"], self.spec["side"])))
         session = open_session(str(path))
         given, names = session.get_inputs()[0], [output.name for output in session.get_outputs()]
-        fixed = (
-            given.shape[0] if isinstance(given.shape[0], int) else None
-        )  # PatchCore's takes two images, no more and no less
+        count = given.shape[0]
+        fixed = count if isinstance(count, int) else None  # PatchCore's graph takes two images, no more and no less
 
         def run(images: npt.NDArray[np.float32]) -> Found:
             missing = 0 if fixed is None else fixed - len(images)
@@ -239,14 +238,15 @@ class Worker:
         some = self._test()[: self.spec["batch"]]
         expected = self.predict(some)[0]
         try:
-            path, self.predict = self.method.export()
-            apart = float(np.abs(self.predict(some)[0] - expected).max() / max(expected.std(), 1e-12))
+            path, predict = self.method.export()
+            apart = float(np.abs(predict(some)[0] - expected).max() / max(expected.std(), 1e-12))
         except Exception as error:  # an exporter may fail in many ways; the other numbers stand
             return {
                 "exported_mb": None,
                 "exported_apart": None,
                 "exported_note": f"{type(error).__name__}: {error}"[:500],
             }
+        self.predict = predict
         files = [path, *path.parent.glob(f"{path.name}.data")]  # large weights may lie beside it
         return {"exported_mb": sum(file.stat().st_size for file in files) / 1e6, "exported_apart": apart}
 

@@ -50,8 +50,6 @@ COLUMNS = {  # of the table: heading -> value, digits
     "exported file, MB": ("exported_mb", 1),
     "installed beyond torch, MB": ("installed_mb", 0),
 }
-REQUIREMENTS = {"anomap": "anomap[pretrained]"}  # of a method's first word; else:
-PEER = "anomalib[cpu]"
 CELLS = 200  # normal solar cells to learn from
 
 
@@ -124,7 +122,8 @@ def measure(
             found[method] |= {"images_per_second": eager.median(method)} | worker.ask("single", count=100)
             found[method] |= worker.ask("test")  # whose peak is to know nothing of an export
             found[method] |= worker.ask("export")
-            found[method]["installed_mb"] = sizes(REQUIREMENTS.get(method.split()[0], PEER))[1]
+            requirement = "anomap[pretrained]" if method.startswith("anomap") else "anomalib[cpu]"
+            found[method]["installed_mb"] = sizes(requirement)[1]
         files = {name: worker for name, worker in workers.items() if found[name]["exported_mb"] is not None}
         exported = rates(files)
         for method in workers:

@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from anomap.networks.small_grids import SmallGrid, channels_last, gradients
+from anomap.networks.layout import channels_last
+from anomap.networks.small_grids import SmallGrid, gradients
 
 FEW_CHANNELS = 4
 

@@ -209,7 +209,8 @@ class UNet(nn.Module):
         """
         over_features = self.cell_head is not None or (self.fine_head is not None and not self.draws_on_image)
         fine, coarse = self.maps(x) if over_features else (None, None)
-        x = beside([x[:, : self.channels]])  # a slice would be copied by every convolution that sees it
+        # whole again in memory, or every convolution that sees the slice would copy it
+        x = x[:, : self.channels].contiguous(memory_format=torch.channels_last)
         image = x
         if self.masked_input:
             given = torch.ones_like(x[:, :1]) if attention_map is None else attention_map

@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from anomap.networks.layout import channels_first, channels_last
+
 
 def conv4to2(fine: Tensor, kernel: Tensor) -> Tensor:
     """The convolution: fine and kernel -> coarse."""
@@ -72,13 +74,3 @@ def gradients(gradient: Tensor, x: Tensor, weight: Tensor, transposed: bool, nee
     """PyTorch's own gradients towards input and weight, each None unless needed."""
     how = ([2, 2], [1, 1], [1, 1], transposed, [0, 0], 1)  # stride, padding, dilation; output padding, groups
     return torch.ops.aten.convolution_backward(gradient, x, weight, None, *how, [*needed[:2], False])[:2]
-
-
-def channels_last(x: Tensor) -> Tensor:
-    """(a, b, H, W) -> (a, H, W, b): no copy where memory is channels-last already; the gradient is channels-last too."""
-    return x.permute(0, 2, 3, 1)
-
-
-def channels_first(x: Tensor) -> Tensor:
-    """(a, H, W, b) -> (a, b, H, W), channels-last in memory."""
-    return x.permute(0, 3, 1, 2)

@@ -130,6 +130,8 @@ class WhitenedFeatures(Representation):
             kept.append(raw)
             if size > self.cache_mb:
                 kept.clear()
+            if len(kept) % 8 == 0:
+                give_back_memory()  # what is kept leaves holes between, which may add up to as much again
         for scaling in scalings:
             scaling.finish()
         self._cache = self._seen(kept) if kept else None
@@ -142,7 +144,8 @@ class WhitenedFeatures(Representation):
             # not self.groups: what a subclass adds may not be learned yet
             for part, group in zip(parts, WhitenedFeatures.groups(self, *raw.pop(0)), strict=True):
                 part.copy_(group)
-            give_back_memory()  # that of the batch, or all features would be in memory twice
+            if len(raw) % 4 == 0:
+                give_back_memory()  # that of the batches, or all features would be in memory twice
         return whole
 
     def clean(self, images: Tensor, index: Tensor) -> Tensor:
