@@ -1,7 +1,8 @@
 """How a large photograph is cut into tiles of the network's size, and what was found in them put together again.
 
 Nothing is padded where the photograph is large enough: the tiles of an axis are spread evenly from border to border, with at
-least the overlap that is asked for. Where tiles overlap, their maps are blended by ramps, so that no seam shows.
+least the overlap that is asked for. Where tiles overlap, their maps are blended by ramps, so that no seam shows; the outermost
+pixels of a tile count only along the photograph's own border.
 
 A photograph may be looked at several times (`data.scales`): shrunk to one tile, at twice that size in several, and so on.
 """
@@ -20,6 +21,7 @@ from anomap.data.images import Size
 from anomap.data.resizing import resize_map
 
 AT_A_TIME = 4  # tiles: on a CPU as fast as 16, in 200 MB less
+MARGIN = 0.25  # share of an overlap, at either end, where only the neighbour counts: networks see a tile's edge as something new
 LARGE = 2.0  # times what the network sees: larger photographs are tiled by `auto`
 
 
@@ -80,7 +82,7 @@ class Tiling:
         return np.pad(piece, missing, mode="edge") if any(after for _, after in missing) else piece
 
     def ramp(self, starts: NDArray[np.int64]) -> NDArray[np.float32]:
-        """How much each tile of an axis counts at each of its pixels (T, tile), above 0, before the sum is made one."""
+        """How much each tile of an axis counts at each of its pixels (T, tile), from 0 to 1, before the sum is made one."""
         place = np.arange(self.tile) + 0.5
         shared = np.maximum(0, self.tile - np.diff(starts))  # pixels that neighbours share
         up, down = (self._slope(place, widths) for widths in ([0, *shared], [*shared, 0]))
@@ -88,8 +90,9 @@ class Tiling:
 
     @staticmethod
     def _slope(place: NDArray[np.floating], widths: Sequence[int]) -> NDArray[np.floating]:
-        """From 0 to 1 over so many pixels, then 1: one row for each width."""
-        return np.minimum(1, place / np.maximum(widths, 0.5)[:, None])
+        """0 over the first `MARGIN` of so many pixels, 1 over the last and behind them: one row for each width."""
+        width = np.maximum(widths, 0.5)[:, None]
+        return np.clip((place / width - MARGIN) / (1 - 2 * MARGIN), 0, 1)
 
 
 def shrunk(image: NDArray[np.uint8], times: int) -> NDArray[np.uint8]:
