@@ -128,7 +128,7 @@ TABLES = (
         "",
         [
             ("hard", "hard_one_mask"),
-            ("hard as it comes, one or two masks", "hard"),
+            ("hard as it comes, one to three masks", "hard"),
             ("cutout", "cutout"),
             ("torchvision's RandomErasing", "torchvision_erasing"),
             ("kornia's RandomErasing", "kornia_erasing"),
