@@ -73,10 +73,16 @@ def check_switches(config: Mapping[str, Any], *keys: str) -> None:
             raise UserError(f"{key}={config[key]}: give true or false")
 
 
-def check_whole(key: str, value: Any, least: int) -> None:
-    """Raise UserError unless the value is a whole number of at least `least`."""
-    if type(value) is not int or value < least:
-        raise UserError(f"{key}={value}: give a whole number of at least {least}")
+def check_whole(key: str, value: Any, least: int, most: int | None = None) -> None:
+    """Raise UserError unless the value is a whole number of at least `least`, and at most `most`."""
+    if type(value) is not int or value < least or (most is not None and value > most):
+        wanted = f"of at least {least}" if most is None else f"from {least} to {most}"
+        raise UserError(f"{key}={value}: give a whole number {wanted}")
+
+
+def check_seed(seed: Any) -> None:
+    """Raise UserError unless NumPy and PyTorch take it for a seed."""
+    check_whole("seed", seed, 0, 2**32 - 1)
 
 
 def check_choice(key: str, value: Any, choices: Collection[str]) -> None:

@@ -235,6 +235,14 @@ def test_what_is_given_replaces_the_data_of_the_checkpoint(given: dict[str, Any]
     assert evaluation_data(TRAINED, {"image_size": None, "channels": None, **given}) == {**reading, **expected}
 
 
+def test_the_limit_of_a_training_is_not_that_of_other_images() -> None:
+    trained = {**TRAINED, "limit": 50}
+    assert evaluation_data(trained, {"limit": None})["limit"] == 50  # of the training's own
+    for other in ({"root": "/b"}, {"normal_dir": "/n"}, {"name": "folder", "root": "/b"}):
+        assert "limit" not in evaluation_data(trained, other)
+        assert evaluation_data(trained, {**other, "limit": 7})["limit"] == 7
+
+
 @pytest.mark.parametrize(("key", "value"), [("image_size", 128), ("channels", 1), ("intensity_range", [0, 4095])])
 def test_images_cannot_be_read_otherwise(key: str, value: Any) -> None:
     with pytest.raises(UserError, match=f"data.{key}=.*leave data.{key} out"):
@@ -347,3 +355,18 @@ def test_names_that_training_excluded_are_not_looked_for_in_another_folder() -> 
     assert evaluation_data(trained, {})["exclude"] == ["train/good/000.png"]
     assert "exclude" not in evaluation_data(trained, {"root": "/b"})
     assert evaluation_data(trained, {"root": "/b", "exclude": "list.txt"})["exclude"] == "list.txt"
+
+
+def test_the_same_folder_written_otherwise_is_the_same_data(
+    runs: Runs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`data.root=` relative, or with a slash at its end: what the training excluded stays out."""
+    seen: list[dict[str, Any]] = []
+    real = module.evaluation_data
+    monkeypatch.setattr(module, "evaluation_data", lambda *given: seen.append(real(*given)) or seen[-1])
+    run = runs("model=control_mean")
+    root = Path(read(run.folder.last_checkpoint)["anomap"]["config"]["data"]["root"])
+    monkeypatch.chdir(root.parent)
+    for written in (root.name, f"{root}/"):
+        evaluate(config(run.folder.last_checkpoint, f"data.root={written}"), tmp_path / "out")
+        assert seen.pop()["root"] == str(root)

@@ -331,3 +331,42 @@ def test_a_detector_is_what_is_left_when_training_data_is_gone(runs: Runs, tmp_p
     score, anomaly_map = detector(torch.randint(0, 256, (1, 1, 50, 70), dtype=torch.uint8))
     assert torch.isfinite(score).all()
     assert anomaly_map.shape == (1, 1, 32, 32)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (("threshold=manual",), r"threshold\.value=None"),
+        (("threshold=quantile", "threshold.quantile=1"), r"threshold\.quantile=1"),
+        (("seed=-1",), "seed=-1: give a whole number from 0 to 4294967295"),
+        (("seed=1.5",), r"seed=1\.5"),
+        (("seed=5000000000",), "seed=5000000000"),
+    ],
+)
+def test_a_number_that_cannot_be_is_refused_before_anything_is_trained(
+    overrides: tuple[str, ...], message: str, data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UserError, match=message):
+        train(tiny.config("model=control_mean", f"data.root={data}", *overrides), tmp_path / "run")
+    assert not (tmp_path / "run/checkpoints").exists()
+
+
+def test_a_threshold_by_test_labels_needs_them_before_anything_is_trained(tmp_path: Path) -> None:
+    root = tiny.write_folder(tmp_path / "data", abnormal=0)
+    with pytest.raises(UserError, match="oracle_f1: needs a test set with abnormal images"):
+        train(tiny.config("model=control_mean", f"data.root={root}", "threshold=oracle_f1"), tmp_path / "run")
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("model", ["feature_attention_network", "adgan"])
+def test_one_image_to_learn_from_is_enough_for_a_detector(model: str, tmp_path: Path) -> None:
+    root = tiny.write_folder(tmp_path / "data", train=2)
+    metrics = train(tiny.config(f"model={model}", f"data.root={root}", "controls=false"), tmp_path / "run")
+    assert metrics["n_train"] == 1
+    assert np.isfinite(metrics["threshold"])
+
+
+def test_batches_of_one_image_that_cannot_be_normalised_are_one_line(data: Path, tmp_path: Path) -> None:
+    overrides = ("model=ganomaly", f"data.root={data}", "data.image_size=16", "data.batch_size=1", "controls=false")
+    with pytest.raises(UserError, match=r"raise data\.batch_size or data\.image_size"):
+        train(tiny.config(*overrides), tmp_path / "run")

@@ -223,6 +223,15 @@ def test_bands_are_counted_and_chosen(tmp_path: Path, bands: int, planar: bool) 
     assert (load_image(save(tmp_path / "c.png", COLOUR), 1, SIZE, bands=[2])[0] == COLOUR[..., 2]).all()
 
 
+def test_a_fourth_band_is_not_dropped(tmp_path: Path) -> None:
+    values = RNG.integers(0, 256, (6, 5, 4)).astype(np.uint8)
+    (tmp_path / "x.tif").write_bytes(tiff(values))
+    with pytest.raises(UserError, match=r"has 4 bands.*data\.bands=\[0,1,2\]"):
+        load_image(tmp_path / "x.tif", 3, SIZE)
+    shown = load_image(tmp_path / "x.tif", 3, SIZE, bands=[0, 1, 3])
+    assert (shown == values[..., [0, 1, 3]].transpose(2, 0, 1)).all()
+
+
 def test_planar_compressed_and_predicted_tiff(tmp_path: Path) -> None:
     for planar in (False, True):
         for predictor in (1, 2):
@@ -294,6 +303,14 @@ def test_too_many_pixels_is_refused_by_the_header(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:60])  # only the header is sound: decoding would fail otherwise
     with pytest.raises(UnreadableImageError, match=r"x\.png has 100 x 100 pixels.*data\.max_pixels=9999"):
         load_image(path, 1, (8, 8), max_pixels=9999)
+
+
+def test_a_raised_limit_holds_beyond_pillows_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
+    path = save(tmp_path / "x.png", size=(60, 50))
+    assert load_image(path, 1, (60, 50), max_pixels=3000).shape == (1, 60, 50)
+    with pytest.raises(UnreadableImageError, match=r"data\.max_pixels=2999"):
+        load_image(path, 1, (8, 8), max_pixels=2999)
 
 
 def test_a_decompression_bomb_is_refused(tmp_path: Path) -> None:

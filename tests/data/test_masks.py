@@ -11,7 +11,7 @@ from anomap.data.masks import Masks, load_mask, read_masks
 from anomap.data.reading import UnreadableImageError
 from anomap.data.samples import Sample
 from anomap.errors import UserError
-from tests.data.helpers import png16, save
+from tests.data.helpers import png16, save, tiff
 
 LIMIT = 10**6
 TRUE = np.zeros((32, 48), bool)
@@ -133,6 +133,12 @@ def test_a_mask_drawn_in_alpha(tmp_path: Path, channels: int, hidden: int, colou
     mask, grey = read(path)
     assert (mask == TRUE).all()
     assert not grey
+
+
+def test_a_mask_of_16_bits_drawn_in_the_alpha_of_a_tiff(tmp_path: Path) -> None:
+    both = np.dstack([TRUE * 65535, np.where(ONES, 65535, 0)]).astype(np.uint16)
+    (tmp_path / "m.tif").write_bytes(tiff(both, extra=[2]))
+    assert (read(tmp_path / "m.tif")[0] == TRUE).all()
 
 
 @pytest.mark.parametrize("alpha", [255, 0, 90])

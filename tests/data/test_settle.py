@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from anomap.data.settle import absolute_folders, natural_range, settle
+from anomap.detection.detector import Preprocessing
 from anomap.errors import UserError
 
 from .. import tiny
@@ -62,6 +63,20 @@ def test_twelve_bits_in_sixteen_are_noticed_and_found(tmp_path: Path, caplog: py
     caplog.clear()
     assert settled(root, "data.intensity_range=auto")["data"]["intensity_range"] == [0, 4095]
     assert not [record for record in caplog.records if record.levelname == "WARNING" and "use" in record.getMessage()]
+
+
+def test_twelve_bits_that_the_files_name_hold_for_arrays_too(tmp_path: Path) -> None:
+    values = RNG.integers(0, 4096, (8, 8)).astype(np.uint16)
+    folder = tmp_path / "train/good"
+    folder.mkdir(parents=True)
+    for number in range(6):
+        (folder / f"{number}.pgm").write_bytes(b"P5 8 8 4095\n" + values.astype(">u2").tobytes())
+    data = settled(tmp_path, "data.image_size=8")["data"]
+    assert data["intensity_range"] == [0, 4095]
+    preprocessing = Preprocessing.from_dict({**data, "size": [8, 8]})
+    np.testing.assert_array_equal(preprocessing.take(values), preprocessing.read(folder / "0.pgm"))
+    save(folder / "eight.png", seed=1)
+    assert settled(tmp_path)["data"]["intensity_range"] is None  # each type has its own
 
 
 def test_a_full_range_and_a_chosen_one_bring_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

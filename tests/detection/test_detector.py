@@ -235,6 +235,15 @@ def test_an_array_with_alpha_or_bands_is_what_its_file_is(tmp_path: Path, backgr
     assert (chosen == Preprocessing(3, SIZE).take(many[..., [4, 0, 2]])).all()
 
 
+def test_an_array_of_many_bands_is_one_image_and_is_never_taken_for_another() -> None:
+    detector = Detector(means, Preprocessing(3, SIZE, bands=(4, 0, 2)), 100.0, 200.0, (0.0, 255.0))
+    assert len(detector.score(noise(12, 10, 5))) == 1
+    assert detector.score(np.stack([noise(12, 10, 5)] * 3)).shape == (3,)
+    for wrong in ((12, 10), (12, 10, 4), (5, 12, 3)):
+        with pytest.raises(UserError, match=r"data\.bands=\[4, 0, 2\] give \(H, W, all bands\)"):
+            detector.preprocessing.take(noise(*wrong))
+
+
 def test_a_dark_image_stays_dark() -> None:
     assert make().score(np.full(SIZE, 20, np.uint8)).tolist() == [20.0]
     assert make().score(np.full(SIZE, 20 * 257, np.uint16)).tolist() == [20.0]

@@ -159,3 +159,11 @@ def test_nearest_normal_remembers_no_more_than_it_may() -> None:
     nearest.fit(rows)
     assert nearest.memory.shape == (50, 3)
     assert (nearest(rows) < 1e-2).sum() == 50
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_images_that_are_all_the_same_give_a_finite_distance(count: int) -> None:
+    gaussian = GlobalGaussian()
+    gaussian.fit(torch.arange(6.0).expand(count, -1))
+    assert gaussian(torch.arange(6.0)[None]).item() == 0
+    assert torch.isfinite(gaussian(torch.ones(1, 6))).all()

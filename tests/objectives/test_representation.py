@@ -149,6 +149,14 @@ def test_features_are_not_in_memory_twice(monkeypatch) -> None:
     assert 0.8 < float(output) < 1.3
 
 
+def test_cells_that_are_all_the_same_are_whitened_to_finite_values() -> None:
+    whitening = Whitening(3)
+    whitening.add(torch.ones(1, 3, 1, 1))
+    whitening.finish()
+    assert whitening(torch.ones(1, 3, 1, 1)).abs().max() == 0
+    assert torch.isfinite(whitening(torch.rand(2, 3, 4, 4))).all()
+
+
 def test_brightness_that_the_encoder_discards_is_kept(images: Tensor) -> None:
     features = _fitted(images)
     assert (features(images) - features((images + 0.3).clamp(0, 1))).abs().mean() > 0.1

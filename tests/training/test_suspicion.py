@@ -11,10 +11,13 @@ import torch
 from PIL import Image
 
 from anomap.commands.train import train
+from anomap.config import build
 from anomap.data.anomaly_data import AnomalyData
 from anomap.data.build import build_data
+from anomap.data.imageset import to_float
 from anomap.errors import UserError
 from anomap.runs.folder import RunFolder
+from anomap.training import suspicion
 from anomap.training.clean import CleanBatches
 from anomap.training.suspicion import check_training, trim
 from tests import tiny
@@ -89,6 +92,28 @@ def test_contamination_leaves_the_most_unlike_out_of_all_that_is_learned(
     assert torch.cat([*CleanBatches(data)]).shape[0] == count - 2
     assert "2 of 5" in caplog.text
     assert "are not learned from" in caplog.text
+
+
+def test_contamination_looks_at_every_image(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a check that only names would look at some."""
+    monkeypatch.setattr(suspicion, "AT_MOST", 10)
+    data = module(root, "data.contamination=0.03")
+    bad = holes(data) - {data.calibration.samples[0].name}
+    trim(tiny.objective("control_mean"), data, CPU)
+    assert {sample.name for sample in data.left_out.samples} == bad
+
+
+def test_after_trimming_images_in_a_mapped_file_are_still_pasted(root: Path) -> None:
+    config = tiny.config(MODEL, f"data.root={root}", "data.cache_mb=0", "augmentation.only_fills=[paste_image]")
+    data = build_data(config["data"], build(config["augmentation"]))
+    data.setup()
+    data.leave_out([1, 4])
+    assert data.augmentation is not None
+    index = np.arange(4)
+    images = to_float(data.train[index]["image"])
+    changed, mask = data.augmentation(images, torch.from_numpy(index), 0, data.clean.images)
+    assert mask.sum() > 0
+    assert (changed != images).any()
 
 
 def test_what_is_mapped_from_a_file_stays_there(root: Path) -> None:

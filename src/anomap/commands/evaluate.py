@@ -58,7 +58,7 @@ def evaluate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         )
     if not str(config["threshold"].get("strategy")).startswith("oracle"):
         detector.set_threshold(config["threshold"])  # refuses a wrong one before the scoring
-    used = absolute_folders(evaluation_data(trained["data"], config["data"]))
+    used = evaluation_data(trained["data"], absolute_folders(config["data"]))
     scored = _score(path, detector, used, config["figures"], own=used == absolute_folders(trained["data"]))
     threshold = detector.set_threshold(config["threshold"], scored.test)
     whole, run = {**trained, "data": used, "threshold": config["threshold"]}, RunFolder(folder)

@@ -9,11 +9,12 @@ import pytorch_lightning as pl
 from hydra.core.hydra_config import HydraConfig
 
 from anomap.cli import resume
-from anomap.config import AUTO, build, check_switches
+from anomap.config import AUTO, build, check_seed, check_switches
 from anomap.data.build import build_data
 from anomap.data.differences import doubts
 from anomap.data.settle import preliminary, settle
 from anomap.data.shrink import lost_defects
+from anomap.detection.calibration import check_threshold
 from anomap.detection.scoring import ScoringModel
 from anomap.errors import UserError, optional
 from anomap.evaluation.controls import control_aurocs
@@ -53,6 +54,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
         Stopped: a signal came while training; the checkpoint to go on from is written.
     """
     check_loggers(config)
+    check_seed(config["seed"])
     check_switches(config, "controls", "figures")
     check_estimate(config.get("estimate", AUTO))
     run = RunFolder(folder)
@@ -73,6 +75,7 @@ def train(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     for doubt in doubts(found, config["data"]):
         log.warning("%s", doubt)
     data.setup()
+    check_threshold(config["threshold"], len(data.calibration), bool(data.test.labels.any()))
     if (lost := lost_defects(data.test.samples, data.test.masks, config["data"])) is not None:
         log.warning("%s", lost)
     start_over(run, config)

@@ -35,11 +35,12 @@ def load_mask(path: Path, max_pixels: int) -> tuple[Bools, bool]:
     if values.dtype.kind == "f" and not np.isfinite(values).all():
         raise UnreadableImageError(f"mask {path} holds values that are not finite (NaN or infinity): mend it")
     if alpha is not None and alpha.min() < alpha.max():
-        peaks, drawn = values.max(axis=2), alpha > alpha.max() // 2
+        drawn = alpha > alpha.max() // 2
+        peaks, kept = (values, drawn) if values.ndim == 2 else (values.max(axis=2), drawn[..., None])
         visible = peaks[drawn]
         if not (visible.min() == 0 < visible.max()):
             return _cut(alpha, lossy)  # nothing but the drawing can be seen
-        values = np.where(drawn[..., None], values, values.dtype.type(0))
+        values = np.where(kept, values, values.dtype.type(0))
     if lossy and 0 < values.max() <= _DIM:
         raise UserError(
             f"mask {path} is a JPEG with nothing brighter than {values.max()} of 255: labels do not survive JPEG; "

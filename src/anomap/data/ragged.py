@@ -28,6 +28,19 @@ class Ragged(Sequence[Uint8]):
         return np.stack([self._images[i] for i in index])
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(N, C, H, W), as of an array; ValueError if sizes differ."""
+        found = {image.shape for image in self._images}
+        if len(found) != 1:
+            raise ValueError(f"{len(self)} images of {len(found)} sizes")
+        return len(self), *found.pop()
+
+    @property
+    def dtype(self) -> np.dtype[np.uint8]:
+        """Of all images."""
+        return np.dtype(np.uint8)
+
+    @property
     def shapes(self) -> NDArray[np.int64]:
         """(N, 2), height and width of each."""
         return np.array([image.shape[1:] for image in self._images], np.int64).reshape(-1, 2)

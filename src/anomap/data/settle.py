@@ -13,7 +13,7 @@ import numpy as np
 from anomap.config import AUTO
 from anomap.data.checks import check_bands, check_image_size
 from anomap.data.decode import in_flight
-from anomap.data.reading import Pixels, read_pixels, read_size
+from anomap.data.reading import EIGHT_BITS, SIXTEEN_BITS, Pixels, read_pixels, read_size
 from anomap.data.samples import PixelSource, Sample, Scan, spread
 from anomap.data.tiles import choose_tile, finest_scale
 from anomap.errors import UserError
@@ -80,8 +80,10 @@ def settled(data: Mapping[str, Any], found: Scan) -> dict[str, Any]:
             data["intensity_range"] = one_range(looks)
             if data["intensity_range"] is not None:
                 log.info("data.intensity_range=[%s]: of %s", numbers(data["intensity_range"]), of)
-        elif data.get("intensity_range") is None and (doubt := small_share(looks)):
-            log.warning("%s", doubt)
+        elif data.get("intensity_range") is None:
+            if doubt := small_share(looks):
+                log.warning("%s", doubt)
+            data["intensity_range"] = own_range(looks)
     if data.get("tile") == AUTO:
         data["tile"], why = choose_tile(
             sizes_of(spread(found.train, SAMPLE), data.get("max_pixels")), data["image_size"], data["scale"]
@@ -180,6 +182,16 @@ def small_share(looks: Sequence[Look]) -> str | None:
         f"the training files use {share:.1%} of their range ({low:g} to {high:g} of {limits[0]:g} to {limits[1]:g}), so all "
         f"of them look nearly flat: is it data.intensity_range=[{numbers(natural_range(low, high))}], or auto?"
     )
+
+
+def own_range(looks: Sequence[Look]) -> list[float] | None:
+    """[low, high] that the headers of all files name, where it is not that of their type (12 bits in 16), so that an array of
+    the same type is read as a file; None otherwise.
+    """
+    found = {look.limits for look in looks}
+    if len(found) != 1 or (limits := found.pop()) is None or limits in (EIGHT_BITS, SIXTEEN_BITS):
+        return None
+    return [*limits] if limits[0] == 0 else None
 
 
 def one_range(looks: Sequence[Look]) -> list[float] | None:

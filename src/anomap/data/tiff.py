@@ -163,7 +163,7 @@ def _is_special(tags: Any) -> bool:
     if samples == 1:
         return not bits <= {1, 2, 4, 8, 12, 16}
     alone = samples - len(extra) in (1, 3) and set(extra) <= {_ASSOCIATED, _UNASSOCIATED} and len(extra) <= 1
-    return bits != {8} or not (alone or (samples == 4 and not extra)) or tags.get(_PLANAR, 1) == 2
+    return bits != {8} or not alone or tags.get(_PLANAR, 1) == 2
 
 
 def _restored(row_bytes: NDArray[np.uint8], samples: int, dtype: np.dtype[Any], predictor: int) -> NDArray[np.generic]:

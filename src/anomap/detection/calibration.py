@@ -138,6 +138,12 @@ def resolve_threshold(
     return Threshold(value, str(name), fpr, note, promised)
 
 
+def check_threshold(config: Mapping[str, Any], calibration: int, abnormal: bool) -> None:
+    """Raise UserError if no scores of so many calibration images, and of `abnormal` test images or none, can give it."""
+    labels = [0, 1] if abnormal else [0]
+    resolve_threshold(config, np.zeros(calibration), np.zeros(len(labels)), labels)
+
+
 def _assumed(contamination: float, doubted: int, count: int, aimed: float, promised: float) -> str:
     """What a threshold rests on that leaves out the highest calibration scores."""
     return (

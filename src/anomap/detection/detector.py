@@ -194,7 +194,7 @@ class Detector:
     def score(self, images: Any, bgr: bool = False) -> Scores:
         """Anomaly scores (N,) of paths, arrays or tensors: what `predict` takes."""
         parts = []
-        for _, pixels, sizes in self._batches(_listed(images)[0], bgr):
+        for _, pixels, sizes in self._batches(_listed(images, self.preprocessing.bands)[0], bgr):
             scores, _, statistics = self.observe_batch(pixels, sizes)
             self._watch(scores, statistics)
             parts.append(scores)
@@ -218,7 +218,7 @@ class Detector:
         Raises:
             UserError: a file that cannot be read, or an array of a wrong shape or type.
         """
-        listed, single = _listed(images)
+        listed, single = _listed(images, self.preprocessing.bands)
         predictions = [prediction for batch in self._batches(listed, bgr) for prediction in self._decide(*batch, bgr)]
         return predictions[0] if single else predictions
 
@@ -292,14 +292,14 @@ def _with_sizes(pixels: Table, sizes: Sequence[tuple[int, int]] | None) -> Table
     return np.concatenate([pixels, known], 1, dtype=np.float32)
 
 
-def _listed(images: Any) -> tuple[Sequence[Any], bool]:
-    """The images as a list, and whether it was a single one."""
+def _listed(images: Any, bands: Sequence[int] | None = None) -> tuple[Sequence[Any], bool]:
+    """The images as a list, and whether it was a single one; of several `bands`, three dimensions are one image."""
     if isinstance(images, str | os.PathLike | Image.Image):
         return [images], True
     if hasattr(images, "ndim"):
         shape = tuple(images.shape)
         # (H, W, 4) and (H, W, 2), with an alpha channel, are no batches of very narrow images
-        grey = len(shape) == 3 and shape[0] not in (1, 3) and shape[2] > 4
+        grey = bands is None and len(shape) == 3 and shape[0] not in (1, 3) and shape[2] > 4
         many = len(shape) == 4 or grey
         return (images, False) if many else ([images], True)
     if not isinstance(images, Iterable):
@@ -312,7 +312,9 @@ def _upright(
 ) -> tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]:
     """An image as an array (H, W) or, RGB, (H, W, 3), and its alpha (H, W) in [0, 1], if any; UserError for anything else."""
     array, alpha = _array(values), None
-    if bands is not None and array.ndim == 3 and array.shape[2] > max(bands):
+    if bands is not None:
+        if array.ndim != 3 or array.shape[2] <= max(bands):
+            raise UserError(f"an image of shape {array.shape}: with data.bands={[*bands]} give (H, W, all bands)")
         array = array[:, :, list(bands)]
     if array.ndim == 3 and array.shape[0] in (1, 3) and array.shape[2] not in (1, 3, 4):
         array = array.transpose(1, 2, 0)

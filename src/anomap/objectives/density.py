@@ -126,6 +126,7 @@ class GlobalGaussian(FittedState):
         scaled = (rows - mean) / deviation
         correlation = scaled.T @ scaled / count
         values, axes = torch.linalg.eigh(shrunk(correlation, oas(correlation, count).clamp(min=self.shrinkage)))
+        values = values.where(values > 0, 1.0)  # images that are all the same say nothing of any direction
         self.mean = mean.to(self.mean)
         self.matrix = (axes / (dimensions * values).sqrt() / deviation[:, None]).to(self.matrix)
         self.fitted_images.fill_(count)

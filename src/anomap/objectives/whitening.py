@@ -89,7 +89,10 @@ class Whitening(FittedState):
         values, vectors = torch.linalg.eigh(covariance)
         ridge = oas(covariance, self._count).clamp(min=self.ridge)
         self.mean.copy_(self._origin[:, 0].cpu() + offset)
-        self.matrix.copy_(vectors / (values.clamp(min=0) + ridge * values.mean()).sqrt())
+        variances = values.clamp(min=0) + ridge * values.mean()
+        self.matrix.copy_(
+            vectors / variances.where(variances > 0, 1.0).sqrt()
+        )  # 0: all cells are the same, whatever the direction
         self._origin = None
 
     @full_precision

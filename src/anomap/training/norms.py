@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
+from anomap.errors import UserError
 from anomap.objectives.base import AdversarialObjective
 
 
@@ -33,6 +34,20 @@ def settle_norms(objective: AdversarialObjective, batches: Iterable[Tensor]) -> 
     several = (images for images in batches if len(images) > 1)
     if (first := next(several, None)) is not None:
         update_bn(itertools.chain([first], several), _Scoring(objective))
+
+
+@contextmanager
+def single_values_told() -> Iterator[None]:
+    """A batch in which BatchNorm has one value per channel, of one image on a grid of one cell, is the user's to change."""
+    try:
+        yield
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UserError(
+            "batch normalisation cannot train on a batch of one image of this size: raise data.batch_size or data.image_size, "
+            "or add training images"
+        ) from error
 
 
 @contextmanager

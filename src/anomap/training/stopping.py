@@ -20,6 +20,7 @@ MAY_CHANGE = (
     "trainer.profiler",
     "trainer.detect_anomaly",
     "logger",
+    "threshold",
     "controls",
     "figures",
     "estimate",

@@ -67,11 +67,13 @@ class TrainingCheck:
 
 
 @torch.no_grad()
-def check_training(objective: Objective, data: AnomalyData, device: torch.device) -> TrainingCheck:
-    """Score all training and calibration images, of each `AT_MOST` where that takes another pass through an encoder."""
+def check_training(
+    objective: Objective, data: AnomalyData, device: torch.device, at_most: int | None = AT_MOST
+) -> TrainingCheck:
+    """Score all training and calibration images, of each `at_most` where that takes another pass through an encoder."""
     features = features_of(objective)
     kept = features is not None and features.cached
-    train = CleanBatches(data, device, None if kept else AT_MOST)
+    train = CleanBatches(data, device, None if kept else at_most)
     held_out = CleanBatches(data, device, AT_MOST, data.pieces(data.calibration))
     samples, roles = [*train.samples, *held_out.samples], [TRAIN] * len(train.samples)
     roles += [CALIBRATION] * len(held_out.samples)
@@ -112,14 +114,14 @@ def trim(objective: Objective, data: AnomalyData, device: torch.device) -> Train
     if features := features_of(objective):  # without what a subclass adds: all is learned anew from those that are left
         with said(f"features of {len(data.clean)} training images, to find those to leave out"):
             WhitenedFeatures.learn_statistics(features, CleanBatches(data, device))
-    check = check_training(objective, data, device)
+    check = check_training(objective, data, device, at_most=None)
     if features:
         features.forget()
-    count = share_of(len(data.train), data.contamination)
-    names = [row.path for row in check.rows if row.role == TRAIN][:count]
+    looked_at = [row.path for row in check.rows if row.role == TRAIN]  # of photographs in tiles perhaps not all
+    names = looked_at[: share_of(len(looked_at), data.contamination)]
     log.warning(
         "data.contamination=%g: %d of %d training images are not learned from, those most unlike the others: %s",
-        *(data.contamination, len(names), len(data.train), shorten(names, NAMED)),
+        *(data.contamination, len(names), len(looked_at), shorten(names, NAMED)),
     )
     place = {sample.name: index for index, sample in enumerate(data.train.samples)}
     data.leave_out(sorted(place[name] for name in names))

@@ -28,7 +28,7 @@ from anomap.training.datamodule import AnomalyDataModule
 from anomap.training.loggers import make_callbacks, make_loggers
 from anomap.training.module import AdversarialTraining
 from anomap.training.monitoring import Monitoring
-from anomap.training.norms import settle_norms
+from anomap.training.norms import settle_norms, single_values_told
 from anomap.training.processes import SharedStatistics, check_processes, trainer_arguments
 from anomap.training.progress import Progress, Stopwatch
 from anomap.training.said import said
@@ -183,7 +183,7 @@ def train_stage(
         profiler.dirpath, profiler.filename = run.path / "profile", config["trainer"]["profiler"]
         log.info("profile: %s", profiler.dirpath)
     start = run.last_checkpoint if goes_on(run.last_checkpoint, config) else None
-    with stop, torch.random.fork_rng([]):
+    with stop, single_values_told(), torch.random.fork_rng([]):
         trainer.fit(module, AnomalyDataModule(data), ckpt_path=start)
         if stop.check(trainer):  # it came when there was nothing left to do
             raise stop.stopped()

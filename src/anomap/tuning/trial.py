@@ -9,7 +9,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from anomap.config import build
+from anomap.config import build, check_seed
 from anomap.data.anomaly_data import AnomalyData
 from anomap.data.build import build_data
 from anomap.data.samples import Scan
@@ -57,6 +57,7 @@ class Trials:
             raise UserError(
                 "data.contamination: anomap-tune learns from all images; list those to leave out in data.exclude"
             )
+        check_seed(config["seed"])
         config, found = self._settled(config)
         pl.seed_everything(config["seed"], verbose=False)
         objective = build(config["model"]["objective"])
