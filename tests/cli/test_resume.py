@@ -111,6 +111,18 @@ def test_what_comes_after_the_training_may_change(key: str, run: Path) -> None:
     assert goes_on(RunFolder(run).last_checkpoint, found)  # what was trained is not thrown away
 
 
+def test_a_threshold_that_failed_can_be_replaced(run: Path) -> None:
+    before = {**stored(), "threshold": {"strategy": "gaussian", "quantile": 0.95}}
+    (run / ".hydra/config.yaml").write_text(yaml.safe_dump(before))
+    overrides = ["threshold=manual", "threshold.value=3"]
+    assert arguments([f"resume={run}", *overrides])[-2:] == overrides
+    now = {**tiny.config(*overrides), "resume": str(run)}
+    found, _ = configuration(now, overrides)
+    assert found == {**before, "threshold": {"strategy": "manual", "value": 3}, "resume": None}
+    checkpoint.save(RunFolder(run).last_checkpoint, {"run": before})
+    assert goes_on(RunFolder(run).last_checkpoint, found)
+
+
 def test_a_run_of_another_command_is_refused(run: Path) -> None:
     (run / ".hydra/config.yaml").write_text("command: predict")
     with pytest.raises(UserError, match="a run of anomap-predict"):
