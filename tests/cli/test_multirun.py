@@ -14,9 +14,9 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from anomap.cli.multirun import failures, folder_name, several_processes
+from anomap.cli.multirun import failures, folder_name, outdated, several_processes
 from anomap.config import build, config_dir, flat, plain
-from anomap.runs.folder import read_metrics
+from anomap.runs.folder import RunFolder, read_metrics
 from anomap.runs.jobs import ERROR
 from tests import tiny
 
@@ -195,6 +195,20 @@ def test_a_sweep_goes_on_where_it_stopped(tmp_path: Path) -> None:
         check=True,
     )
     assert "| control_mean | 2 |" in reported.stdout
+
+
+def test_results_of_a_checkpoint_that_was_trained_again_are_outdated(tmp_path: Path) -> None:
+    run, checkpoint = RunFolder(tmp_path / "job"), tmp_path / "last.ckpt"
+    run.path.mkdir()
+    run.metrics.touch()
+    checkpoint.touch()
+    config = OmegaConf.create({"checkpoint": str(checkpoint)})
+    os.utime(checkpoint, (1000, 1000))
+    assert not outdated(config, run)
+    os.utime(checkpoint, (2e9, 2e9))
+    assert outdated(config, run)
+    assert not outdated(OmegaConf.create({"checkpoint": str(tmp_path / "gone.ckpt")}), run)
+    assert not outdated(OmegaConf.create({"seed": 0}), run)  # of anomap-train
 
 
 def test_a_failing_job_is_recorded_and_stops_no_other(tmp_path: Path) -> None:

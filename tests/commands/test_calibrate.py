@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from anomap import Detector
+from anomap.commands import calibrate as module
 from anomap.commands.calibrate import calibrate, command, threshold_config
 from anomap.commands.evaluate import evaluate
 from anomap.commands.export import export
@@ -239,6 +240,29 @@ def test_nothing_is_ever_overwritten(run: Run, tmp_path: Path) -> None:
         calibrate(config(run.folder.last_checkpoint, root, output=str(tmp_path / "no/x.ckpt")), tmp_path / "c")
     own = calibrate(config(run.folder.last_checkpoint, root, output=str(tmp_path / "own.ckpt")), tmp_path / "c")
     assert Detector.load(tmp_path / "own.ckpt").threshold == own["threshold"]
+
+
+def test_of_two_at_a_time_none_takes_the_others_name(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other one ends while this one scores; and what cannot be written leaves nothing."""
+    root, place = normals(tmp_path / "new", 6), run.folder.last_checkpoint
+    real = module.recalibrate
+
+    def meanwhile(*given: Any) -> Any:
+        place.with_name("last-recalibrated.ckpt").write_bytes(b"the other's")
+        return real(*given)
+
+    monkeypatch.setattr(module, "recalibrate", meanwhile)
+    metrics = calibrate(config(place, root), tmp_path / "a")
+    assert Path(metrics["checkpoint"]).name == "last-recalibrated-2.ckpt"
+    assert place.with_name("last-recalibrated.ckpt").read_bytes() == b"the other's"
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(module.checkpoint, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        calibrate(config(place, root), tmp_path / "b")
+    assert not place.with_name("last-recalibrated-3.ckpt").exists()
 
 
 def test_calibrated_twice_on_the_same_images_is_the_same(run: Run, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
@@ -75,6 +76,24 @@ def test_the_promise_is_that_of_the_training(tmp_path: Path) -> None:
     alone = check(config(f"data.root={tmp_path}", "model=ganomaly"))
     assert alone.facts["n_deciding"] == alone.facts["n_calibration"]
     assert "promise" not in check(config(f"data.root={tmp_path}", "threshold=manual")).rows
+
+
+def test_what_weakens_the_promise_of_the_training_weakens_this_one(tmp_path: Path) -> None:
+    """Suspected defects, a second look, and a limit; of a score of one part."""
+    tiny.write_folder(tmp_path, train=60)
+    one_part = (f"data.root={tmp_path}", "model=control_pca", "data.calibration_fraction=0.4")
+    plain = check(config(*one_part)).facts
+    count = int(plain["n_calibration"] or 0)
+    assert plain["n_deciding"] == count
+    suspected = check(config(*one_part, "data.contamination=0.1")).facts
+    expected = resolve_threshold({"strategy": "quantile", "quantile": 0.95}, np.zeros(count), contamination=0.1)
+    assert suspected["promised_fpr"] == expected.promised_fpr
+    assert float(suspected["promised_fpr"] or 0) > float(plain["promised_fpr"] or 1)
+    assert int(check(config(*one_part, "data.scales=[1,2]")).facts["n_deciding"] or 0) < count
+    few = check(config(*one_part, "data.limit=7")).facts
+    assert (few["n_train"], few["n_calibration"], few["n_deciding"]) == (7, 7, 7)
+    with pytest.raises(UserError, match=r"data\.contamination=0\.7"):
+        check(config(*one_part, "data.contamination=0.7"))
 
 
 def test_images_that_are_compared_place_by_place_all_set_the_threshold(tmp_path: Path) -> None:

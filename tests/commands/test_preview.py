@@ -1,15 +1,19 @@
 """The preview writes its grid; the drawn textures are a data set that anomap accepts."""
 
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hydra import compose, initialize_config_dir
 from PIL import Image
 
 from anomap.commands.preview import preview
 from anomap.config import config_dir, plain
 from anomap.data.layouts.folder import FolderLayout
+from anomap.errors import UserError
+from tests import tiny
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import textures
@@ -29,3 +33,25 @@ def test_textures_are_a_valid_folder_with_masks_and_preview_shows_them(tmp_path:
         )
     picture = preview(config, tmp_path)
     assert np.asarray(Image.open(picture)).std() > 0
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (("count=0",), "count=0"),
+        (("count=abc",), "count=abc"),
+        (("seed=abc",), "seed=abc"),
+        (("epoch=x",), "epoch=x"),
+        (("data.root=null", "data.normal_dir=normals"), "no training images"),
+    ],
+)
+def test_what_cannot_be_shown_is_one_line(
+    given: tuple[str, ...], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tiny.write_folder(tmp_path / "data")
+    shutil.copytree(next((tmp_path / "data/train").iterdir()), tmp_path / "normals")
+    monkeypatch.chdir(tmp_path)
+    with initialize_config_dir(str(config_dir()), version_base="1.3"):
+        config = plain(compose("preview", ["data=folder", "data.root=data", "data.image_size=32", *given]))
+    with pytest.raises(UserError, match=message):
+        preview(config, tmp_path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from anomap.commands import report as module
 from anomap.commands.report import main, report
 from anomap.viewing.sweep_chart import _LINE_GAP, HEIGHT, _spread, _ticks, charts
 from tests.runs.test_sweeps import sweep, write_job
@@ -211,3 +212,28 @@ def test_ticks_are_few_round_and_enclose(values: tuple[float, float]) -> None:
     assert ticks[-1] >= max(values) - 1e-9
     assert 2 <= len(ticks) <= 7
     assert len({round(b - a, 9) for a, b in itertools.pairwise(ticks)}) == 1
+
+
+def test_a_report_that_cannot_be_written_is_one_line_below_its_table(
+    sweep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def denied(path: Path, content: object) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "write_atomically", denied)
+        with pytest.raises(SystemExit) as stopped:
+            main([str(sweep)])
+    shown = capsys.readouterr()
+    assert stopped.value.code == 2
+    assert "| a | 32 | 3 | 0.562 ± 0.026 |" in shown.out
+    assert shown.err == f"error: {sweep}: the report cannot be written there (Permission denied); give --output DIR\n"
+    main([str(sweep), "--output", str(tmp_path / "mine")])
+    page = (tmp_path / "mine/report.html").read_text(encoding="utf-8")
+    assert not (sweep / "report.html").exists()
+    (sweep / "a-32-0" / "report.html").write_text("")
+    main([str(sweep), "--output", str(tmp_path / "mine")])
+    assert "a-32-0/report.html" not in page
+    found = re.search(r'href="([^"]*a-32-0/report\.html)"', (tmp_path / "mine/report.html").read_text(encoding="utf-8"))
+    assert found is not None
+    assert (tmp_path / "mine" / found[1]).resolve() == (sweep / "a-32-0/report.html").resolve()

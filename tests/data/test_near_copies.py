@@ -45,6 +45,16 @@ def test_photographs_of_the_same_aligned_part_are_no_copies(noise: float) -> Non
     assert not find_near_copies(shots[:20], shots[20:])
 
 
+@pytest.mark.parametrize("quality", [100, 60])
+def test_a_copy_is_found_though_the_original_is_there_twice(quality: int) -> None:
+    train, test = textures(60), textures(20)
+    train[50] = saved_again(train[41], quality)
+    test[7] = saved_again(train[41], 75)
+    [found] = find_near_copies(test, train)
+    assert found.image == 7
+    assert found.other in (41, 50)
+
+
 def test_blank_images_and_small_sets_say_nothing() -> None:
     blank = np.full((5, 1, 16, 16), 7, np.uint8)
     assert not find_near_copies(blank, np.concatenate([blank, textures(20, 16)]))

@@ -46,3 +46,28 @@ def test_measures_notes_controls_and_places_are_told(tmp_path: Path, capsys: pyt
     assert "note: few images" in out
     assert "note: a mask is empty" in out
     assert f"report       {run.report}\ncheckpoint   c.ckpt\n" in out
+
+
+def test_brackets_in_names_are_no_markup_and_sizes_are_pixels(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = RunFolder(tmp_path / "old [red]")
+    run.path.mkdir()
+    metrics = {
+        "model": "m",
+        "data": "d",
+        "image_size": "32",
+        "threshold_strategy": "quantile",
+        "checkpoint": "[b].ckpt",
+        "training_note": "part[left].png and [/b]",
+        "estimate_spot_tpr": 0.5,
+        "estimate_size_4_tpr": 0.6,
+        "estimate_size_4_px": 5,
+        "estimate_size_2_tpr": 0.3,
+        "estimate_size_2_px": 3,
+    }
+    print_summary(metrics, run)
+    out = capsys.readouterr().out
+    assert f"results      {run.path}\ncheckpoint   [b].ckpt" in out
+    assert "note: part[left].png and [/b]" in out
+    assert "caught spot 50 %; 3 px 30 %, 5 px 60 %" in out

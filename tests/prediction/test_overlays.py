@@ -25,7 +25,7 @@ FOLDER = Path("/nowhere/overlays")
         ("/etc/x.png", "etc/x.png"),
         ("a/../b.png", "a/__/b.png"),
         ("..", "__.png"),
-        ("back\\slash.png", "back_slash.png"),
+        ("back\\slash.png", "back_slash.png-61c82e8da7a3b3ee.png"),
     ],
 )
 def test_overlay_path(name: str, expected: str) -> None:
@@ -52,6 +52,8 @@ def test_equal_stems_and_long_names_do_not_meet(tmp_path: Path) -> None:
         "a.jpg.png",
         "a.jpg.png.png",
         "a.png.png",
+        "a\\b.png",
+        "a_b.png",
         f"{long}.png",
         f"{long}.bmp",
         "ü" * 125 + ".png",

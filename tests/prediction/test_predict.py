@@ -162,6 +162,23 @@ def test_an_overlay_has_the_size_of_its_photograph_and_changes_nothing_but_the_l
     assert (drawn[~line] == photograph[~line][:, None]).all()
 
 
+def test_a_photograph_that_goes_away_before_its_overlay_keeps_its_score(
+    run: Run, images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    gone, real = images / "0.png", Detector.observe_batch
+
+    def observe(detector: Detector, *given: Any) -> Any:
+        gone.unlink(missing_ok=True)
+        return real(detector, *given)
+
+    monkeypatch.setattr(Detector, "observe_batch", observe)
+    outcome = predict(config(run, images, overlays="all"), tmp_path / "out")
+    assert outcome.scored == len(read_predictions(tmp_path / "out/scores.csv"))
+    assert "0.png" in scores(tmp_path / "out")
+    assert not (tmp_path / "out/overlays/0.png").exists()
+    assert "no overlay: " in caplog.text
+
+
 def test_overlays_stay_apart_and_inside(run: Run, images: Path, tmp_path: Path) -> None:
     for name in ("a.png", "a.bmp", "a.png.png", "sub/a.png", "sub/b...png", "sub/new\nline.png", "sub/[x] $y$.png"):
         save(images / name, seed=1)

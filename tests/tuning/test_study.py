@@ -118,6 +118,7 @@ def test_the_first_trial_is_as_configured_if_the_space_holds_it(tmp_path: Path) 
     assert inside.get_trials()[1].params["x"] != 0.5
     outside = open_study(tmp_path / "outside", SETTINGS, 0, None)
     first_trial(outside, SPACE, {"x": 3.0})
+    first_trial(outside, {"ablation": (None, "cbam_off")}, {"x": 0.25})  # a group, which has no value of its own
     assert outside.get_trials() == []
 
 

@@ -88,6 +88,7 @@ def test_a_method_without_epochs_can_be_searched_too(data: Path, tmp_path: Path)
     ("override", "told"),
     [
         ("trials=0", "trials=0"),
+        ("seed=abc", "seed=abc"),
         ("every=0", "every=0"),
         ("startup_trials=-1", "startup_trials=-1"),
         (

@@ -110,6 +110,11 @@ def test_a_defect_of_one_pixel_stays_visible_in_its_outline() -> None:
     assert line.sum() == 24  # two pixels wide on an image of 300
 
 
+def test_the_line_leaves_something_of_a_thin_strip() -> None:
+    outlined = overlay(np.full((1, 8, 2000), 100, np.uint8), np.ones((8, 2000)), (0, 1), threshold=0.5)
+    assert (outlined != palette.rgb(palette.CONTOUR)).any(-1).mean() > 0.5
+
+
 def test_an_image_that_is_abnormal_all_over_has_a_line_along_its_edge() -> None:
     outlined = overlay(np.full((1, 8, 8), 100, np.uint8), np.ones((8, 8)), (0, 1), threshold=0.5)
     line = (outlined == palette.rgb(palette.CONTOUR)).all(-1)

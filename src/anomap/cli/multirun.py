@@ -101,7 +101,7 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
     wrong = several_processes(config)
     if wrong is not None and str(HydraConfig.get().launcher._target_).endswith("BasicLauncher"):
         signals.fail(wrong)
-    if RunFolder(folder).finished:
+    if RunFolder(folder).finished and not outdated(config, RunFolder(folder)):
         log.info("%s: finished before, skipped (delete the folder to run it again)", folder.name)
         return
     error_file = folder / ERROR
@@ -118,6 +118,16 @@ def run_job(work: Callable[[], Any], config: DictConfig, folder: Path) -> None:
         expected = isinstance(error, UserError | OmegaConfBaseException)  # one line says it
         write_atomically(error_file, " ".join(one_line(error).split()) + "\n" if expected else traceback.format_exc())
         log.error("%s: failed: %s%s", folder.name, reason(error_file), "" if expected else f"; all of it: {error_file}")
+
+
+def outdated(config: DictConfig, run: RunFolder) -> bool:
+    """Whether a finished job's results are older than the checkpoint that it looks at: it has been trained again since."""
+    given = config.get("checkpoint")
+    path = Path(str(given)).expanduser()
+    if not given or not path.is_file() or path.stat().st_mtime_ns <= run.metrics.stat().st_mtime_ns:
+        return False
+    log.info("%s: finished before, but %s is newer: done again", run.path.name, given)
+    return True
 
 
 def several_processes(config: DictConfig) -> str | None:

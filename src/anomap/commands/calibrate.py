@@ -5,6 +5,7 @@ import logging
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def calibrate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     is written then.
     """
     old = checkpoint_file(config)
-    path = new_checkpoint(config["output"], old)
+    new_checkpoint(config["output"], old)  # refuses a wrong one before the scoring
     detector, trained = checkpoint.load_model(old)
     section = checkpoint.read(old)[checkpoint.SECTION]
     wanted = threshold_config(config["threshold"], trained["threshold"])
@@ -68,7 +69,12 @@ def calibrate(config: dict[str, Any], folder: Path) -> dict[str, Any]:
     suspected = {**trained["data"], "contamination": detector.contamination}
     new = {**trained, "data": suspected, "threshold": wanted, "calibration": note}
     kept = {key: value for key, value in section.items() if key == "trained"}
-    checkpoint.save(path, {checkpoint.SECTION: {**checkpoint.section(detector, new), **kept}})
+    path = claimed(config["output"], old)
+    try:
+        checkpoint.save(path, {checkpoint.SECTION: {**checkpoint.section(detector, new), **kept}})
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
     run = RunFolder(folder)
     rows = (
         ScoreRow.decide(name, 0, "normal", s, done.threshold.value)
@@ -144,6 +150,15 @@ def new_checkpoint(given: str | None, old: Path) -> Path:
         raise UserError(f"output={path}: is to be a checkpoint; name it .ckpt, then anomap-export it")
     check_place(path)
     return path
+
+
+def claimed(given: str | None, old: Path) -> Path:
+    """`new_checkpoint`, an empty file by now: of several commands that calibrate at a time none takes another's name."""
+    while True:
+        path = new_checkpoint(given, old)
+        with suppress(FileExistsError):
+            path.touch(exist_ok=False)
+            return path
 
 
 def print_summary(metrics: Mapping[str, Any], folder: Path) -> None:

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from anomap.cli.schema import is_path
 from anomap.config import check_switches, check_whole, unquoted
-from anomap.data.check import Check, examine
+from anomap.data.check import Check, examine, limited
 from anomap.data.samples import split_calibration
 from anomap.detection.calibration import Threshold, resolve_threshold
 from anomap.runs.folder import write_metrics
@@ -74,14 +74,19 @@ def _overrides(found: Check) -> list[str]:
 
 def _promise(found: Check, config: Mapping[str, Any]) -> None:
     """How many false alarms the threshold could promise at most, and what would promise those that are asked for."""
-    data, several = config["data"], scales(config["model"]) and not found.aligned  # which makes one part
+    data, limit = config["data"], config["data"].get("limit")
+    several = (
+        scales(config["model"]) or len(data.get("scales") or ()) > 1
+    ) and not found.aligned  # which makes one part
 
     def split(fraction: float) -> tuple[int, int, Threshold]:
         """How many images train, how many set the threshold, and what that would be worth."""
-        train, calibration = split_calibration(found.normal, fraction, found.same)
+        train, calibration = limited(split_calibration(found.normal, fraction, found.same), limit)
         different = len({found.same.get(sample.name, sample.name) for sample in calibration})
         deciding = len(calibration) - (different // 2 if several else 0)
-        return len(train), deciding, resolve_threshold(config["threshold"], np.zeros(deciding))
+        contamination = float(data.get("contamination") or 0)
+        threshold = resolve_threshold(config["threshold"], np.zeros(deciding), contamination=contamination)
+        return len(train), deciding, threshold
 
     train, deciding, threshold = split(data["calibration_fraction"])
     if threshold.promised_fpr is None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from anomap.config import build
+from anomap.config import build, check_seed, check_whole
 from anomap.data.build import build_data
 from anomap.data.imageset import to_float
 from anomap.data.settle import settle
@@ -25,11 +25,15 @@ def preview(config: dict[str, Any], folder: Path) -> Path:
 
     The shown ones are chosen among more, evenly from the smallest changed area to the largest.
     """
+    check_seed(config["seed"])
+    check_whole("count", config["count"], 1)
+    check_whole("epoch", config["epoch"], 0)
     config, found = settle(config)
     augmentation, epoch = build(config["augmentation"]), config["epoch"]
     data = build_data(config["data"], augmentation, config["seed"])
     data.layout = found
     data.setup()
+    data.train_dataloader()  # says so if there is nothing to train on
     index = _spread(len(data.clean), _CHOICE * config["count"])
     images = to_float(data.clean[index.numpy()]["image"])
     augmented, masks = augmentation(images, index, epoch, data.clean.images)

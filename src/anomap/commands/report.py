@@ -34,18 +34,28 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Read the command line, write the reports, print the table."""
     chosen = _parser().parse_args(arguments)
     try:
-        table = report(chosen.sweep, chosen.metrics, chosen.by, chosen.over)
+        table = compare(chosen.sweep, chosen.metrics, chosen.by, chosen.over)
+        print(markdown_table(table))
+        folder = write(table, chosen.sweep[0], chosen.output)
     except UserError as error:
         fail(str(error))
-    print(markdown_table(table))
     for suffix in ("csv", "md", "html"):
-        print(f"{suffix:<5} {chosen.sweep[0] / f'report.{suffix}'}")
+        print(f"{suffix:<5} {folder / f'report.{suffix}'}")
 
 
 def report(
     sweeps: Sequence[Path], metrics: Sequence[str] | None = None, by: Sequence[str] = (), over: Sequence[str] = ()
 ) -> SweepTable:
-    """Compare all jobs of the sweeps' folders; write `report.csv`, `report.md` and `report.html` into the first.
+    """`compare`, and `write` into the first folder."""
+    table = compare(sweeps, metrics, by, over)
+    write(table, sweeps[0])
+    return table
+
+
+def compare(
+    sweeps: Sequence[Path], metrics: Sequence[str] | None = None, by: Sequence[str] = (), over: Sequence[str] = ()
+) -> SweepTable:
+    """Compare all jobs of the sweeps' folders.
 
     The columns are `metrics`, by default `DEFAULT_METRICS` and the controls, as far as they exist. Means are added over the
     keys `over`, or over all keys that varied but `by`. UserError if there are no jobs, or no such metric or key.
@@ -53,13 +63,27 @@ def report(
     first = sweeps[0]
     if is_job(first):
         raise UserError(f"{first}: one run's folder, which has its own report.html; give the folder of a sweep")
-    jobs, title = read_jobs(sweeps), f"Sweep {first.resolve().name}"
-    table = tabulate(jobs, metrics, others(jobs, by) if by else over)
-    page = sweep_page(table, title, first).encode("utf-8", "replace")  # bytes of a name that are no text
-    write_atomically(first / "report.csv", csv_table(table))
-    write_atomically(first / "report.md", f"# {title}\n\n{markdown_table(table)}")
-    write_atomically(first / "report.html", page)
-    return table
+    jobs = read_jobs(sweeps)
+    return tabulate(jobs, metrics, others(jobs, by) if by else over)
+
+
+def write(table: SweepTable, sweep: Path, output: Path | None = None) -> Path:
+    """Write `report.csv`, `report.md` and `report.html` into the sweep's folder or `output`, which is returned.
+
+    UserError if nothing can be written there.
+    """
+    folder, title = sweep if output is None else output, f"Sweep {sweep.resolve().name}"
+    page = sweep_page(table, title, folder).encode("utf-8", "replace")  # bytes of a name that are no text
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_atomically(folder / "report.csv", csv_table(table))
+        write_atomically(folder / "report.md", f"# {title}\n\n{markdown_table(table)}")
+        write_atomically(folder / "report.html", page)
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the report cannot be written there ({error.strerror}); give --output DIR"
+        ) from error
+    return folder
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -70,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("sweep", nargs="+", type=Path, help="folder of a sweep; the reports go into the first")
+    parser.add_argument("--output", type=Path, metavar="DIR", help="another folder for the reports")
     columns = f"numbers of metrics.json to compare (default: {', '.join(DEFAULT_METRICS)}, and the controls)"
     parser.add_argument("--metrics", type=_names, metavar="NAME,...", help=columns)
     means = parser.add_mutually_exclusive_group()

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from anomap.cli.schema import PRESETS, container, groups_of, suggestion
-from anomap.config import check_whole, flat, plain
+from anomap.config import check_seed, check_whole, flat, plain
 from anomap.errors import UserError
 from anomap.runs.folder import write_atomically
 from anomap.runs.lock import alone
@@ -37,6 +37,7 @@ def tune(config: dict[str, Any], folder: Path, overrides: Sequence[str]) -> None
     `config` is `conf/tune.yaml`, resolved. Hydra must be initialised: trials are composed as anomap-train's command line
     would be, of those of `overrides` that it has. UserError for wrong input, or a study begun with other settings.
     """
+    check_seed(config["seed"])
     check_whole("trials", config["trials"], 1)
     check_whole("every", config["every"], 1)
     if config["startup_trials"] is not None:

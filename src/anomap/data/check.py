@@ -15,7 +15,7 @@ import numpy as np
 
 from anomap.config import AUTO
 from anomap.data.aligned import FEWEST, check_aligned, check_setting
-from anomap.data.checks import check_bands, check_fraction, check_image_size, check_intensity_range
+from anomap.data.checks import check_bands, check_fraction, check_image_size, check_intensity_range, check_share
 from anomap.data.decode import in_flight
 from anomap.data.differences import differences, mixed_shapes, roles
 from anomap.data.files import printable, shorten
@@ -80,6 +80,7 @@ def examine(data: Mapping[str, Any], pixels: int) -> Check:
         check_image_size(plain["image_size"])
         check_intensity_range(plain.get("intensity_range"))
         check_setting(given.get("aligned", False))
+        check_share("contamination", plain.get("contamination", 0.0))
         found = build_layout(plain).scan()
         data = settled(given, found)
         _sets(check, found, data)
@@ -126,7 +127,7 @@ def _sets(check: Check, found: Scan, data: Mapping[str, Any]) -> None:
     check.normal = normal
     parts: tuple[list[Sample], list[Sample]] = ([], [])
     if found.train:
-        parts = split_calibration(normal, data["calibration_fraction"], check.same)
+        parts = limited(split_calibration(normal, data["calibration_fraction"], check.same), data.get("limit"))
         check.rows["training"] = (
             f"{len(normal)} normal images: {len(parts[0])} to learn from, {len(parts[1])} to calibrate"
         )
@@ -151,6 +152,11 @@ def _sets(check: Check, found: Scan, data: Mapping[str, Any]) -> None:
         "n_exact_copies": len(check.same) - len({*check.same.values()}),
         "left_out": found.left_out or None,
     }
+
+
+def limited(parts: tuple[list[Sample], list[Sample]], limit: int | None) -> tuple[list[Sample], list[Sample]]:
+    """Training and calibration images, of each no more than `data.limit`."""
+    return parts if limit is None else (spread(parts[0], limit), spread(parts[1], limit))
 
 
 def _sizes(check: Check, found: Scan, data: Mapping[str, Any]) -> dict[str, list[Size]]:

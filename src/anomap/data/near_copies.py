@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 _SIDE = 8  # of the thumbnails that find candidates
 _ROWS = 512  # images at a time
 _PAIRS = 1 << 21  # of thumbnails at a time: some 60 MB
-_CANDIDATES = 3
+_CANDIDATES, _FEWEST = 4, 3
 _GREATEST = (
     2.5  # grey levels of 255, on average over the pixels; JPEG of quality 15 changes solar cells by 2.0, of 50 by 0.8
 )
@@ -46,7 +46,7 @@ def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8] | None
     Memory is bounded: whole images are only compared with the few that are most similar as thumbnails.
     """
     within, others = others is None, images if others is None else others
-    if len(images) == 0 or len(others) < _CANDIDATES + within:
+    if len(images) == 0 or len(others) < _FEWEST + within:
         return []
     known = _thumbnails(others)
     nearest, distances = _nearest(known if within else _thumbnails(images), known, _CANDIDATES + within)
@@ -59,12 +59,18 @@ def find_near_copies(images: NDArray[np.uint8], others: NDArray[np.uint8] | None
     found = []
     for place in suspects:
         differences = np.array([_difference(images[place], others[other]) for other in nearest[place]])
-        first, second = np.argsort(differences, kind="stable")[:2]
-        least = float(differences[first])
+        first, *rest = np.argsort(differences, kind="stable").tolist()
+        original, least = others[nearest[place][first]], float(differences[first])
+        # the original may be there twice itself: only what differs from it says how alike others are
+        next_best = (
+            float(differences[other])
+            for other in rest
+            if _difference(original, others[nearest[place][other]]) > _RATIO * usual
+        )
         plain = images[place].std() < 1  # a blank image says nothing
         if within and nearest[place][first] > place:  # the pair is found from the other side
             continue
-        if least < _GREATEST and least <= _RATIO * min(differences[second], usual) and not plain:
+        if least < _GREATEST and least <= _RATIO * min(next(next_best, usual), usual) and not plain:
             found.append(NearCopy(int(place), int(nearest[place][first]), least, usual))
         release(images, others)
     return found

@@ -95,6 +95,7 @@ class Estimate:
         for size in dict.fromkeys(copy.size for copy in self.damaged):
             of_size = [copy for copy in self.damaged if copy.size == size]
             found[f"estimate_size_{100 * size:g}_tpr"] = self._rates(of_size, threshold)["tpr"]
+            found[f"estimate_size_{100 * size:g}_px"] = of_size[0].pixels
         note = (
             f"an estimate, not a test: {len(self.damaged)} copies of {len({copy.image for copy in self.damaged})} calibration "
             "image(s) that pass, damaged in ways that training does not draw; real defects may be easier or harder"

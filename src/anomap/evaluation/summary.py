@@ -41,29 +41,31 @@ def print_summary(metrics: Mapping[str, Any], run: RunFolder) -> None:
     console.print(table)
     for key in ("threshold_note", "promise_note", "test_note", "pixel_note", "estimate_note", "training_note"):
         if metrics.get(key):
-            console.print(f"note: {metrics[key]}")
+            console.print(f"note: {metrics[key]}", markup=False)
     if found := _estimated(metrics):
-        console.print(f"estimate     caught {'; '.join(found)}")
+        console.print(f"estimate     caught {'; '.join(found)}", markup=False)
     found = run.report if run.report.is_file() else run.path
-    console.print(f"{'report' if found == run.report else 'results':<12} {found}\ncheckpoint   {metrics['checkpoint']}")
+    name = "report" if found == run.report else "results"
+    console.print(f"{name:<12} {found}\ncheckpoint   {metrics['checkpoint']}", markup=False)
     if run.tensorboard.is_dir():
-        console.print(f"watch        tensorboard --logdir {run.path}")
+        console.print(f"watch        tensorboard --logdir {run.path}", markup=False)
 
 
 def _estimated(metrics: Mapping[str, Any]) -> list[str]:
-    """How much drawn damage was caught, by kind and by size (in pixels as the detector sees it)."""
-    side = min(map(int, str(metrics["image_size"]).split("x")))
-    kinds, sizes = [], []
+    """How much drawn damage was caught, by kind and by size (in pixels as the detector sees it, ascending)."""
+    kinds: list[str] = []
+    sizes: dict[int, str] = {}
     for key, value in metrics.items():
         name = key.removeprefix("estimate_").removesuffix("_tpr")
         if f"estimate_{name}_tpr" != key:
             continue
         share = f"{100 * value:.0f} %"
         if name.startswith("size_"):
-            sizes.append(f"{float(name.removeprefix('size_')) / 100 * side:.0f} px {share}")
+            pixels = int(metrics[f"estimate_{name}_px"])
+            sizes[pixels] = f"{pixels} px {share}"
         else:
             kinds.append(f"{name} {share}")
-    return [", ".join(part) for part in (kinds, sizes) if part]
+    return [", ".join(part) for part in (kinds, [sizes[pixels] for pixels in sorted(sizes)]) if part]
 
 
 def readable(value: float) -> str:

@@ -20,8 +20,8 @@ def overlay_path(folder: Path, name: str) -> Path:
     """Where the overlay of the image `name` (a relative posix path) goes, never outside `folder`, no two in one place.
 
     A PNG keeps its name, any other image gets `.png` behind it: `a.png` and `a.jpg` must not meet, and neither must
-    `a.jpg.png` and `a.jpg`. A name too long for that is cut and gets a hash. Raises UserError if a link leads out of
-    `folder`.
+    `a.jpg.png` and `a.jpg`. A name that is too long or cannot be kept is changed and gets a hash. Raises UserError if a link
+    leads out of `folder`.
     """
     parts = [_inside(part) for part in PurePosixPath(name).parts if part != "/"]
     stem, extension = os.path.splitext(parts[-1])
@@ -34,11 +34,12 @@ def overlay_path(folder: Path, name: str) -> Path:
 
 def _inside(part: str) -> str:
     """A name for one folder or file, that goes neither up nor elsewhere."""
-    part = "_" * len(part) if part in (".", "..") else re.sub(r"[/\\\0]", "_", part)
-    data = os.fsencode(part)
-    if len(data) <= _LONGEST:
+    if part in (".", ".."):
+        return "_" * len(part)
+    safe = re.sub(r"[/\\\0]", "_", part)
+    if safe == part and len(os.fsencode(part)) <= _LONGEST:
         return part
-    digest = hashlib.blake2b(data, digest_size=8).hexdigest()
+    data, digest = os.fsencode(safe), hashlib.blake2b(os.fsencode(part), digest_size=8).hexdigest()
     return f"{os.fsdecode(data[: _LONGEST - 1 - len(digest)])}-{digest}"
 
 

@@ -1,16 +1,20 @@
 """What a prediction draws: an overlay for each image that is asked for, and a contact sheet of the highest scores."""
 
 import heapq
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from anomap.data.reading import ImageFileError
 from anomap.detection.detector import Detector
 from anomap.errors import UserError
 from anomap.prediction.inputs import CONTACT_SHEET, OVERLAYS, Inputs
 from anomap.prediction.overlays import overlay_path, write_png
 from anomap.prediction.table import PredictionRow, as_name, read_rows
 from anomap.runs.scores import ABNORMAL
+
+log = logging.getLogger(__name__)
 
 SHEET_IMAGES = 24
 _TILE = 400  # longest side of an image on the sheet
@@ -21,12 +25,19 @@ _TILE = 400  # longest side of an image on the sheet
 def draw(
     detector: Detector, root: Path, rows: Sequence[PredictionRow], maps: Sequence[Any], folder: Path, overlays: str
 ) -> None:
-    """Write the overlays that are asked for, `all`, `anomalies` or `none`, each on its photograph below `root`."""
+    """Write the overlays that are asked for, `all`, `anomalies` or `none`, each on its photograph below `root`.
+
+    A photograph that was scored and is gone by now has none, and a line says so.
+    """
     for row, plane in zip(rows, maps, strict=True):
         if overlays == "all" or (overlays == "anomalies" and row.prediction == ABNORMAL):
             from anomap.viewing.pixels import overlay
 
-            photograph = detector.preprocessing.photograph(root / row.path)
+            try:
+                photograph = detector.preprocessing.photograph(root / row.path)
+            except ImageFileError as error:
+                log.warning("no overlay: %s", error.reason)
+                continue
             drawn = overlay(photograph, plane, detector.map_scale, detector.pixel_threshold)
             write_png(overlay_path(folder / OVERLAYS, row.path), drawn)
 

@@ -69,7 +69,9 @@ def done(study: optuna.Study) -> int:
 
 def first_trial(study: optuna.Study, space: Space, values: Mapping[str, Any]) -> None:
     """Queue the unchanged configuration, if the space contains it, to compare the others with."""
-    if not study.get_trials(deepcopy=False) and all(values.get(key) in entry for key, entry in space.items()):
+    if not study.get_trials(deepcopy=False) and all(
+        key in values and values[key] in entry for key, entry in space.items()
+    ):
         study.enqueue_trial({key: values[key] for key in space})
 
 

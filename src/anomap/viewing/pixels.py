@@ -93,7 +93,8 @@ def overlay(image: Pixels, anomaly_map: npt.NDArray, scale: Scale, threshold: fl
         return np.rint(rgb * (1 - _OPAQUE * strength) + colours * _OPAQUE * strength).astype(np.uint8)
     from scipy import ndimage  # a third of a second
 
-    region, width = plane > threshold, max(1, round(_OUTLINE * max(plane.shape)))
+    # of a strip that is hardly higher than a line, an eighth
+    region, width = plane > threshold, max(1, min(round(_OUTLINE * max(plane.shape)), min(plane.shape) // 8))
     grown: npt.NDArray[np.bool_] = np.asarray(ndimage.maximum_filter(region, 2 * width + 1), bool)
     at_edge = np.ones_like(region)
     at_edge[width:-width, width:-width] = False
