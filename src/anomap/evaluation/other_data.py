@@ -27,16 +27,12 @@ def evaluation_data(trained: Mapping[str, Any], given: Mapping[str, Any]) -> dic
                 f"data.{key}={chosen[key]}: the checkpoint was trained with {trained.get(key)}, and its detector knows "
                 f"nothing else; leave data.{key} out"
             )
-    chosen_layout, folders = "name" in given, chosen.keys() & {"normal_dir", "abnormal_dir"}
-    if (
-        chosen_layout
-        or folders
-        or any(chosen.get(key, trained.get(key)) != trained.get(key) for key in ("root", "category"))
-    ):
-        # names of other files; how much of other images is looked at
+    layout, folders = "name" in given, chosen.keys() & {"normal_dir", "abnormal_dir"}
+    moved = any(chosen.get(key, trained.get(key)) != trained.get(key) for key in ("root", "category"))
+    if layout or folders or moved:  # then names of files, and how many to look at, are those of other images
         trained = {key: value for key, value in trained.items() if key not in ("exclude", "limit")}
     reading = {key: value for key, value in {**trained, **chosen}.items() if key in _READING}
-    if chosen_layout:
+    if layout:
         return {**{key: value for key, value in given.items() if key not in _READING}, **reading}
     if folders:
         return {"name": "folder", **chosen, **reading}
