@@ -125,14 +125,10 @@ def test_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsy
     assert not (tmp_path / "small").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
-@pytest.mark.skipif(not tiny.PRETRAINED, reason="the default model needs the packaged weights")
-def test_no_seam_shows_in_a_trained_map(tmp_path: Path) -> None:
-    """Along the inner borders of tiles the mean map of normal photographs is within 2 % of that elsewhere.
-
-    Not counted are the outer 64 pixels, where the photograph itself ends: a network sees that as it does in a resized image.
-    """
+@pytest.fixture(scope="module")
+def normal_map(tmp_path_factory: pytest.TempPathFactory) -> np.ndarray:
+    """The mean map (H, W) of normal photographs, after a short training on few."""
+    tmp_path = tmp_path_factory.mktemp("seam")
     photographs.make(tmp_path / "data", size=(900, 700), train=14, test=6, each=0)
     overrides = (
         *(
@@ -147,13 +143,34 @@ def test_no_seam_shows_in_a_trained_map(tmp_path: Path) -> None:
     train(tiny.config(*overrides, width=16), tmp_path / "run")
     detector = Detector.load(tmp_path / "run" / "checkpoints" / "last.ckpt")
     files = sorted((tmp_path / "data" / "test" / "good").iterdir())
-    mean = np.mean([detector.predict(path).anomaly_map for path in files], axis=0)
+    return np.mean([detector.predict(path).anomaly_map for path in files], axis=0)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(not tiny.PRETRAINED, reason="the default model needs the packaged weights")
+@pytest.mark.parametrize(
+    "edge",
+    [
+        64,
+        pytest.param(
+            0, marks=pytest.mark.xfail(reason="2.4 %: where the photograph ends there is no neighbour", strict=True)
+        ),
+    ],
+)
+def test_no_seam_shows_in_a_trained_map(normal_map: np.ndarray, edge: int) -> None:
+    """Along the inner borders of tiles the mean map of normal photographs is within 2 % of that elsewhere.
+
+    Everywhere, or without so many pixels along the end of the photograph, which a network sees as that of a resized image.
+    """
+    mean = normal_map
     border, tiling = np.zeros(mean.shape, bool), Tiling(256)
     for axis, side in enumerate(mean.shape):
         along = np.moveaxis(border, axis, 0)
         for start in tiling.starts(side).tolist():
             for edge in {start, start + tiling.tile} - {0, side}:
                 along[edge - 4 : edge + 4] = True
-    mean, border = mean[64:-64, 64:-64], border[64:-64, 64:-64]
+    inside = tuple(slice(edge, side - edge) for side in mean.shape)
+    mean, border = mean[inside], border[inside]
     assert 0.05 < border.mean() < 0.5
     assert mean[border].mean() == pytest.approx(mean[~border].mean(), rel=0.02)

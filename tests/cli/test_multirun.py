@@ -14,7 +14,7 @@ import yaml
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from anomap.cli.multirun import failures, folder_name, outdated, several_processes
+from anomap.cli.multirun import failures, folder_name, outdated, run_job, several_processes
 from anomap.config import build, config_dir, flat, plain
 from anomap.runs.folder import RunFolder, read_metrics
 from anomap.runs.jobs import ERROR
@@ -205,8 +205,13 @@ def test_results_of_a_checkpoint_that_was_trained_again_are_outdated(tmp_path: P
     config = OmegaConf.create({"checkpoint": str(checkpoint)})
     os.utime(checkpoint, (1000, 1000))
     assert not outdated(config, run)
+    done: list[str] = []
+    run_job(lambda: done.append("again"), config, run.path)
+    assert done == []
     os.utime(checkpoint, (2e9, 2e9))
     assert outdated(config, run)
+    run_job(lambda: done.append("again"), config, run.path)
+    assert done == ["again"]
     assert not outdated(OmegaConf.create({"checkpoint": str(tmp_path / "gone.ckpt")}), run)
     assert not outdated(OmegaConf.create({"seed": 0}), run)  # of anomap-train
 

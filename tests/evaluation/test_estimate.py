@@ -53,6 +53,7 @@ def test_the_metrics_are_those_of_the_table(made: tuple[RunFolder, dict[str, Any
     large = np.array([line["size"] == "0.16" for line in found])
     assert metrics["estimate_size_16_tpr"] == pytest.approx(caught[large].mean())
     assert {line["pixels"] for line, of_size in zip(found, large, strict=True) if of_size} == {"10"}
+    assert metrics["estimate_size_16_px"] == 10
     assert all(float(line["change"]) > 0.01 for line in found)
     assert "an estimate, not a test" in metrics["estimate_note"]
     assert (metrics["image_auroc"], metrics["test_tpr"]) == (None, None)

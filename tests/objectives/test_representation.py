@@ -149,6 +149,22 @@ def test_features_are_not_in_memory_twice(monkeypatch) -> None:
     assert 0.8 < float(output) < 1.3
 
 
+def test_memory_is_given_back_for_what_is_kept_alone(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It costs page faults, in a pass over many images that keeps nothing for nothing."""
+    given = 0
+
+    def give_back() -> None:
+        nonlocal given
+        given += 1
+
+    monkeypatch.setattr("anomap.objectives.representation.give_back_memory", give_back)
+    batches = list(images[:1].expand(20, -1, -1, -1).split(1))
+    for cache_mb, expected in ((0, 0), (100, 2 + 5)):
+        given = 0
+        WhitenedFeatures(Encoder(), cache_mb=cache_mb).learn_statistics(batches)  # pyright: ignore[reportArgumentType]
+        assert given == expected
+
+
 def test_cells_that_are_all_the_same_are_whitened_to_finite_values() -> None:
     whitening = Whitening(3)
     whitening.add(torch.ones(1, 3, 1, 1))

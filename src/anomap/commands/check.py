@@ -75,9 +75,8 @@ def _overrides(found: Check) -> list[str]:
 def _promise(found: Check, config: Mapping[str, Any]) -> None:
     """How many false alarms the threshold could promise at most, and what would promise those that are asked for."""
     data, limit = config["data"], config["data"].get("limit")
-    several = (
-        scales(config["model"]) or len(data.get("scales") or ()) > 1
-    ) and not found.aligned  # which makes one part
+    looks = len(data.get("scales") or [1])
+    several = (scales(config["model"]) or looks > 1) and not found.aligned  # which makes one part
 
     def split(fraction: float) -> tuple[int, int, Threshold]:
         """How many images train, how many set the threshold, and what that would be worth."""

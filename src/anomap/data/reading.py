@@ -167,9 +167,8 @@ def _limits(dtype: np.dtype[Any]) -> tuple[float, float] | None:
 def _opened(path: Path, max_pixels: int) -> Iterator[ImageFile.ImageFile | SpecialTiff]:
     """Open and check by the header; whatever a decoder raises (nearly anything) becomes one line that names the file."""
     if Image.MAX_IMAGE_PIXELS is not None and max_pixels > Image.MAX_IMAGE_PIXELS:
-        Image.MAX_IMAGE_PIXELS = (
-            max_pixels  # who raises data.max_pixels means it; Pillow's own limit knows nothing of that
-        )
+        # who raises data.max_pixels means it; Pillow's own limit knows nothing of that
+        Image.MAX_IMAGE_PIXELS = max_pixels
     try:
         with path.open("rb") as file:
             if (special := special_tiff(file)) is not None:

@@ -130,7 +130,7 @@ class WhitenedFeatures(Representation):
             kept.append(raw)
             if size > self.cache_mb:
                 kept.clear()
-            if len(kept) % 8 == 0:
+            if kept and len(kept) % 8 == 0:
                 give_back_memory()  # what is kept leaves holes between, which may add up to as much again
         for scaling in scalings:
             scaling.finish()

@@ -90,9 +90,8 @@ class Whitening(FittedState):
         ridge = oas(covariance, self._count).clamp(min=self.ridge)
         self.mean.copy_(self._origin[:, 0].cpu() + offset)
         variances = values.clamp(min=0) + ridge * values.mean()
-        self.matrix.copy_(
-            vectors / variances.where(variances > 0, 1.0).sqrt()
-        )  # 0: all cells are the same, whatever the direction
+        variances = variances.where(variances > 0, 1.0)  # where all cells are the same
+        self.matrix.copy_(vectors / variances.sqrt())
         self._origin = None
 
     @full_precision

@@ -68,12 +68,15 @@ class TrainingCheck:
 
 @torch.no_grad()
 def check_training(
-    objective: Objective, data: AnomalyData, device: torch.device, at_most: int | None = AT_MOST
+    objective: Objective, data: AnomalyData, device: torch.device, everything: bool = False
 ) -> TrainingCheck:
-    """Score all training and calibration images, of each `at_most` where that takes another pass through an encoder."""
+    """Score training and calibration images: all, or of each `AT_MOST` where that takes another pass through an encoder.
+
+    With `everything`, all of training all the same.
+    """
     features = features_of(objective)
     kept = features is not None and features.cached
-    train = CleanBatches(data, device, None if kept else at_most)
+    train = CleanBatches(data, device, None if kept or everything else AT_MOST)
     held_out = CleanBatches(data, device, AT_MOST, data.pieces(data.calibration))
     samples, roles = [*train.samples, *held_out.samples], [TRAIN] * len(train.samples)
     roles += [CALIBRATION] * len(held_out.samples)
@@ -114,7 +117,7 @@ def trim(objective: Objective, data: AnomalyData, device: torch.device) -> Train
     if features := features_of(objective):  # without what a subclass adds: all is learned anew from those that are left
         with said(f"features of {len(data.clean)} training images, to find those to leave out"):
             WhitenedFeatures.learn_statistics(features, CleanBatches(data, device))
-    check = check_training(objective, data, device, at_most=None)
+    check = check_training(objective, data, device, everything=True)
     if features:
         features.forget()
     looked_at = [row.path for row in check.rows if row.role == TRAIN]  # of photographs in tiles perhaps not all
